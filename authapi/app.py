@@ -1,0 +1,142 @@
+"""The composition root: settings in, a wired Falcon application out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+import falcon
+from falcon.routing import CompiledRouter
+
+from authapi import errors, features
+from authapi.core import Core
+from authapi.database import Database
+from authapi.events import Events, log
+from authapi.features.sessions import SessionRepository
+from authapi.middleware import Authenticate, CrossSite, Headers
+from authapi.passwords import Passwords
+from authapi.settings import Settings
+from authapi.tokens import KeyRing, Tokens
+from authapi.wire import Wire
+
+logger = logging.getLogger("authapi")
+
+
+class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
+    """A WSGI application whose resources need a session unless they say `public = True`."""
+
+    def __init__(self, core: Core) -> None:
+        """Wire the middleware, the router and the error handlers onto the core."""
+        self.core = core
+        sessions = SessionRepository(core.database)
+        super().__init__(
+            middleware=[
+                Headers(core.wire),
+                CrossSite(core.settings),
+                Authenticate(core.wire, core.tokens, core.clock, sessions.authenticate),
+            ],
+            router=_Router(),
+        )
+        self.add_error_handler(errors.Failure, self._fail)
+        self.add_error_handler(falcon.HTTPError, self._fail_as_falcon)
+        self.add_error_handler(Exception, self._fail_internally)
+
+    def close(self) -> None:
+        """Close the database, when no request is running any more."""
+        self.core.database.close()
+
+    def add_sink(self, *_args: object, **_kwargs: object) -> NoReturn:
+        """Refuse: Falcon calls no authentication before a sink."""
+        raise TypeError("a sink would be open to everyone: add a resource with add_route")
+
+    def add_static_route(self, *_args: object, **_kwargs: object) -> NoReturn:
+        """Refuse: Falcon calls no authentication before a static route."""
+        raise TypeError("a static route would be open to everyone: add a resource with add_route")
+
+    def _fail(
+        self, req: falcon.Request, resp: falcon.Response, failure: errors.Failure, _params: object
+    ) -> None:
+        self.core.wire.fail(req, resp, failure)
+
+    def _fail_as_falcon(
+        self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _params: object
+    ) -> None:
+        """Answer what Falcon, or an application's own resource, raised."""
+        resp.set_headers(error.headers or {})
+        self.core.wire.fail(req, resp, _failure_of(req, error))
+
+    def _fail_internally(
+        self, req: falcon.Request, resp: falcon.Response, error: Exception, _params: object
+    ) -> None:
+        logger.error("request %s failed", req.context.caller.request_id, exc_info=error)
+        self.core.wire.fail(req, resp, errors.InternalError())
+
+
+def create_app(
+    settings: Settings,
+    *,
+    clock: Callable[[], float] = time.time,
+    names: Iterable[str] = features.DEFAULT,
+) -> AuthAPI:
+    """Open the database, bring its schema up to date, and wire the named features.
+
+    `clock` gives seconds since the epoch. Raises StartError.
+    """
+    database = Database(settings.database_path)
+    database.migrate()
+    core = Core(
+        settings=settings,
+        clock=clock,
+        database=database,
+        events=Events(),
+        passwords=Passwords(settings),
+        tokens=Tokens(KeyRing.load(settings)),
+        wire=Wire(settings, clock),
+    )
+    core.events.subscribe(log)
+    app = AuthAPI(core)
+    for feature in features.load(names):
+        feature.setup(app, core)
+    return app
+
+
+class _Methods(dict[str, Any]):
+    """The responders of a route; a method that HTTP does not know gets the 405 too."""
+
+    def __missing__(self, _method: str) -> Any:  # noqa: ANN401 - a Falcon responder
+        return self["TRACE"]
+
+
+class _Router(CompiledRouter):
+    """Falcon's router, where HEAD answers wherever GET does."""
+
+    def map_http_methods(self, resource: object, **kwargs: Any) -> _Methods:  # noqa: ANN401
+        """Map the methods of a resource to its responders."""
+        # SECURITY: Falcon calls no authentication before a resource that is falsy.
+        if hasattr(type(resource), "__bool__") or hasattr(type(resource), "__len__"):
+            raise TypeError(f"{type(resource).__name__} must define neither __bool__ nor __len__")
+        methods = _Methods(super().map_http_methods(resource, **kwargs))
+        if "GET" in methods:
+            methods.setdefault("HEAD", methods["GET"])
+        return methods
+
+
+class _FalconFailure(errors.Failure):
+    """A falcon.HTTPError in our shape."""
+
+    def __init__(self, error: falcon.HTTPError) -> None:
+        super().__init__()
+        self.status = error.status_code  # type: ignore[misc]
+        self.error = error.title.partition(" ")[2].lower().replace(" ", "_")  # type: ignore[misc]
+        self.message = error.description or error.title  # type: ignore[misc]
+
+
+def _failure_of(req: falcon.Request, error: falcon.HTTPError) -> errors.Failure:
+    if isinstance(error, falcon.HTTPRouteNotFound):
+        return errors.NotFound(quote(req.path))
+    if isinstance(error, falcon.HTTPMethodNotAllowed):
+        return errors.MethodNotAllowed()
+    return _FalconFailure(error)

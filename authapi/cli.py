@@ -1,0 +1,70 @@
+"""The command line: `authapi serve`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+
+import authapi
+from authapi.errors import StartError
+from authapi.settings import SettingError, Settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status: 2 for a bad setting, 1 for a start that failed."""
+    options = vars(_parser().parse_args(arguments))
+    command = options.pop("command")
+    try:
+        command(Settings.from_env(**options))
+    except SettingError as error:
+        return _refuse(error, 2)
+    except StartError as error:
+        return _refuse(error, 1)
+    return 0
+
+
+def _refuse(error: Exception, status: int) -> int:
+    print(f"authapi: {error}", file=sys.stderr)  # noqa: T201 - the one sentence of a refused start
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="authapi", description="A small, fast, self-hosted authentication service."
+    )
+    parser.add_argument("--version", action="version", version=f"authapi {authapi.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser(
+        "serve",
+        help="run the service",
+        description="Run the service. Every setting is an environment variable, AUTHAPI_…; "
+        "these options stand before theirs.",
+    )
+    serve.set_defaults(command=_serve)
+    serve.add_argument("--host", help="the address to listen on (AUTHAPI_HOST)")
+    serve.add_argument("--port", help="the port to listen on (AUTHAPI_PORT)")
+    serve.add_argument("--database-url", help="sqlite:///PATH (AUTHAPI_DATABASE_URL)")
+    serve.add_argument("--public-url", help="where clients see it (AUTHAPI_PUBLIC_URL)")
+    return parser
+
+
+def _serve(settings: Settings) -> None:
+    from authapi.server import serve  # noqa: PLC0415 - waitress is for this command alone
+
+    _log_to_stderr(settings.log_level)
+    serve(settings)
+
+
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler()
+    formatter = logging.Formatter(
+        "%(asctime)sZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S"
+    )
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    # A line for each request that waits for a thread says nothing that the 503s do not.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)

@@ -1,0 +1,311 @@
+"""The only module that knows sqlite3: connections, the writer lock, transactions, migrations.
+
+Statements stand in `sql/`; repositories get them by file with `Database.statements`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import aiosql
+
+from authapi.errors import StartError, Unavailable
+
+SQLITE_VERSION = sqlite3.sqlite_version
+OLDEST_SQLITE = (3, 38)  # STRICT tables and unixepoch()
+LOCK_TIMEOUT = 5.0  # seconds that a write waits for its turn
+
+_HERE = Path(__file__).parent
+SQL = (
+    _HERE / "sql" if (_HERE / "sql").is_dir() else _HERE.parent / "sql"
+)  # installed, or a checkout
+
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+logger = logging.getLogger("authapi.database")
+
+
+class UniqueViolation(Exception):
+    """A row that collides with another one; `column` is `table.column`."""
+
+    def __init__(self, column: str) -> None:
+        """Take the first column of the index."""
+        super().__init__(column)
+        self.column = column
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that can be weakly referenced."""
+
+
+class Statements:
+    """The named statements of one file of `sql/queries`, each run on the thread's connection.
+
+    A statement is called with its parameters by name. `$` gives one value or None, `^` one row or
+    None, `!` the number of rows changed, no mark a list of rows. Raises UniqueViolation, and
+    Unavailable for what passes: a locked, full or read-only database.
+    """
+
+    def __init__(self, database: Database, name: str) -> None:
+        """Load `sql/queries/{name}.sql`."""
+        self._database = database
+        queries = aiosql.from_path(SQL / "queries" / f"{name}.sql", "sqlite3")
+        for statement in queries.available_queries:
+            if not statement.endswith("_cursor"):
+                setattr(self, statement, self._on_connection(getattr(queries, statement)))
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Statements are set at the start; what is missing is a mistake."""
+        raise AttributeError(name)
+
+    def _on_connection(self, statement: Any) -> Callable[..., Any]:  # noqa: ANN401 - aiosql's
+        many = statement.operation is aiosql.types.SQLOperationType.SELECT
+
+        @wraps(statement)
+        def run(**parameters: object) -> object:
+            with _translated():
+                result = statement(self._database.connection, **parameters)
+                return list(result) if many else result
+
+        return run
+
+
+class Database:
+    """One SQLite file, shared by the threads of this process and by other processes.
+
+    Each thread reads on a connection of its own. Writes go through `transaction`, one at a time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Name the file. Nothing is opened yet."""
+        self.path = path
+        self._local = threading.local()
+        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._writer = threading.Lock()
+        self._statements = self.statements("database")
+
+    def statements(self, name: str) -> Statements:
+        """The statements of `sql/queries/{name}.sql`."""
+        return Statements(self, name)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The calling thread's connection, opened at its first use."""
+        try:
+            return self._local.connection  # type: ignore[no-any-return]
+        except AttributeError:
+            self._local.connection = connection = self._connect()
+            return connection
+
+    def _connect(self) -> _Connection:
+        # NOTE: other threads touch a connection only to close it, when the service has stopped.
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, factory=_Connection
+        )
+        self._connections.add(connection)
+        connection.executescript((SQL / "connection.sql").read_text())
+        return connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run the block's statements as one change, kept on the disk before this returns.
+
+        Raises Unavailable where no turn comes within LOCK_TIMEOUT, or the disk refuses.
+        """
+        connection = self.connection
+        if connection.in_transaction:
+            raise RuntimeError("transactions do not nest")
+        with self._turn(), _translated():
+            self._statements.begin_immediate()
+            try:
+                yield
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Be the only writer, of all threads and processes.
+
+        NOTE: SQLite's busy handler is unfair under load, and builds before 3.51.3 can lose a
+        transaction when one connection writes while another checkpoints. A commit checkpoints
+        inside this lock, so one at a time it is.
+        """
+        if not self._writer.acquire(timeout=LOCK_TIMEOUT):
+            raise Unavailable
+        try:
+            descriptor = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(descriptor)
+        finally:
+            self._writer.release()
+
+    def close(self) -> None:
+        """Close every thread's connection. The database is of no use after it."""
+        for connection in list(self._connections):
+            connection.close()
+
+    def migrate(self) -> None:
+        """Make the file where there is none, and bring its schema up to date.
+
+        Raises StartError, with nothing changed, for a file that cannot be used.
+        """
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise StartError(
+                f"SQLite {SQLITE_VERSION} is too old: run a Python built with 3.38 or later."
+            )
+        try:
+            self._create()
+            ledger = _Ledger(self)
+            with self._turn():
+                mode = self._statements.use_write_ahead_log()
+            if mode != "wal":
+                raise StartError(
+                    f"{self.path} cannot keep a write-ahead log: use a local file system."
+                )
+            while ledger.apply_next():
+                pass
+        except Unavailable as unavailable:
+            cause = unavailable.__cause__ or "another program is writing to it"
+            raise StartError(f"The database {self.path} cannot be used: {cause}.") from unavailable
+        except sqlite3.DatabaseError as error:
+            raise StartError(
+                f"{self.path} is no SQLite database that can be used ({error}): "
+                "move it away, or set another AUTHAPI_DATABASE_URL."
+            ) from error
+        except OSError as error:
+            raise StartError(
+                f"The database {self.path} cannot be written ({error.strerror}): make its "
+                "directory and let this user write there, or set another AUTHAPI_DATABASE_URL."
+            ) from error
+
+    def _create(self) -> None:
+        """Make the file for its owner alone; the log files take its mode.
+
+        SECURITY: never open and close one that exists, that would drop SQLite's locks on it.
+        """
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except FileExistsError:
+            if not os.access(self.path, os.R_OK | os.W_OK):
+                raise
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of `sql/migrations`; `checksum` is the SHA-256 of its text."""
+
+    version: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """What the ledger keeps, to notice an edit."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def statements(self) -> Iterator[str]:
+        """The single statements. A `;` inside a trigger does not end one."""
+        pending = ""
+        for line in self.text.splitlines(keepends=True):
+            pending += line
+            if sqlite3.complete_statement(pending):
+                yield pending
+                pending = ""
+
+
+def migrations() -> list[Migration]:
+    """The migrations that this program brings, oldest first."""
+    files = sorted((SQL / "migrations").glob("*.sql"))
+    return [Migration(int(file.name[:4]), file.stem, file.read_text()) for file in files]
+
+
+class _Ledger:
+    """The table of the migrations that the database has seen."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._statements = database.statements("migrations")
+
+    def apply_next(self) -> bool:
+        """Apply one missing migration together with its row; False where none is missing."""
+        with self._database.transaction():
+            self._begin()
+            missing = self._missing()
+            if not missing:
+                return False
+            for statement in missing[0].statements():
+                self._database.connection.execute(statement)
+            self._statements.record(
+                version=missing[0].version, name=missing[0].name, checksum=missing[0].checksum
+            )
+        return True
+
+    def _begin(self) -> None:
+        if self._statements.has_ledger():
+            return
+        if not self._statements.is_empty():
+            raise StartError(
+                f"{self._database.path} is the database of another program: "
+                "set another AUTHAPI_DATABASE_URL."
+            )
+        self._statements.create_ledger()
+
+    def _missing(self) -> list[Migration]:
+        known = migrations()
+        applied = self._statements.applied()
+        for (version, name, checksum), migration in zip(applied, known, strict=False):
+            if (version, checksum) != (migration.version, migration.checksum):
+                raise StartError(
+                    f"The migration {name} was edited after {self._database.path} had it: "
+                    "restore the file, and put changes into a new migration."
+                )
+        if len(applied) > len(known):
+            raise StartError(
+                f"{self._database.path} is newer than this program (it has {applied[-1][1]}): "
+                "run the newer release."
+            )
+        return known[len(applied) :]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn sqlite3's errors into ours; those of a mistake in the code pass."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        if error.sqlite_errorcode not in {
+            sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+            sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+        }:
+            raise
+        raise UniqueViolation(str(error).partition(": ")[2].partition(",")[0]) from error
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in _PASSING:
+            raise
+        logger.error("the database is unavailable: %s", error)  # noqa: TRY400 - known, no trace
+        raise Unavailable from error

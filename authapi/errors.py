@@ -1,0 +1,187 @@
+"""The failures that a client can be answered with, and the one that stops the start.
+
+A failure is raised where it is known and rendered in one place (`wire`).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StartError(Exception):
+    """What stops the start. Its text is one sentence that says what to do."""
+
+
+class Failure(Exception):
+    """An answer with a status of 400 or above."""
+
+    status: ClassVar[int]
+    error: ClassVar[str]
+    message: ClassVar[str]
+    headers: ClassVar[dict[str, str]] = {}
+
+    @property
+    def text(self) -> str:
+        """The sentence for a person."""
+        return self.message
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """What the envelope holds besides `code`, `message`, `timestamp` and `error`."""
+        return {}
+
+
+class BadRequest(Failure):
+    """A message that is not HTTP, or not unmistakably so."""
+
+    status, error, message = 400, "bad_request", "Bad request."
+
+
+class MalformedJSON(Failure):
+    """A body that is not one strict JSON object."""
+
+    status, error, message = 400, "malformed_json", "Malformed JSON."
+
+
+class NotAuthenticated(Failure):
+    """No token where one is needed."""
+
+    status, error, message = 401, "not_authenticated", "You need to be authenticated."
+    headers: ClassVar = {"WWW-Authenticate": "Bearer"}
+
+
+class InvalidToken(Failure):
+    """A token that opens no session. The answer deletes the cookie."""
+
+    status, error, message = 401, "invalid_token", "Invalid token or it has expired."
+    headers: ClassVar = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+
+
+class InvalidCredentials(Failure):
+    """A login that failed, without a word on why."""
+
+    status, error, message = 401, "invalid_credentials", "Invalid credentials."
+    headers: ClassVar = {"WWW-Authenticate": "Bearer"}
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """As documented, there is no user."""
+        return {"user": None}
+
+
+class CrossSiteRequest(Failure):
+    """A request from another site that would change something."""
+
+    status, error, message = 403, "cross_site_request", "Requests from other sites are refused."
+
+
+class RegistrationClosed(Failure):
+    """Registration while the setting says closed."""
+
+    status, error, message = 403, "registration_closed", "Registration is closed."
+
+
+class NotFound(Failure):
+    """A path that nothing is at."""
+
+    status, error, message = 404, "not_found", 'Path "{}" not found.'
+
+    def __init__(self, path: str) -> None:
+        """Take the path as received, percent-encoded."""
+        super().__init__(path)
+        self.path = path
+
+    @property
+    def text(self) -> str:
+        """The sentence, with the path."""
+        return self.message.format(self.path)
+
+
+class MethodNotAllowed(Failure):
+    """A method that the path does not answer."""
+
+    status, error, message = 405, "method_not_allowed", "Method not allowed."
+
+
+class RequestTimeout(Failure):
+    """A request that did not arrive whole within the deadline."""
+
+    status, error, message = 408, "request_timeout", "The request took too long to arrive."
+
+
+class UsernameTaken(Failure):
+    """Another user has the username, caselessly."""
+
+    status, error, message = 409, "username_taken", "The username is already taken."
+
+
+class EmailTaken(Failure):
+    """Another user has the email, caselessly."""
+
+    status, error, message = 409, "email_taken", "The email is already taken."
+
+
+class PayloadTooLarge(Failure):
+    """A body over the limit."""
+
+    status, error, message = 413, "payload_too_large", "The body is too large."
+
+
+class URITooLong(Failure):
+    """A request target over the limit."""
+
+    status, error, message = 414, "uri_too_long", "The URL is too long."
+
+
+class UnsupportedMediaType(Failure):
+    """A body that is not declared as application/json."""
+
+    status, error, message = 415, "unsupported_media_type", "Json data allowed."
+
+
+class ValidationFailed(Failure):
+    """Fields missing, unknown, of the wrong type or against their rule."""
+
+    status, error, message = 422, "validation_failed", "Validation failed."
+
+    def __init__(self, faults: list[dict[str, str]]) -> None:
+        """Take every fault at once, each `{"field": …, "message": …}`."""
+        super().__init__(faults)
+        self.faults = faults
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The faults."""
+        return {"errors": self.faults}
+
+
+class HeadersTooLarge(Failure):
+    """Headers over the limit."""
+
+    status, error, message = 431, "headers_too_large", "The headers are too large."
+
+
+class InternalError(Failure):
+    """Our own fault. Nothing of the cause leaves the server."""
+
+    status, error, message = 500, "internal_error", "Internal server error."
+
+
+class NotImplementedHere(Failure):
+    """A transfer coding that we do not speak."""
+
+    status, error, message = 501, "not_implemented", "Not implemented."
+
+
+class Overloaded(Failure):
+    """The password hashers are full. Turned away at once, without waiting."""
+
+    status, error, message = 503, "overloaded", "Too busy to check passwords. Try again soon."
+    headers: ClassVar = {"Retry-After": "1"}
+
+
+class Unavailable(Failure):
+    """The database cannot be read or written at the moment."""
+
+    status, error, message = 503, "unavailable", "Temporarily unavailable. Try again soon."
+    headers: ClassVar = {"Retry-After": "1"}

@@ -1,0 +1,97 @@
+"""Login and logout.
+
+Endpoints: POST /login, POST /logout. Table: none of its own.
+"""
+
+from __future__ import annotations
+
+import falcon
+import msgspec
+
+from authapi.core import Core
+from authapi.errors import Failure, InvalidCredentials
+from authapi.events import Caller, LoggedIn, LoggedOut, LoginFailed
+from authapi.features.accounts import Credential, User, UserRepository
+from authapi.features.sessions import SessionRepository, open_session
+from authapi.wire import read_body
+
+REQUIRES = ("accounts", "sessions")
+
+
+class LoginBody(msgspec.Struct, rename="camel"):
+    """A username or email, and the password."""
+
+    username_or_email: str
+    password: str
+
+
+class LoginResource:
+    """Where a password becomes a session."""
+
+    public = True
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._core = core
+        self._users = UserRepository(core.database)
+        self._sessions = SessionRepository(core.database)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Check the password, open a session, set the cookie."""
+        core = self._core
+        body = read_body(req, LoginBody)
+        credential = self._users.by_identifier(body.username_or_email)
+        try:
+            user, token = self._log_in(credential, body.password, req.context.caller)
+        except InvalidCredentials:
+            user_id = credential.user.id if credential else None
+            core.events.emit(LoginFailed(user_id, req.context.caller))
+            raise
+        core.wire.set_token(resp, token)
+        core.wire.answer_user(resp, 200, "Logged in.", user)
+
+    def _log_in(
+        self, credential: Credential | None, password: str, caller: Caller
+    ) -> tuple[User, str]:
+        core = self._core
+        stored = credential.password_hash if credential else None
+        verdict = core.passwords.verify(stored, password)
+        if credential is None or credential.disabled or not verdict.correct:
+            raise InvalidCredentials
+        with core.database.transaction():
+            token = open_session(core, self._sessions, credential.user)
+            if verdict.new_hash:
+                self._users.rehash(credential, verdict.new_hash)
+            core.events.emit(LoggedIn(credential.user.id, caller))
+        return credential.user, token
+
+
+class LogoutResource:
+    """Where a session ends."""
+
+    public = True
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._core = core
+        self._sessions = SessionRepository(core.database)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """End the session that the request carries, if it carries one, and delete the cookie."""
+        core = self._core
+        try:
+            claims = core.tokens.read(core.wire.token(req), core.clock())
+        except Failure:
+            claims = None
+        if claims is not None:
+            with core.database.transaction():
+                if self._sessions.revoke(claims.sid):
+                    core.events.emit(LoggedOut(claims.id, req.context.caller))
+        core.wire.delete_token(resp)
+        core.wire.answer(resp, 200, "Logged Out.", user=None)
+
+
+def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
+    """Add the routes."""
+    app.add_route("/login", LoginResource(core))
+    app.add_route("/logout", LogoutResource(core))

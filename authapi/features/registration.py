@@ -1,0 +1,63 @@
+"""Registration: a new account, logged in at once.
+
+Endpoints: POST /register. Table: none of its own.
+"""
+
+from __future__ import annotations
+
+import falcon
+import msgspec
+
+from authapi.core import Core
+from authapi.errors import RegistrationClosed
+from authapi.events import Registered
+from authapi.features.accounts import UserRepository, email_fault, username_fault
+from authapi.features.sessions import SessionRepository, open_session
+from authapi.wire import read_body
+
+REQUIRES = ("accounts", "sessions")
+
+
+class RegistrationBody(msgspec.Struct):
+    """What a new user gives."""
+
+    username: str
+    email: str
+    password: str
+
+
+class RegistrationResource:
+    """Where accounts are made."""
+
+    public = True
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._core = core
+        self._users = UserRepository(core.database)
+        self._sessions = SessionRepository(core.database)
+        self._rules = {
+            "username": username_fault,
+            "email": email_fault,
+            "password": core.passwords.fault,
+        }
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Add the user, open a session, set the cookie."""
+        core = self._core
+        if core.settings.registration == "closed":
+            raise RegistrationClosed
+        body = read_body(req, RegistrationBody, self._rules)
+        self._users.require_free(body.username, body.email)
+        password_hash = core.passwords.hash(body.password)
+        with core.database.transaction():
+            user = self._users.insert(body.username, body.email, password_hash)
+            token = open_session(core, self._sessions, user)
+            core.events.emit(Registered(user.id, req.context.caller))
+        core.wire.set_token(resp, token)
+        core.wire.answer_user(resp, 201, "User created.", user)
+
+
+def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
+    """Add the route."""
+    app.add_route("/register", RegistrationResource(core))

@@ -1,0 +1,327 @@
+"""The only module that knows waitress: the socket, the strict parser, limits, signals."""
+
+from __future__ import annotations
+
+import logging
+import re
+import resource
+import signal
+import socket
+import time
+from http import HTTPStatus
+from typing import Any
+
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.server import TcpWSGIServer
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
+from waitress.wasyncore import dispatcher, loop
+
+from authapi import errors
+from authapi.app import AuthAPI, create_app
+from authapi.database import SQLITE_VERSION
+from authapi.middleware import new_request_id
+from authapi.settings import Settings
+from authapi.wire import BODY_LIMIT
+
+HEADER_LIMIT = 16_384  # bytes, request line included
+URL_LIMIT = 4_096  # bytes
+DISCARD_LIMIT = 1_048_576  # bytes of a body over the limit that are read, so that the 413 arrives
+CONNECTION_LIMIT = 1_000
+FILE_LIMIT = 4_096  # descriptors: connections, and three for each thread's database connection
+IDLE_TIMEOUT = 60  # seconds that a kept-alive connection may be silent
+REQUEST_DEADLINE = 10  # seconds from the first byte of a request to its last
+DRAIN_DEADLINE = 10  # seconds that a stop waits for running requests
+
+_FAILURES: dict[int, type[errors.Failure]] = {
+    400: errors.BadRequest,
+    413: errors.PayloadTooLarge,
+    431: errors.HeadersTooLarge,
+    501: errors.NotImplementedHere,
+}
+_FRAMING = re.compile(
+    rb"\r\n(host|content-length|transfer-encoding):[ \t]*([^\r\n]*?)[ \t]*(?=\r\n|\Z)",
+    re.IGNORECASE,
+)
+_CONTROL_OR_FOLD = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[ \t]")
+_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]+")
+
+logger = logging.getLogger("authapi.server")
+
+
+class StrictParser(HTTPRequestParser):
+    """Waitress's parser, without what it lets pass.
+
+    SECURITY: whatever two parsers can read differently ends with 400 and a closed connection:
+    Content-Length with Transfer-Encoding, `chunked` twice, a doubled or missing Host, folded lines,
+    control characters, HTTP/0.9 (RFC 9112, 3.2, 5.2, 6.1).
+    """
+
+    error: Any = None  # one of waitress's, or a Failure
+    expect_continue = False
+    request_uri = ""
+    to_discard = 0
+
+    def received(self, data: bytes) -> int:
+        """Take bytes; return how many belonged to this request."""
+        if self.to_discard:
+            taken = min(len(data), self.to_discard)
+            self.to_discard -= taken
+            self.completed = not self.to_discard
+            return taken
+        consumed: int = super().received(data)
+        if self.error is None and len(self.request_uri) > URL_LIMIT:
+            self.error = errors.URITooLong()
+            self.completed = True
+        if self.error is not None:
+            self._refuse()
+        return consumed
+
+    def _refuse(self) -> None:
+        """Answer at once, but let a body that is somewhat too large arrive first.
+
+        NOTE: closing a socket with unread bytes resets it, and the client may never see the answer.
+        """
+        announced = not self.chunked and not self.expect_continue and self.body_bytes_received == 0
+        if self.error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and announced:
+            self.to_discard = self.content_length if self.content_length <= DISCARD_LIMIT else 0
+            self.completed = not self.to_discard
+        self.expect_continue = False
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Parse the request line and headers. Raises ParsingError."""
+        if _CONTROL_OR_FOLD.search(header_plus):
+            raise ParsingError("control character or folded line")
+        super().parse_header(header_plus)
+        if self.version not in {"1.0", "1.1"} or "\t" in self.request_uri:
+            raise ParsingError("not HTTP/1")
+        found: dict[bytes, list[bytes]] = {}
+        for name, value in _FRAMING.findall(header_plus):
+            found.setdefault(name.lower(), []).append(value)
+        self._check_host(found.get(b"host", []))
+        self._check_length(found.get(b"content-length", []), found.get(b"transfer-encoding", []))
+
+    def _check_host(self, hosts: list[bytes]) -> None:
+        if len(hosts) != 1 and (hosts or self.version == "1.1"):
+            raise ParsingError("Host is doubled or missing")
+        if hosts and not _HOST.fullmatch(hosts[0]):
+            raise ParsingError("Host is no host")
+
+    def _check_length(self, lengths: list[bytes], codings: list[bytes]) -> None:
+        if len(lengths) + len(codings) > 1:
+            raise ParsingError("more than one length")
+        if codings and (codings[0].lower() != b"chunked" or self.version != "1.1"):
+            raise ParsingError("Transfer-Encoding is not chunked")
+
+
+class FailureTask(ErrorTask):
+    """Answers what never reached the application, in the envelope and with our headers."""
+
+    def execute(self) -> None:
+        """Write the answer and close."""
+        error = self.request.error
+        known = isinstance(error, errors.Failure)
+        failure = error if known else _FAILURES.get(error.code, errors.InternalError)()
+        wire = self.channel.server.wire
+        media_type, body = wire.render(failure)
+        self.status = f"{failure.status} {HTTPStatus(failure.status).phrase}"
+        self.response_headers = [
+            ("Content-Type", media_type),
+            *wire.headers,
+            ("X-Request-ID", new_request_id()),
+        ]
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class Channel(HTTPChannel):
+    """A client's connection, with a deadline for each request.
+
+    SECURITY: waitress's own timeout starts again with every byte, so that trickling clients could
+    hold every connection.
+    """
+
+    parser_class = StrictParser
+    error_task_class = FailureTask
+    request: Any = None  # the one that is arriving
+    began = 0.0  # monotonic seconds: when the connection, or else its last request, began
+    has_asked = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - waitress's
+        """Note when the connection began."""
+        super().__init__(*args, **kwargs)
+        self.began = time.monotonic()
+
+    def received(self, data: bytes) -> bool:
+        """Take bytes from the client."""
+        if self.request is None:
+            self.began = time.monotonic()
+        self.has_asked = True
+        return bool(super().received(data))
+
+    def expire(self) -> None:
+        """Answer 408 to a request that is overdue; close a connection that never asked."""
+        with self.requests_lock:
+            if self.requests or time.monotonic() - self.began < REQUEST_DEADLINE:
+                return
+            if self.request is not None:
+                self.request.error = errors.RequestTimeout()
+                self.requests.append(self.request)
+                self.request = None
+                self.server.add_task(self)
+            elif not self.has_asked:
+                self.will_close = True
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is arriving, running, or being answered."""
+        return bool(self.requests or self.total_outbufs_len or self.request is not None)
+
+
+class Server(TcpWSGIServer):
+    """Waitress on a socket that is bound already, with a stop that lets requests finish."""
+
+    channel_class = Channel
+
+    def __init__(self, app: AuthAPI, listener: socket.socket, threads: int) -> None:
+        """Start the threads and accept connections; `run` answers them."""
+        self.wire = app.core.wire
+        self.stopping = False
+        tasks = ThreadedTaskDispatcher()
+        tasks.set_thread_count(threads)
+        adjustments = Adjustments(
+            sockets=[listener],
+            asyncore_use_poll=True,
+            channel_request_lookahead=0,
+            channel_timeout=IDLE_TIMEOUT,
+            cleanup_interval=1,
+            connection_limit=CONNECTION_LIMIT,
+            ident="",
+            log_socket_errors=False,
+            max_request_body_size=BODY_LIMIT + 1,
+            max_request_header_size=HEADER_LIMIT,
+            threads=threads,
+        )
+        super().__init__(
+            app,
+            {},
+            _sock=listener,
+            dispatcher=tasks,
+            adj=adjustments,
+            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
+            bind_socket=False,
+        )
+
+    def maintenance(self, now: float) -> None:
+        """Close what is idle or overdue; waitress calls this every second."""
+        super().maintenance(now)
+        for channel in list(self.active_channels.values()):
+            channel.expire()
+
+    def run(self) -> None:
+        """Answer requests until `stop`, then let those that run finish."""
+        while not self.stopping:
+            loop(timeout=1, use_poll=True, map=self._map, count=1)
+        dispatcher.close(self)  # the listener alone: workers still pull the trigger
+        deadline = time.monotonic() + DRAIN_DEADLINE
+        while self._close_idle() and time.monotonic() < deadline:
+            loop(timeout=0.05, use_poll=True, map=self._map, count=1)
+        self.task_dispatcher.shutdown()
+        for channel in list(self.active_channels.values()):
+            channel.handle_close()
+        self.trigger.close()
+
+    def stop(self, *_signal: object) -> None:
+        """Make `run` end; from another thread or a signal handler."""
+        self.stopping = True
+        self.pull_trigger()
+
+    def _close_idle(self) -> bool:
+        """Close the connections with nothing to do; tell whether any are left."""
+        for channel in list(self.active_channels.values()):
+            if not channel.busy:
+                channel.handle_close()
+        return bool(self.active_channels)
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A socket bound to the host and port of the settings. Raises StartError."""
+    try:
+        info = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = info[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise _cannot_listen(settings, error) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(settings, error) from error
+    return listener
+
+
+def _cannot_listen(settings: Settings, error: OSError) -> errors.StartError:
+    return errors.StartError(
+        f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}): "
+        "stop what listens there, or set another AUTHAPI_HOST or AUTHAPI_PORT."
+    )
+
+
+def serve(settings: Settings) -> None:
+    """Run the service until SIGTERM or SIGINT. Raises StartError."""
+    listener = listen(settings)
+    settings = settings.on_port(listener.getsockname()[1])
+    try:
+        app = create_app(settings)
+    except BaseException:
+        listener.close()
+        raise
+    _allow_files()
+    _warn(settings)
+    server = Server(app, listener, settings.threads)
+    _stop_on_signals(server)
+    print(  # noqa: T201 - the one line that a start says
+        f"authapi listens on {settings.address}, database {settings.database_path}, "
+        f"SQLite {SQLITE_VERSION}",
+        flush=True,
+    )
+    server.run()
+    app.close()
+
+
+def _stop_on_signals(server: Server) -> None:
+    """Stop on the first SIGTERM or SIGINT; die of a second one."""
+
+    def stop(*_: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        server.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
+def _allow_files() -> None:
+    """Raise the limit of open files to what CONNECTION_LIMIT needs, as far as the system lets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = FILE_LIMIT if hard == resource.RLIM_INFINITY else min(FILE_LIMIT, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+def _warn(settings: Settings) -> None:
+    """Say it where passwords are hashed more cheaply than OWASP's least (Password Storage)."""
+    memory, passes = settings.argon2_memory_kib, settings.argon2_time_cost
+    if memory < 7_168 or memory * passes < 5 * 7_168:
+        logger.warning(
+            "AUTHAPI_ARGON2_MEMORY_KIB=%d and AUTHAPI_ARGON2_TIME_COST=%d are below what OWASP "
+            "recommends",
+            memory,
+            passes,
+        )

@@ -1,0 +1,338 @@
+"""The settings: one frozen dataclass, which refuses to be made of what makes no sense."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+PREFIX = "AUTHAPI_"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LONGEST_COOKIE_LIFETIME = 400 * 86_400  # seconds; browsers cut longer ones (RFC 6265bis, 5.5)
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
+_KNOWN_KEYS = frozenset(
+    {
+        b"a-string-secret-at-least-256-bits-long",  # jwt.io's example
+        bytes.fromhex(  # RFC 7515, A.1.1
+            "0323354b2b0fa5bc837e0665777ba68f5ab328e6f054c928a90f84b2d2502ebf"
+            "d3fb5a92d20647ef968ab4c377623d223d2e2172052e4f08c0cd9af567d080a3"
+        ),
+    }
+)
+
+
+class SettingError(Exception):
+    """A setting that makes no sense. Its text is one sentence that names it and says what to do."""
+
+
+def _setting(
+    default: str | int, text: str, *, low: int = 0, high: int = 0, choices: tuple[str, ...] = ()
+) -> Any:  # noqa: ANN401 - as dataclasses.field itself
+    """Declare a setting. A default of 0 or "" that `text` explains is worked out at the start."""
+    metadata = {"help": text, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=metadata, repr=text is not _SIGNING_KEY)
+
+
+_SIGNING_KEY = "The key that signs tokens, at least 32 bytes, in place of a key file."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that can be set, with the defaults; `docs/settings.md` is the same for people.
+
+    Raises SettingError, whether it is made by hand or by `from_env`.
+    """
+
+    host: str = _setting("127.0.0.1", "The address to listen on.")
+    port: int = _setting(3001, "The port to listen on; 0 takes any free one.", low=0, high=65_535)
+    database_url: str = _setting(
+        "sqlite:///authapi.db",
+        "The database: sqlite:///relative.db or sqlite:////absolute.db.",
+    )
+    public_url: str = _setting(
+        "",
+        "Where clients see the service: scheme and host, no path. "
+        "https turns on Secure cookies, the name __Host-jwt and HSTS. Default: http://HOST:PORT.",
+    )
+    secret_key: str = _setting("", _SIGNING_KEY)
+    key_file: str = _setting(
+        "",
+        "The file of signing keys, a JWK Set that only its owner can read. Made at the first "
+        "start. Default: the database's path and .key.",
+    )
+    cookie_name: str = _setting(
+        "", "The session cookie's name. Default: jwt, or __Host-jwt where the public URL is https."
+    )
+    cookie_domain: str = _setting(
+        "", "The cookie's Domain, to share it with subdomains. Default: none, this host only."
+    )
+    session_lifetime: int = _setting(
+        259_200,
+        "Seconds that a session and its cookie live.",
+        low=60,
+        high=LONGEST_COOKIE_LIFETIME,
+    )
+    password_min_length: int = _setting(
+        8, "The fewest characters of a new password.", low=8, high=64
+    )
+    argon2_memory_kib: int = _setting(
+        47_104, "Memory of one password hash, in KiB.", low=8, high=4_194_304
+    )
+    argon2_time_cost: int = _setting(1, "Passes of one password hash.", low=1, high=1_000)
+    argon2_lanes: int = _setting(1, "Lanes of one password hash.", low=1, high=255)
+    hash_slots: int = _setting(
+        0,
+        "Passwords hashed at once. Default: the CPUs that this process may use.",
+        low=0,
+        high=256,
+    )
+    threads: int = _setting(
+        0,
+        "Threads that answer requests; at most half of them hash. "
+        "Default: 16, or four for each hash slot where that is more.",
+        low=0,
+        high=1_024,
+    )
+    registration: str = _setting(
+        "open", "Who may register: open (anyone) or closed (nobody).", choices=("open", "closed")
+    )
+    log_level: str = _setting("info", "What is logged to standard error.", choices=LOG_LEVELS)
+
+    def __post_init__(self) -> None:
+        """Check every value, then fill in what follows from the others."""
+        for setting in dataclasses.fields(self):
+            _check(setting, getattr(self, setting.name))
+        self._fill(public_url=self.public_url or self.address)
+        _check_public_url(self.public_url)
+        self._fill(public_url=_as_origin(self.public_url))
+        self._fill(key_file=self.key_file or f"{self.database_path}.key")
+        self._fill(cookie_name=self.cookie_name or ("__Host-jwt" if self.https else "jwt"))
+        self._check_cookie()
+        self._check_key()
+        self._check_hashing()
+
+    def _fill(self, **values: str | int) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def address(self) -> str:
+        """Where the service itself listens."""
+        return f"http://{_bracketed(self.host)}:{self.port}"
+
+    def on_port(self, port: int) -> Settings:
+        """The settings for the port that was found where any free one was asked for."""
+        public_url = "" if self.public_url == _as_origin(self.address) else self.public_url
+        return dataclasses.replace(self, port=port, public_url=public_url)
+
+    @property
+    def https(self) -> bool:
+        """Whether clients come over TLS."""
+        return self.public_url.startswith("https:")
+
+    @property
+    def database_path(self) -> Path:
+        """The database file, absolute."""
+        path = self.database_url.removeprefix("sqlite:///")
+        if path == self.database_url or not path or path == ":memory:" or set(path) & set("?#\0"):
+            raise _refused(
+                "database_url", self.database_url, "sqlite:///relative.db or sqlite:////absolute.db"
+            )
+        return Path(path).absolute()
+
+    @property
+    def hash_queue(self) -> int:
+        """How many may wait for a hash slot: slots and queue are half of the threads."""
+        return self.threads // 2 - self.hash_slots
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ, **overrides: str | None) -> Settings:
+        """Read every `AUTHAPI_…` variable; an override that is not None stands before it.
+
+        Raises SettingError, for an unknown `AUTHAPI_…` name too.
+        """
+        texts = {
+            name.removeprefix(PREFIX): text
+            for name, text in environ.items()
+            if name.startswith(PREFIX)
+        }
+        known = {setting.name.upper(): setting for setting in dataclasses.fields(cls)}
+        for name in texts:
+            if name not in known:
+                raise SettingError(_unknown(name, list(known)))
+        texts |= {name.upper(): text for name, text in overrides.items() if text is not None}
+        values: dict[str, Any] = {
+            known[name].name: _parse(known[name], text) for name, text in texts.items()
+        }
+        return cls(**values)
+
+    def _check_cookie(self) -> None:
+        name = self.cookie_name
+        if not _TOKEN.fullmatch(name):
+            raise _refused(
+                "cookie_name", name, "a cookie name (RFC 6265: letters, digits, - and _)"
+            )
+        prefixed = name.lower().startswith(("__host-", "__secure-"))
+        if prefixed and not self.https:
+            raise SettingError(
+                f"AUTHAPI_COOKIE_NAME {name!r} needs an https AUTHAPI_PUBLIC_URL, "
+                "or browsers drop the cookie: set one, or choose a name without the prefix."
+            )
+        if not self.cookie_domain:
+            return
+        if name.lower().startswith("__host-"):
+            raise SettingError(
+                "AUTHAPI_COOKIE_DOMAIN cannot go with a __Host- cookie: "
+                "set AUTHAPI_COOKIE_NAME=__Secure-jwt, or leave the domain unset."
+            )
+        domain = self.cookie_domain.lower().removeprefix(".")
+        host = str(urlsplit(self.public_url).hostname)
+        if not _HOST_NAME.fullmatch(domain) or not f".{host}".endswith(f".{domain}"):
+            raise _refused(
+                "cookie_domain",
+                self.cookie_domain,
+                f"the host of AUTHAPI_PUBLIC_URL ({host}) or a parent domain of it",
+            )
+
+    def _check_key(self) -> None:
+        if not self.secret_key:
+            return
+        if self.key_file != f"{self.database_path}.key":
+            raise SettingError(
+                "AUTHAPI_SECRET_KEY and AUTHAPI_KEY_FILE are both set: unset one of them."
+            )
+        if fault := weak_key(self.secret_key.encode()):
+            raise SettingError(
+                f"AUTHAPI_SECRET_KEY {fault}: make one with "
+                "python3 -c 'import secrets; print(secrets.token_hex(32))'."
+            )
+
+    def _check_hashing(self) -> None:
+        if self.argon2_memory_kib < 8 * self.argon2_lanes:
+            raise SettingError(
+                "AUTHAPI_ARGON2_MEMORY_KIB must be at least 8 for each of AUTHAPI_ARGON2_LANES "
+                f"(RFC 9106, 3.1): set it to {8 * self.argon2_lanes} or more."
+            )
+        cpus = available_cpus()
+        slots = self.hash_slots or (min(cpus, max(self.threads // 2, 1)) if self.threads else cpus)
+        threads = self.threads or max(16, 4 * slots)
+        if 2 * slots > threads:
+            raise SettingError(
+                f"AUTHAPI_THREADS must be at least twice AUTHAPI_HASH_SLOTS ({slots}), so that "
+                f"session checks always find a thread: set it to {2 * slots} or more."
+            )
+        self._fill(hash_slots=slots, threads=threads)
+
+
+def weak_key(key: bytes) -> str | None:
+    """What makes a signing key unfit, or None (RFC 7518, 3.2: as long as the hash or longer)."""
+    if len(key) < 32:
+        return f"has {len(key)} bytes and needs at least 32"
+    if len(set(key)) < 8 or key in (key + key)[1:-1] or key in _KNOWN_KEYS:
+        return "can be guessed"
+    return None
+
+
+def available_cpus() -> int:
+    """The CPUs that this process may use, by its affinity and its control group's quota."""
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        cpus = os.cpu_count() or 1
+    quota = _cgroup_quota()
+    return cpus if quota is None else max(1, min(cpus, round(quota)))
+
+
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """The CPUs that control groups v2 or v1 allow, or None for as many as there are."""
+    try:
+        if (root / "cpu.max").exists():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text()
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError):  # no control groups, or "max"
+        return None
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _refused(name: str, value: object, wanted: str) -> SettingError:
+    return SettingError(f"{PREFIX}{name.upper()} must be {wanted}, not {value!r}.")
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    likely = difflib.get_close_matches(name, known, n=1, cutoff=0)
+    return (
+        f"{PREFIX}{name} is no setting; {PREFIX}{likely[0]} was likely meant: rename or unset it."
+    )
+
+
+def _parse(setting: dataclasses.Field[Any], text: str) -> str | int:
+    if not text:
+        raise SettingError(
+            f"{PREFIX}{setting.name.upper()} is empty: give it a value, or unset it."
+        )
+    if isinstance(setting.default, str):
+        return text
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise _refused(setting.name, text, _wanted(setting))
+    return int(text)
+
+
+def _check(setting: dataclasses.Field[Any], value: object) -> None:
+    rule = setting.metadata
+    if type(value) is not type(setting.default):
+        raise _refused(setting.name, value, _wanted(setting))
+    if isinstance(value, int) and not rule["low"] <= value <= rule["high"]:
+        raise _refused(setting.name, value, _wanted(setting))
+    if rule["choices"] and value not in rule["choices"]:
+        raise _refused(setting.name, value, _wanted(setting))
+
+
+def _wanted(setting: dataclasses.Field[Any]) -> str:
+    rule = setting.metadata
+    if rule["choices"]:
+        return " or ".join(rule["choices"])
+    if isinstance(setting.default, int):
+        return f"a whole number from {rule['low']} to {rule['high']}"
+    return "text"
+
+
+def _check_public_url(url: str) -> None:
+    wanted = "http:// or https://, a host and no path, such as https://auth.example.com"
+    try:
+        parts = urlsplit(url)
+        fits = _is_origin(parts) and (parts.port is None or parts.port >= 0)
+    except ValueError:  # a port that is no number, a bracket that does not close
+        fits = False
+    if not fits:
+        raise _refused("public_url", url, wanted)
+
+
+def _as_origin(url: str) -> str:
+    """The URL as a browser writes it in `Origin`: lower case, no default port (RFC 6454, 6.2)."""
+    origin = url.rstrip("/").lower()
+    return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
+
+
+def _is_origin(parts: SplitResult) -> bool:
+    return (
+        parts.scheme in {"http", "https"}
+        and bool(re.fullmatch(r"[A-Za-z0-9.:\[\]_-]+", parts.netloc))
+        and bool(parts.hostname)
+        and parts.path in {"", "/"}
+        and not parts.query
+        and not parts.fragment
+    )

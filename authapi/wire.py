@@ -1,0 +1,258 @@
+"""The wire: the envelope, HTTP-dates, reading a body, the cookie, rendering a failure.
+
+`docs/contract.md` is the same for people.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Protocol, TypeVar
+
+import falcon
+import msgspec
+
+from authapi.errors import (
+    Failure,
+    InvalidToken,
+    MalformedJSON,
+    NotAuthenticated,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+from authapi.settings import Settings
+
+BODY_LIMIT = 65_536  # bytes
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+Rule = Callable[[str], str | None]
+
+
+class UserRecord(Protocol):
+    """What the envelope shows of a user; times are seconds since the epoch."""
+
+    @property
+    def id(self) -> int:
+        """Never anyone else's, even after the user is deleted."""
+
+    @property
+    def username(self) -> str:
+        """As typed."""
+
+    @property
+    def email(self) -> str:
+        """As typed."""
+
+    @property
+    def created_at(self) -> int:
+        """When the account was made."""
+
+    @property
+    def updated_at(self) -> int:
+        """When its names or state last changed."""
+
+
+@lru_cache(maxsize=1_024)
+def http_date(seconds: int) -> str:
+    """Give seconds since the epoch as `Tue, 16 Aug 2022 10:21:29 GMT` (RFC 9110, 5.6.7)."""
+    return formatdate(seconds, usegmt=True)
+
+
+class Wire:
+    """Reads requests and writes answers, as the settings say and at the clock's time."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        """Take the cookie's name and attributes from the settings."""
+        self._clock = clock
+        self._encode = msgspec.json.Encoder().encode
+        self._cookie = settings.cookie_name
+        self._cookie_domain = settings.cookie_domain or None
+        self._lifetime = settings.session_lifetime
+        self._secure = settings.https
+        self.headers = _headers(settings)
+
+    # Answers
+
+    def answer(self, resp: falcon.Response, status: int, message: str, **fields: object) -> None:
+        """Put a success into the response: the envelope with `fields`, `user` among them."""
+        resp.status = status
+        resp.content_type = JSON
+        resp.data = self._encode(
+            {"code": status, "message": message, "timestamp": self._timestamp(), **fields}
+        )
+
+    def answer_user(
+        self, resp: falcon.Response, status: int, message: str, user: UserRecord
+    ) -> None:
+        """Put a success that shows a user into the response."""
+        shown = {
+            "id": user.id,
+            "username": user.username,
+            "email": user.email,
+            "created_at": http_date(user.created_at),
+            "updated_at": http_date(user.updated_at),
+        }
+        self.answer(resp, status, message, user=shown)
+
+    def render(self, failure: Failure, *, problem: bool = False) -> tuple[str, bytes]:
+        """The media type and body of a failure: the envelope, or RFC 9457 problem details."""
+        if problem:
+            title = HTTPStatus(failure.status).phrase
+            body = {
+                "type": "about:blank",
+                "title": title,
+                "status": failure.status,
+                "detail": failure.text,
+                "error": failure.error,
+                **failure.fields,
+            }
+            return PROBLEM, self._encode(body)
+        body = {
+            "code": str(failure.status),
+            "message": failure.text,
+            "timestamp": self._timestamp(),
+            "error": failure.error,
+            **failure.fields,
+        }
+        return JSON, self._encode(body)
+
+    def fail(self, req: falcon.Request, resp: falcon.Response, failure: Failure) -> None:
+        """Put a failure into the response, as the client prefers it."""
+        accept = req.get_header("Accept", default="")
+        problem = PROBLEM in accept and req.client_prefers((JSON, PROBLEM)) == PROBLEM
+        resp.status = failure.status
+        resp.content_type, resp.data = self.render(failure, problem=problem)
+        resp.set_headers(failure.headers)
+        if isinstance(failure, InvalidToken):
+            self.delete_token(resp)
+
+    def _timestamp(self) -> str:
+        return http_date(int(self._clock()))
+
+    # The token
+
+    def set_token(self, resp: falcon.Response, token: str) -> None:
+        """Set the session cookie."""
+        self._set_cookie(resp, token, self._lifetime)
+
+    def delete_token(self, resp: falcon.Response) -> None:
+        """Delete the session cookie.
+
+        SECURITY: Falcon's unset_cookie leaves out Secure, and a browser then keeps a `__Host-` one.
+        """
+        self._set_cookie(resp, "", 0)
+
+    def _set_cookie(self, resp: falcon.Response, value: str, max_age: int) -> None:
+        resp.set_cookie(
+            self._cookie,
+            value,
+            max_age=max_age,
+            domain=self._cookie_domain,
+            path="/",
+            secure=self._secure,
+            http_only=True,
+            same_site="Lax",
+        )
+
+    def token(self, req: falcon.Request) -> str:
+        """The token that a request carries, in the cookie or as `Authorization: Bearer`.
+
+        Raises NotAuthenticated where there is none, InvalidToken for more than one (RFC 6750, 2).
+        """
+        tokens = list(req.get_cookie_values(self._cookie) or ())
+        scheme, _, credentials = req.get_header("Authorization", default="").partition(" ")
+        if scheme.lower() == "bearer":
+            tokens.append(credentials.strip())
+        if not tokens:
+            raise NotAuthenticated
+        if len(tokens) > 1:
+            raise InvalidToken
+        return tokens[0]
+
+
+def read_body(
+    req: falcon.Request, body: type[Body], rules: Mapping[str, Rule] | None = None
+) -> Body:
+    """The request's JSON object as a `body`; a rule gives the fault of a field's text, or None.
+
+    Raises UnsupportedMediaType, PayloadTooLarge, MalformedJSON, or ValidationFailed with every
+    fault at once.
+    """
+    document = _document(req)
+    known = {field.encode_name: field for field in msgspec.structs.fields(body)}
+    faults = {name: "Is no field here." for name in document if name not in known}
+    for name, field in known.items():
+        if name in document:
+            fault = _fault(document[name], field.type, (rules or {}).get(name))
+        else:
+            fault = "Is required." if field.required else None
+        if fault:
+            faults[name] = fault
+    if faults:
+        raise ValidationFailed([{"field": name, "message": text} for name, text in faults.items()])
+    return msgspec.convert(document, body)
+
+
+def _document(req: falcon.Request) -> dict[str, object]:
+    """The body as a JSON object, strictly: UTF-8, no duplicate keys, no NaN, no lone surrogates."""
+    _require_json(req)
+    if (req.content_length or 0) > BODY_LIMIT:
+        raise PayloadTooLarge
+    text = req.bounded_stream.read(BODY_LIMIT + 1)
+    if len(text) > BODY_LIMIT:
+        raise PayloadTooLarge
+    try:
+        # NOTE: msgspec is the strict parser, but takes the last of duplicate keys.
+        msgspec.json.decode(text)
+        document = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise MalformedJSON from error
+    if not isinstance(document, dict):
+        raise MalformedJSON
+    return document
+
+
+def _require_json(req: falcon.Request) -> None:
+    """Take one `application/json` and nothing else; a form would open the door to CSRF."""
+    media_type, _, parameters = (req.content_type or "").partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    if media_type.strip().lower() != JSON or charset not in {"", "charset=utf-8"}:
+        raise UnsupportedMediaType
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        raise ValueError("duplicate keys")
+    return document
+
+
+def _fault(value: object, wanted: type[str], rule: Rule | None) -> str | None:
+    try:
+        converted: str = msgspec.convert(value, wanted)
+    except msgspec.ValidationError as error:
+        return f"{error}."
+    return rule(converted) if rule else None
+
+
+def _headers(settings: Settings) -> list[tuple[str, str]]:
+    """The headers of every response, but for the request id (OWASP HTTP Headers)."""
+    headers = [
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        (
+            "Content-Security-Policy",
+            "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; sandbox",
+        ),
+        ("Referrer-Policy", "no-referrer"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
+    ]
+    if settings.https:
+        headers.append(("Strict-Transport-Security", "max-age=31536000; includeSubDomains"))
+    return headers

@@ -1,0 +1,28 @@
+-- Accounts.
+
+-- name: insert(username, username_key, email, email_key, password_hash)^
+INSERT INTO users (username, username_key, email, email_key, password_hash)
+VALUES (:username, :username_key, :email, :email_key, :password_hash)
+RETURNING id, username, email, created_at, updated_at;
+
+-- name: by_username(username_key)^
+SELECT id, username, email, created_at, updated_at, password_hash, disabled_at IS NOT NULL
+  FROM users
+ WHERE username_key = :username_key;
+
+-- name: by_email(email_key)^
+SELECT id, username, email, created_at, updated_at, password_hash, disabled_at IS NOT NULL
+  FROM users
+ WHERE email_key = :email_key;
+
+-- name: is_username_taken(username_key)$
+SELECT EXISTS (SELECT 1 FROM users WHERE username_key = :username_key);
+
+-- name: is_email_taken(email_key)$
+SELECT EXISTS (SELECT 1 FROM users WHERE email_key = :email_key);
+
+-- name: rehash(id, verified_hash, new_hash)!
+-- The hash that was verified is named too, so that a password changed meanwhile stays changed.
+UPDATE users
+   SET password_hash = :new_hash
+ WHERE id = :id AND password_hash = :verified_hash;
