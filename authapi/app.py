@@ -16,7 +16,7 @@ from authapi.core import Core
 from authapi.database import Database
 from authapi.events import Events, log
 from authapi.features.sessions import SessionRepository
-from authapi.middleware import Authenticate, CrossSite, Headers
+from authapi.middleware import SAFE_METHODS, Authenticate, CrossSite, Headers
 from authapi.passwords import Passwords
 from authapi.settings import Settings
 from authapi.tokens import KeyRing, Tokens
@@ -31,6 +31,7 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
     def __init__(self, core: Core) -> None:
         """Wire the middleware, the router and the error handlers onto the core."""
         self.core = core
+        self._quick_paths: set[str] = set()
         sessions = SessionRepository(core.database)
         super().__init__(
             middleware=[
@@ -43,6 +44,19 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
         self.add_error_handler(errors.Failure, self._fail)
         self.add_error_handler(falcon.HTTPError, self._fail_as_falcon)
         self.add_error_handler(Exception, self._fail_internally)
+
+    def add_route(self, uri_template: str, resource: object, **kwargs: Any) -> None:
+        """Route a path to a resource, as Falcon does."""
+        super().add_route(uri_template, resource, **kwargs)
+        if getattr(resource, "quick", False) is True:
+            self._quick_paths.add(uri_template)
+
+    def is_quick(self, method: str, path: str) -> bool:
+        """Whether a request only reads, and takes no longer than a look-up or two.
+
+        Such a resource says `quick = True`: its GET never waits, for a lock, a hash or a network.
+        """
+        return method in SAFE_METHODS and path in self._quick_paths
 
     def close(self) -> None:
         """Close the database, when no request is running any more."""

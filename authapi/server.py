@@ -7,7 +7,9 @@ import re
 import resource
 import signal
 import socket
+import threading
 import time
+from collections import deque
 from http import HTTPStatus
 from typing import Any
 
@@ -189,6 +191,9 @@ class Server(TcpWSGIServer):
         """Start the threads and accept connections; `run` answers them."""
         self.wire = app.core.wire
         self.stopping = False
+        self._is_quick = app.is_quick
+        self._quick: deque[Channel] = deque()
+        self._loop_thread = threading.get_ident()
         tasks = ThreadedTaskDispatcher()
         tasks.set_thread_count(threads)
         adjustments = Adjustments(
@@ -220,23 +225,47 @@ class Server(TcpWSGIServer):
         for channel in list(self.active_channels.values()):
             channel.expire()
 
+    def add_task(self, channel: Channel) -> None:
+        """Have a channel's next request answered: a quick one here in the loop, others by a thread.
+
+        NOTE: a session check takes less time than handing it to a thread, which then competes with
+        all the others for the interpreter lock; and no login can keep one waiting.
+        """
+        request = channel.requests[0]
+        if request.error is None and self._is_quick(request.command, request.path):
+            self._quick.append(channel)
+        else:
+            super().add_task(channel)
+
+    def pull_trigger(self) -> None:
+        """Wake the loop, unless this is the loop."""
+        if threading.get_ident() != self._loop_thread:
+            super().pull_trigger()
+
     def run(self) -> None:
         """Answer requests until `stop`, then let those that run finish."""
+        self._loop_thread = threading.get_ident()
         while not self.stopping:
-            loop(timeout=1, use_poll=True, map=self._map, count=1)
+            self._turn(timeout=1)
         dispatcher.close(self)  # the listener alone: workers still pull the trigger
         deadline = time.monotonic() + DRAIN_DEADLINE
         while self._close_idle() and time.monotonic() < deadline:
-            loop(timeout=0.05, use_poll=True, map=self._map, count=1)
+            self._turn(timeout=0.05)
         self.task_dispatcher.shutdown()
         for channel in list(self.active_channels.values()):
             channel.handle_close()
         self.trigger.close()
 
-    def stop(self, *_signal: object) -> None:
+    def stop(self) -> None:
         """Make `run` end; from another thread or a signal handler."""
         self.stopping = True
-        self.pull_trigger()
+        self.trigger.pull_trigger()
+
+    def _turn(self, timeout: float) -> None:
+        """Wait for the sockets once, then answer what is quick."""
+        loop(timeout=timeout, use_poll=True, map=self._map, count=1)
+        while self._quick:
+            self._quick.popleft().service()
 
     def _close_idle(self) -> bool:
         """Close the connections with nothing to do; tell whether any are left."""

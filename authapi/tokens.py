@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import stat
+from functools import lru_cache
 from pathlib import Path
 
 import jwt
@@ -21,6 +22,7 @@ ALGORITHM = "HS256"
 TYPE = "session+jwt"  # explicit typing, RFC 8725, 3.11
 ISSUER = AUDIENCE = "authapi"
 LONGEST = 4_096  # bytes of a token
+REMEMBERED = 1_024  # tokens, of 1 KiB or less
 
 _JWS = jwt.PyJWS(algorithms=[ALGORITHM])
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # no padding
@@ -95,14 +97,18 @@ class KeyRing:
             raise ValueError("holds two keys of one kid")
         self._secrets = {key.kid: key.secret for key in keys}
         self._newest = keys[-1]
+        self.verify = lru_cache(maxsize=REMEMBERED)(self._verify)
 
     def sign(self, payload: bytes) -> str:
         """The compact JWS of a payload, by the newest key."""
         key = self._newest
         return _JWS.encode(payload, self._secrets[key.kid], key.alg, headers={**key.header})
 
-    def verify(self, token: str) -> bytes:
-        """The payload of a token that one of the keys signed. Raises InvalidToken."""
+    def _verify(self, token: str) -> bytes:
+        """The payload of a token that one of the keys signed. Raises InvalidToken.
+
+        NOTE: `verify` remembers good signatures. Expiry and the session are checked at every read.
+        """
         if len(token) > LONGEST or not _COMPACT.fullmatch(token):
             raise InvalidToken
         try:

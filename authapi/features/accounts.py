@@ -125,6 +125,8 @@ def _is_name_character(character: str) -> bool:
 class UserResource:
     """The current user; at `/` it is the example of a protected resource."""
 
+    quick = True
+
     def __init__(self, core: Core) -> None:
         """Take the wire."""
         self._wire = core.wire
