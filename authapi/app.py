@@ -45,7 +45,7 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
         self.add_error_handler(falcon.HTTPError, self._fail_as_falcon)
         self.add_error_handler(Exception, self._fail_internally)
 
-    def add_route(self, uri_template: str, resource: object, **kwargs: Any) -> None:
+    def add_route(self, uri_template: str, resource: object, **kwargs: Any) -> None:  # noqa: ANN401
         """Route a path to a resource, as Falcon does."""
         super().add_route(uri_template, resource, **kwargs)
         if getattr(resource, "quick", False) is True:

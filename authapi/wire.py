@@ -72,9 +72,8 @@ class Wire:
         self._clock = clock
         self._encode = msgspec.json.Encoder().encode
         self._cookie = settings.cookie_name
-        self._cookie_domain = settings.cookie_domain or None
+        self._cookie_attributes = _cookie_attributes(settings)
         self._lifetime = settings.session_lifetime
-        self._secure = settings.https
         self.headers = _headers(settings)
 
     # Answers
@@ -142,23 +141,14 @@ class Wire:
         self._set_cookie(resp, token, self._lifetime)
 
     def delete_token(self, resp: falcon.Response) -> None:
-        """Delete the session cookie.
-
-        SECURITY: Falcon's unset_cookie leaves out Secure, and a browser then keeps a `__Host-` one.
-        """
+        """Delete the session cookie: an empty one, with the attributes that it was set with."""
         self._set_cookie(resp, "", 0)
 
     def _set_cookie(self, resp: falcon.Response, value: str, max_age: int) -> None:
-        resp.set_cookie(
-            self._cookie,
-            value,
-            max_age=max_age,
-            domain=self._cookie_domain,
-            path="/",
-            secure=self._secure,
-            http_only=True,
-            same_site="Lax",
-        )
+        # NOTE: Falcon's set_cookie drops a max_age of 0, its unset_cookie drops Secure, and without
+        # that a browser keeps a `__Host-` cookie.
+        attributes = f"Max-Age={max_age}; {self._cookie_attributes}"
+        resp.append_header("Set-Cookie", f"{self._cookie}={value}; {attributes}")
 
     def token(self, req: falcon.Request) -> str:
         """The token that a request carries, in the cookie or as `Authorization: Bearer`.
@@ -239,6 +229,15 @@ def _fault(value: object, wanted: type[str], rule: Rule | None) -> str | None:
     except msgspec.ValidationError as error:
         return f"{error}."
     return rule(converted) if rule else None
+
+
+def _cookie_attributes(settings: Settings) -> str:
+    attributes = ["Path=/", "HttpOnly", "SameSite=Lax"]
+    if settings.https:
+        attributes.append("Secure")
+    if settings.cookie_domain:
+        attributes.append(f"Domain={settings.cookie_domain}")
+    return "; ".join(attributes)
 
 
 def _headers(settings: Settings) -> list[tuple[str, str]]:

@@ -1,0 +1,130 @@
+"""What every test stands on: a real SQLite file, cheap argon2, and a clock that tests move."""
+
+import gc
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from falcon import testing
+
+from authapi import AuthAPI, Settings, create_app
+from authapi.server import Server, listen
+
+USER = {"username": "crispengari", "email": "crispengari@gmail.com", "password": "crispengari"}
+CHEAP = {"argon2_memory_kib": 8, "argon2_time_cost": 1, "argon2_lanes": 1}
+
+
+class Clock:
+    """Seconds since the epoch, as a test says."""
+
+    def __init__(self):
+        self.now = 1_660_645_289.0  # Tue, 16 Aug 2022 10:21:29 GMT
+
+    def __call__(self):
+        return self.now
+
+    def move(self, seconds):
+        self.now += seconds
+
+
+class Client(testing.TestClient):
+    """Falcon's test client, which also holds every exchange to PEP 3333, and our routes."""
+
+    app: AuthAPI
+
+    def post(self, path, body=None, **options):
+        return self.simulate_post(path, json=body, **options)
+
+    def register(self, **fields):
+        return self.post("/register", {**USER, **fields})
+
+    def log_in(self, identifier=USER["username"], password=USER["password"], **options):
+        return self.post("/login", {"usernameOrEmail": identifier, "password": password}, **options)
+
+    def get_as(self, token, path="/user", **options):
+        return self.simulate_get(path, headers={"Cookie": f"jwt={token}"}, **options)
+
+    def query(self, statement, *parameters):
+        """Run a statement of the test's own on the database file."""
+        return self.app.core.database.connection.execute(statement, parameters).fetchall()
+
+
+def token_of(result):
+    """The token that an answer's cookie carries."""
+    (cookie,) = result.cookies.values()
+    return cookie.value
+
+
+def deletes_cookie(result, name="jwt", also=""):
+    """Whether an answer deletes the cookie, with the attributes that it was set with."""
+    cookie = f"{name}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax{also}"
+    return cookie == result.headers.get("set-cookie")
+
+
+@pytest.fixture(name="clock")
+def _clock():
+    return Clock()
+
+
+@pytest.fixture(name="make_app")
+def _make_app(tmp_path, clock):
+    apps = []
+
+    def make_app(**settings):
+        defaults = {"database_url": f"sqlite:///{tmp_path}/authapi.db", **CHEAP}
+        apps.append(create_app(Settings(**{**defaults, **settings}), clock=clock))
+        return apps[-1]
+
+    yield make_app
+    for app in apps:
+        app.close()
+    gc.collect()  # connections of threads that have ended
+
+
+@pytest.fixture(name="make_client")
+def _make_client(make_app):
+    return lambda **settings: Client(make_app(**settings))
+
+
+@pytest.fixture(name="client")
+def _client(make_client):
+    return make_client()
+
+
+@pytest.fixture(name="token")
+def _token(client):
+    """The token of a user who has just registered."""
+    return token_of(client.register())
+
+
+@contextmanager
+def running(app):
+    """Serve an application on a free port of 127.0.0.1; give the port."""
+    listener = listen(Settings(port=0))
+    server = Server(app, listener, threads=app.core.settings.threads)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server.socket.getsockname()[1]
+    finally:
+        server.stop()
+        thread.join()
+
+
+@contextmanager
+def connected(port) -> Iterator[socket.socket]:
+    """A plain TCP connection to the service."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        yield connection
+
+
+def exchange(port, request):
+    """Send bytes, and read until the service closes."""
+    with connected(port) as connection:
+        connection.sendall(request)
+        received = b""
+        while chunk := connection.recv(65_536):
+            received += chunk
+    return received

@@ -1,0 +1,142 @@
+"""Accounts: who a user is, and what a username and an email may be."""
+
+import pytest
+from conftest import USER
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authapi.features.accounts import email_fault, email_key, username_fault, username_key
+
+
+@pytest.mark.parametrize("path", ["/user", "/"])
+def test_current_user(client, path, token):
+    """The documented routes answer the user of the session, and nothing more of them."""
+    answer = client.get_as(token, path)
+
+    assert (200, "application/json") == (answer.status_code, answer.headers["content-type"])
+    assert {"code", "message", "timestamp", "user"} == set(answer.json)
+    assert (200, "User.") == (answer.json["code"], answer.json["message"])
+    assert "Tue, 16 Aug 2022 10:21:29 GMT" == answer.json["timestamp"]
+    user = answer.json["user"]
+    assert {"id", "username", "email", "created_at", "updated_at"} == set(user)
+    assert (1, USER["username"], USER["email"]) == (user["id"], user["username"], user["email"])
+
+
+@pytest.mark.parametrize("path", ["/user", "/"])
+def test_head(client, path, token):
+    """HEAD answers as GET does, without the body."""
+    answer = client.simulate_head(path, headers={"Cookie": f"jwt={token}"})
+
+    assert (200, "") == (answer.status_code, answer.text)
+    assert len(client.get_as(token, path).content) == int(answer.headers["content-length"])
+
+
+def test_id_is_never_reused(client):
+    """The id of a deleted user is never anyone else's."""
+    client.register()
+    client.query("DELETE FROM users")
+
+    assert 2 == client.register().json["user"]["id"]
+
+
+def test_updated_at_follows_a_change(client, token):
+    """The schema itself keeps `updated_at`, and a rehash does not count as a change."""
+    client.query("UPDATE users SET updated_at = 0, password_hash = password_hash || 'x'")
+    assert "Thu, 01 Jan 1970 00:00:00 GMT" == client.get_as(token).json["user"]["updated_at"]
+
+    client.query("UPDATE users SET email = 'new@example.com', email_key = 'new@example.com'")
+    user = client.get_as(token).json["user"]
+    assert user["created_at"][:16] == user["updated_at"][:16]  # the day
+
+
+@pytest.mark.parametrize(
+    "username", ["a", "x" * 80, "José", "ngữ", "李小龍", "हिन्दी", "٣", "a.b_c-d", "ﬁ", "İ", "ﷺ"]
+)
+def test_good_usernames(client, username):
+    """Letters, marks, digits and `.`, `_`, `-` of any script, 1 to 80, come back as typed."""
+    answer = client.register(username=username)
+
+    assert (201, username) == (answer.status_code, answer.json["user"]["username"])
+    assert 200 == client.log_in(username).status_code
+
+
+@pytest.mark.parametrize(
+    "username",
+    ["", "x" * 81, "a b", "a@b", "＠", "a\n", "a\0", "🙂", "a/b", "a\u200b", "²", "<b>"],  # noqa: RUF001
+)
+def test_bad_usernames(client, username):
+    """Anything else is refused, an `@` above all: it would pose as an email."""
+    answer = client.register(username=username)
+
+    assert 422 == answer.status_code
+    assert ["username"] == [fault["field"] for fault in answer.json["errors"]]
+
+
+@pytest.mark.parametrize(
+    "email",
+    ["a@b", "crispengari@gmail.com", "a.b+c@d-e.f", "!#$%&'*+/=?^_`{|}~-@x.y", f"a@{'b' * 63}.c"],
+)
+def test_good_emails(email):
+    """What a browser's `input type=email` takes is an email."""
+    assert email_fault(email) is None
+
+
+@pytest.mark.parametrize(
+    "email",
+    ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@-b", "a@b-", "a@b..c", "a@b\n", "é@b", "a@é"]
+    + [f"a@{'b' * 64}", "a\r\nBcc: x@y"],
+)
+def test_bad_emails(email):
+    """What a browser would not take is refused."""
+    assert "Is not an email address." == email_fault(email)
+
+
+def test_email_length():
+    """254 characters are an email, one more is not."""
+    domain = ".".join(["d" * 60] * 4)
+
+    assert email_fault("a" * (253 - len(domain)) + "@" + domain) is None
+    assert email_fault("a" * (254 - len(domain)) + "@" + domain) is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("CrispenGari", "crispengari"),
+        ("ÉCOLE", "école"),
+        ("e\u0301cole", "école"),
+        ("straße", "STRASSE"),
+        ("ﬁn", "fin"),
+        ("ｗｉｄｅ", "wide"),  # noqa: RUF001
+        ("Σίσυφος", "ΣΊΣΥΦΟΣ"),
+    ],
+)
+def test_usernames_are_caseless(client, one, other):
+    """Two spellings of one name are one name: at registration, and at login."""
+    client.register(username=one)
+
+    taken = client.register(username=other, email="other@example.com")
+    assert (409, "username_taken") == (taken.status_code, taken.json["error"])
+    assert one == client.log_in(other).json["user"]["username"]
+
+
+def test_emails_are_caseless(client):
+    """So it is with emails."""
+    client.register()
+
+    taken = client.register(username="other", email=USER["email"].upper())
+    assert (409, "email_taken") == (taken.status_code, taken.json["error"])
+    assert USER["email"] == client.log_in(USER["email"].upper()).json["user"]["email"]
+
+
+@given(st.text())
+def test_keys_are_stable(text):
+    """A key's key is itself, so that no name has two."""
+    assert username_key(text) == username_key(username_key(text))
+    assert email_key(text) == email_key(email_key(text))
+
+
+@given(st.text(max_size=100))
+def test_a_username_is_no_email(text):
+    """No text is both, so an identifier can be looked up in one way only."""
+    assert username_fault(text) or "@" not in text

@@ -1,0 +1,190 @@
+"""Login and logout."""
+
+import re
+
+import argon2
+import pytest
+from conftest import CHEAP, USER, deletes_cookie, token_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+
+@pytest.mark.parametrize("identifier", [USER["username"], USER["email"]])
+def test_documented_example(client, identifier):
+    """The documented login works by username and by email, and sets the cookie."""
+    client.register()
+
+    answer = client.post("/login", {"usernameOrEmail": identifier, "password": USER["password"]})
+
+    assert (200, 200, "Logged in.") == (
+        answer.status_code,
+        answer.json["code"],
+        answer.json["message"],
+    )
+    assert USER["username"] == answer.json["user"]["username"]
+    assert 259_200 == answer.cookies["jwt"].max_age
+    assert 200 == client.get_as(token_of(answer)).status_code
+
+
+def test_failures_are_alike(client):
+    """Unknown user, wrong password, disabled user: one answer, but for the request id."""
+    client.register()
+    client.register(username="disabled", email="disabled@example.com")
+    client.query("UPDATE users SET disabled_at = 1 WHERE username = 'disabled'")
+
+    answers = [
+        client.log_in("nobody"),
+        client.log_in("nobody@example.com"),
+        client.log_in(password="wrong password"),
+        client.log_in(password=""),
+        client.log_in("disabled"),
+        client.log_in("", ""),
+    ]
+
+    assert [401] * 6 == [answer.status_code for answer in answers]
+    assert {
+        "code": "401",
+        "message": "Invalid credentials.",
+        "timestamp": "Tue, 16 Aug 2022 10:21:29 GMT",
+        "error": "invalid_credentials",
+        "user": None,
+    } == answers[0].json
+    assert 1 == len({answer.content for answer in answers})
+    ours = [{**answer.headers, "x-request-id": ""} for answer in answers]
+    assert [ours[0]] * 6 == ours
+    assert not any(answer.cookies for answer in answers)
+
+
+def test_unknown_user_costs_a_verification(client, monkeypatch):
+    """A decoy is verified at the current cost where there is no user, once each."""
+    verified = []
+    verify = argon2.PasswordHasher.verify
+
+    def spy(self, stored, password):
+        verified.append(stored)
+        return verify(self, stored, password)
+
+    monkeypatch.setattr(argon2.PasswordHasher, "verify", spy)
+    client.register()
+    client.log_in("nobody")
+    client.log_in(password="wrong password")
+
+    decoy, real = (argon2.extract_parameters(stored) for stored in verified)
+    assert real == decoy
+
+
+def test_each_login_is_a_session_of_its_own(client, token):
+    """Two logins have two tokens; ending one leaves the other."""
+    other = token_of(client.log_in())
+    assert token != other
+
+    client.post("/logout", headers={"Cookie": f"jwt={token}"})
+
+    assert 401 == client.get_as(token).status_code
+    assert 200 == client.get_as(other).status_code
+
+
+def test_logout_kills_the_token(client, token):
+    """After logout the same cookie is dead on every route, and the cookie is deleted."""
+    answer = client.post("/logout", headers={"Cookie": f"jwt={token}"})
+
+    assert (200, "Logged Out.", None) == (
+        answer.status_code,
+        answer.json["message"],
+        answer.json["user"],
+    )
+    assert deletes_cookie(answer)
+    for path in ("/user", "/"):
+        replay = client.get_as(token, path)
+        assert (401, "invalid_token") == (replay.status_code, replay.json["error"])
+
+
+@pytest.mark.parametrize("cookie", ["", "jwt=", "jwt=garbage", "jwt=a; jwt=b", "other=1"])
+def test_logout_without_a_session(client, cookie):
+    """Logout works without a session too, whatever the cookie is, and with any body."""
+    answer = client.simulate_post("/logout", headers={"Cookie": cookie}, body="not JSON")
+
+    assert (200, "Logged Out.") == (answer.status_code, answer.json["message"])
+    assert deletes_cookie(answer)
+
+
+def test_logout_by_bearer(client, token):
+    """A client that sends the token in a header ends its session in the same way."""
+    client.post("/logout", headers={"Authorization": f"Bearer {token}"})
+
+    assert 401 == client.get_as(token).status_code
+
+
+def stored_hash(client):
+    ((stored,),) = client.query("SELECT password_hash FROM users")
+    return stored
+
+
+@pytest.mark.parametrize(
+    "hasher",
+    [
+        argon2.PasswordHasher(),
+        argon2.PasswordHasher(salt_len=12),
+        argon2.PasswordHasher(time_cost=2, memory_cost=512, parallelism=2),
+        argon2.PasswordHasher(type=argon2.Type.I, memory_cost=64),
+        argon2.PasswordHasher(type=argon2.Type.D, memory_cost=64),
+    ],
+)
+def test_rehash(client, hasher):
+    """A login replaces a hash of another cost, argon2-cffi's own among them; a failure does not."""
+    client.register()
+    old = hasher.hash(USER["password"])
+    client.query("UPDATE users SET password_hash = ?", old)
+
+    assert 401 == client.log_in(password="wrong password").status_code
+    assert old == stored_hash(client)
+    assert 200 == client.log_in().status_code
+    new = stored_hash(client)
+    assert re.match(r"\$argon2id\$v=19\$m=8,t=1,p=1\$", new)
+    assert 200 == client.log_in().status_code
+    assert new == stored_hash(client)
+
+
+def test_rehash_follows_the_settings(make_client):
+    """After a change of the cost settings each user's hash follows at their next login."""
+    make_client().register()
+
+    client = make_client(**{**CHEAP, "argon2_time_cost": 2})
+    client.log_in()
+
+    assert "m=8,t=2,p=1" in stored_hash(client)
+
+
+@pytest.mark.parametrize(
+    "stored", ["", "plain", "$2b$12$abcdefghijklmnopqrstuv", "$argon2id$v=19$"]
+)
+def test_unusable_hash(client, stored):
+    """A stored hash that is none fails like a wrong password."""
+    client.register()
+    client.query("UPDATE users SET password_hash = ?", stored)
+
+    assert 401 == client.log_in().status_code
+
+
+def test_user_gone_while_the_password_was_checked(client, monkeypatch):
+    """A user who is deleted between the check and the session gets neither."""
+    client.register()
+    passwords = type(client.app.core.passwords)
+    verify = passwords.verify
+
+    def verify_then_delete(self, stored, password):
+        verdict = verify(self, stored, password)
+        client.query("DELETE FROM users")
+        return verdict
+
+    monkeypatch.setattr(passwords, "verify", verify_then_delete)
+
+    assert 401 == client.log_in().status_code
+    assert [(0,)] == client.query("SELECT count(*) FROM sessions")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(identifier=st.text(), password=st.text())
+def test_whatever_the_text(client, identifier, password):
+    """Whatever is typed, a login of nobody fails as any other."""
+    assert 401 == client.log_in(identifier, password).status_code

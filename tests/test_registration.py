@@ -1,0 +1,191 @@
+"""Registration: a new account, logged in at once."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import USER, token_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+
+def test_documented_example(client):
+    """The documented example works as it stands, and sets the documented cookie."""
+    answer = client.post("/register", USER)
+
+    assert (201, 201, "User created.") == (
+        answer.status_code,
+        answer.json["code"],
+        answer.json["message"],
+    )
+    assert USER["username"] == answer.json["user"]["username"]
+    cookie = answer.cookies["jwt"]
+    assert (259_200, "/", True, "Lax") == (
+        cookie.max_age,
+        cookie.path,
+        cookie.http_only,
+        cookie.same_site,
+    )
+    assert not cookie.secure
+    assert cookie.value not in answer.text
+    assert 200 == client.get_as(cookie.value).status_code
+
+
+def test_every_fault_at_once(client):
+    """All the faults of a body are named together, in the order of the fields."""
+    body = {"extra": 1, "username": "a b", "email": "no", "password": "short"}
+
+    answer = client.post("/register", body)
+
+    assert (422, "422", "Validation failed.", "validation_failed") == (
+        answer.status_code,
+        answer.json["code"],
+        answer.json["message"],
+        answer.json["error"],
+    )
+    fields = [fault["field"] for fault in answer.json["errors"]]
+    assert ["extra", "username", "email", "password"] == fields
+    assert all(fault["message"] for fault in answer.json["errors"])
+
+
+@pytest.mark.parametrize("field", list(USER))
+@pytest.mark.parametrize("value", [None, 1, True, 1.5, ["x"], {"x": "x"}, 2**70])
+def test_wrong_types(client, field, value):
+    """A field of another type than text is a fault of that field, never coerced."""
+    answer = client.register(**{field: value})
+
+    assert 422 == answer.status_code
+    assert [field] == [fault["field"] for fault in answer.json["errors"]]
+
+
+@pytest.mark.parametrize("field", list(USER))
+def test_missing_fields(client, field):
+    """A field that is missing is a fault of that field."""
+    body = {name: value for name, value in USER.items() if name != field}
+
+    answer = client.post("/register", body)
+
+    assert [{"field": field, "message": "Is required."}] == answer.json["errors"]
+
+
+def test_taken(client):
+    """Where both are taken the username is told first; nothing is added."""
+    client.register()
+
+    answer = client.register()
+
+    assert (409, "409", "username_taken") == (
+        answer.status_code,
+        answer.json["code"],
+        answer.json["error"],
+    )
+    assert [(1,)] == client.query("SELECT count(*) FROM users")
+
+
+def test_closed(make_client):
+    """Where registration is closed nobody registers."""
+    answer = make_client(registration="closed").register()
+
+    assert (403, "registration_closed") == (answer.status_code, answer.json["error"])
+    assert not answer.cookies
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "8 chars.",
+        "x" * 1024,
+        "         ",
+        "пароль-пароль",
+        "🙂🙃🙂🙃🙂🙃🙂🙃",
+        "tab\tand\nline",
+        USER["username"],
+    ],
+)
+def test_good_passwords(client, password):
+    """8 to 1,024 characters of any kind, kept exactly: never trimmed, never cut."""
+    assert 201 == client.register(password=password).status_code
+    assert 200 == client.log_in(password=password).status_code
+    for other in (password[:-1], password + " ", password.swapcase() + "x"):
+        assert 401 == client.log_in(password=other).status_code
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["7 chars", "x" * 1025, "null\0byte", "baseball", "PassWord", "iloveyou", "12345678"],
+)
+def test_bad_passwords(client, password):
+    """Short, long, NUL, and the common ones in any case."""
+    answer = client.register(password=password)
+
+    assert 422 == answer.status_code
+    assert ["password"] == [fault["field"] for fault in answer.json["errors"]]
+    assert repr(password)[1:-1] not in answer.json["errors"][0]["message"]
+
+
+def test_password_length_counts_characters_after_nfc(client):
+    """Eight decomposed letters are eight, not sixteen; and both forms are one password."""
+    assert 422 == client.register(password="e\u0301" * 7).status_code
+    assert 201 == client.register(password="e\u0301" * 8).status_code
+    assert 200 == client.log_in(password="é" * 8).status_code
+
+
+def test_password_min_length_is_a_setting(make_client):
+    """A longer least length holds for new passwords."""
+    client = make_client(password_min_length=15)
+
+    assert 422 == client.register(password="14 characters.").status_code
+    assert 201 == client.register(password="15 characters..").status_code
+
+
+def test_one_name_32_threads(make_client):
+    """Of 32 at once one gets the name; the rest are told it is taken, or that the lane is full."""
+    client = make_client(hash_slots=2, threads=40)
+
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(lambda n: client.register(email=f"u{n}@example.com"), range(32)))
+
+    statuses = [answer.status_code for answer in answers]
+    assert 1 == statuses.count(201)
+    assert {201, 409, 503} >= set(statuses)
+    assert [(1,)] == client.query("SELECT count(*) FROM users")
+    assert [(1,)] == client.query("SELECT count(*) FROM sessions")
+
+
+def test_constraint_has_the_last_word(client, monkeypatch):
+    """Two who both found the name free: the second is told that it is taken, and leaves no row."""
+    client.register()
+    monkeypatch.setattr("authapi.features.accounts.UserRepository.require_free", lambda *_: None)
+
+    by_name = client.register(email="other@example.com")
+    by_email = client.register(username="other")
+
+    assert (409, "username_taken") == (by_name.status_code, by_name.json["error"])
+    assert (409, "email_taken") == (by_email.status_code, by_email.json["error"])
+    assert [(1,)] == client.query("SELECT count(*) FROM sessions")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    username=st.text() | st.text(alphabet="aÉß._-٣़ﬁ", min_size=1, max_size=80) | JSON,
+    email=st.emails() | st.text() | JSON,
+    password=st.text(min_size=8) | JSON,
+)
+def test_whatever_the_text(client, username, email, password):
+    """Whatever the fields hold, the answer is below 500; what is accepted comes back unchanged."""
+    body = {"username": username, "email": email, "password": password}
+
+    answer = client.post("/register", body)
+
+    assert answer.status_code in {201, 400, 409, 422}
+    if answer.status_code == 201:
+        user = client.get_as(token_of(answer)).json["user"]
+        assert (username, email) == (user["username"], user["email"])
+        assert 200 == client.log_in(username, password).status_code
+        assert 200 == client.log_in(email, password).status_code

@@ -1,0 +1,132 @@
+"""Sessions: the row under each token."""
+
+import hashlib
+import json
+from base64 import urlsafe_b64decode
+
+import pytest
+from conftest import deletes_cookie, token_of
+
+from authapi.features.sessions import PRUNED_AT_ONCE
+
+
+def claims_of(token):
+    payload = token.split(".")[1]
+    return json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+
+
+def test_only_a_digest_is_stored(client, token):
+    """The row holds the SHA-256 of a 256-bit id, and the id is nowhere in the database."""
+    secret = claims_of(token)["sid"]
+
+    ((id_hash, user_id),) = client.query("SELECT id_hash, user_id FROM sessions")
+
+    assert 32 == len(urlsafe_b64decode(secret + "="))
+    assert hashlib.sha256(secret.encode()).digest() == id_hash
+    assert 1 == user_id
+    client.query("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert secret.encode() not in client.app.core.settings.database_path.read_bytes()
+
+
+def test_lifetime(client, token, clock):
+    """A session lives to the last second of the setting, and not one more."""
+    clock.move(259_199)
+    assert 200 == client.get_as(token).status_code
+
+    clock.move(1)
+    answer = client.get_as(token)
+    assert (401, "invalid_token") == (answer.status_code, answer.json["error"])
+    assert deletes_cookie(answer)
+
+
+def test_lifetime_is_a_setting(make_client, clock):
+    """Cookie, token and row end together."""
+    client = make_client(session_lifetime=60)
+    answer = client.register()
+    token = token_of(answer)
+
+    assert 60 == answer.cookies["jwt"].max_age
+    assert clock.now + 60 == claims_of(token)["exp"]
+    clock.move(59)
+    assert 200 == client.get_as(token).status_code
+    clock.move(1)
+    assert 401 == client.get_as(token).status_code
+
+
+def test_row_decides(client, token):
+    """A row that expired earlier than its token ends the session."""
+    client.query("UPDATE sessions SET expires_at = 1")
+
+    assert 401 == client.get_as(token).status_code
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM sessions",
+        "DELETE FROM users",
+        "UPDATE users SET disabled_at = unixepoch()",
+        "UPDATE sessions SET user_id = 2",
+    ],
+)
+def test_ends_at_once(client, token, statement):
+    """Revoked, deleted, disabled: the next request is refused, and the cookie deleted."""
+    client.register(username="other", email="other@example.com")
+    assert 200 == client.get_as(token).status_code
+
+    client.query(statement)
+
+    answer = client.get_as(token)
+    assert (401, "Invalid token or it has expired.") == (answer.status_code, answer.json["message"])
+    assert deletes_cookie(answer)
+
+
+def test_session_of_another(client, token):
+    """A session is found only for its own user."""
+    other = token_of(client.register(username="other", email="other@example.com"))
+
+    assert "crispengari" == client.get_as(token).json["user"]["username"]
+    assert "other" == client.get_as(other).json["user"]["username"]
+
+
+def test_pruning_is_bounded(client, clock):
+    """A login deletes expired sessions, the oldest first, so many and no more."""
+    client.register()
+    for number in range(PRUNED_AT_ONCE + 20):
+        client.query(
+            "INSERT INTO sessions VALUES (?, 1, 0, ?)", number.to_bytes(32), 1_000 + number
+        )
+
+    client.log_in()
+    expired = client.query("SELECT min(expires_at), count(*) FROM sessions WHERE expires_at < 2000")
+    assert [(1_000 + PRUNED_AT_ONCE, 20)] == expired
+
+    client.log_in()
+    clock.move(259_200)
+    client.log_in()
+    assert [(1,)] == client.query("SELECT count(*) FROM sessions")
+
+
+@pytest.mark.parametrize("path", ["/user", "/"])
+def test_one_statement(client, token, path):
+    """A session check runs one statement, and writes none."""
+    statements = []
+    client.app.core.database.connection.set_trace_callback(statements.append)
+
+    client.get_as(token, path)
+
+    assert 1 == len(statements)
+    assert "SELECT" == statements[0].split()[0]
+
+
+def test_session_check_is_two_index_searches(client):
+    """The statement of the session check scans nothing."""
+    statement = client.app.core.database.statements("sessions").authenticate.sql
+
+    plan = client.app.core.database.connection.execute(
+        f"EXPLAIN QUERY PLAN {statement}", {"id_hash": b"", "user_id": 1, "now": 0}
+    ).fetchall()
+
+    assert ["SEARCH sessions USING PRIMARY KEY (id_hash=?)"] + [
+        "SEARCH users USING INTEGER PRIMARY KEY (rowid=?)"
+    ] == [step for *_, step in plan]

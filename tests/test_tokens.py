@@ -1,0 +1,395 @@
+"""Tokens: what opens a session, and every game that must not."""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import deletes_cookie
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from authapi import Settings, StartError
+from authapi.errors import InvalidToken
+from authapi.tokens import Key, KeyRing, Tokens
+
+SECRET = bytes(range(32))
+
+
+def encoded(value):
+    text = value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(text).decode().rstrip("=")
+
+
+def decoded(segment):
+    return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+
+
+def forged(header, payload, secret, digest=hashlib.sha256):
+    signing_input = f"{encoded(header)}.{encoded(payload)}"
+    signature = hmac.new(secret, signing_input.encode(), digest).digest()
+    return f"{signing_input}.{encoded(signature)}"
+
+
+@pytest.fixture(name="secret")
+def _secret(client, token):
+    """The key that signs the client's tokens."""
+    del token
+    path = client.app.core.settings.key_file
+    with open(path, "rb") as file:  # noqa: PTH123
+        return decoded(json.load(file)["keys"][0]["k"])
+
+
+@pytest.fixture(name="parts")
+def _parts(token):
+    """The header and the payload of a token that is good."""
+    header, payload, _ = token.split(".")
+    return json.loads(decoded(header)), json.loads(decoded(payload))
+
+
+def assert_refused(client, token):
+    answer = client.get_as(token)
+    assert (401, "invalid_token") == (answer.status_code, answer.json["error"])
+    assert deletes_cookie(answer)
+
+
+def test_claims(parts, clock):
+    """The payload holds the documented `id` and `username`, and the registered claims."""
+    header, payload = parts
+
+    assert {"alg": "HS256", "typ": "session+jwt"} == {k: header[k] for k in ("alg", "typ")}
+    assert {"id", "username", "sub", "iat", "exp", "iss", "aud", "sid"} == set(payload)
+    assert (1, "crispengari", "1") == (payload["id"], payload["username"], payload["sub"])
+    assert (clock.now, clock.now + 259_200) == (payload["iat"], payload["exp"])
+
+
+def test_the_forger_can_succeed(client, parts, secret):
+    """With the right key and the right bytes a token passes, so the refusals below mean something."""
+    assert 200 == client.get_as(forged(*parts, secret)).status_code
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", "", None, 0])
+@pytest.mark.parametrize("signature", ["", "AA"])
+def test_no_algorithm(client, parts, algorithm, signature):
+    """`none` in any spelling, with or without a signature."""
+    header, payload = parts
+
+    assert_refused(
+        client, f"{encoded({**header, 'alg': algorithm})}.{encoded(payload)}.{signature}"
+    )
+
+
+@pytest.mark.parametrize("key", [b"", b"\0", b"secret", b"\0" * 32, b"crispengari"])
+def test_weak_keys(client, parts, key):
+    """Signed with an empty or a weak key."""
+    assert_refused(client, forged(*parts, key))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "digest"), [("HS384", hashlib.sha384), ("HS512", hashlib.sha512)]
+)
+def test_another_algorithm_with_the_right_key(client, parts, secret, algorithm, digest):
+    """The key's own algorithm and no other."""
+    header, payload = parts
+
+    assert_refused(client, forged({**header, "alg": algorithm}, payload, secret, digest))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kid": "other"},
+        {"kid": ""},
+        {"kid": None},
+        {"kid": 1},
+        {"kid": ["x"]},
+        {"kid": "../../../../dev/null"},
+        {"kid": "x' UNION SELECT 'secret"},
+        {"typ": "JWT"},
+        {"typ": "at+jwt"},
+        {"jwk": {"kty": "oct", "k": encoded(SECRET)}},
+        {"jku": "http://127.0.0.1:9/keys"},
+        {"x5u": "http://127.0.0.1:9/keys"},
+        {"x5c": ["MIIB"]},
+        {"crit": ["exp"]},
+        {"crit": ["b64"], "b64": False},
+        {"crit": []},
+        {"b64": True},
+        {"cty": "JWT"},
+        {"zip": "DEF"},
+    ],
+)
+def test_header_games(client, parts, secret, change):
+    """Any other header than the key's own is refused, even rightly signed."""
+    header, payload = parts
+
+    assert_refused(client, forged({**header, **change}, payload, secret))
+
+
+@pytest.mark.parametrize("missing", ["alg", "kid", "typ"])
+def test_header_lacks(client, parts, secret, missing):
+    """A header that lacks something is another header."""
+    header, payload = parts
+    del header[missing]
+
+    assert_refused(client, forged(header, payload, secret))
+
+
+def test_embedded_key(client, parts):
+    """A token that brings the key that signed it is not believed."""
+    header, payload = parts
+    key = {"kty": "oct", "kid": "mine", "k": encoded(SECRET)}
+
+    assert_refused(client, forged({**header, "kid": "mine", "jwk": key}, payload, SECRET))
+    assert_refused(client, forged({**header, "jwk": key}, payload, SECRET))
+
+
+def test_swapped_payload(client, token, parts):
+    """Another payload under an old signature."""
+    header, _, signature = token.split(".")
+    client.register(username="other", email="other@example.com")
+
+    assert_refused(client, f"{header}.{encoded({**parts[1], 'id': 2, 'sub': '2'})}.{signature}")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": 2},
+        {"id": "1"},
+        {"id": True},
+        {"id": 2**63},
+        {"id": -1},
+        {"sub": "2"},
+        {"sub": 1},
+        {"iss": "other"},
+        {"iss": None},
+        {"aud": "other"},
+        {"aud": ["authapi"]},
+        {"exp": 0},
+        {"exp": "9999999999"},
+        {"exp": 9999999999.5},
+        {"exp": None},
+        {"iat": "0"},
+        {"sid": "other"},
+        {"sid": ""},
+        {"sid": None},
+        {"username": 1},
+        {"nbf": 0},
+        {"admin": True},
+    ],
+)
+def test_payload_games(client, parts, secret, change):
+    """Any payload that we would not write is refused, even rightly signed."""
+    header, payload = parts
+
+    assert_refused(client, forged(header, {**payload, **change}, secret))
+
+
+@pytest.mark.parametrize("missing", ["id", "username", "sub", "iat", "exp", "iss", "aud", "sid"])
+def test_payload_lacks(client, parts, secret, missing):
+    """Every claim is required."""
+    header, payload = parts
+    del payload[missing]
+
+    assert_refused(client, forged(header, payload, secret))
+
+
+def test_duplicate_claims(client, parts, secret):
+    """A claim that stands twice is refused, whichever is the good one."""
+    header, payload = parts
+    text = json.dumps(payload, separators=(",", ":"))
+
+    for doubled in ('{"exp":0,' + text[1:], text[:-1] + ',"exp":9999999999}', text + " "):
+        assert_refused(client, forged(header, doubled.encode(), secret))
+
+
+@pytest.mark.parametrize("payload", [b"", b"null", b"[]", b'"x"', b"1", b"{", b"\xff", b"{}"])
+def test_payload_is_no_claims(client, parts, secret, payload):
+    """A signed payload that is no object of claims."""
+    assert_refused(client, forged(parts[0], payload, secret))
+
+
+@pytest.mark.parametrize(
+    "mangle",
+    [
+        lambda token: token + "=",
+        lambda token: token + ".",
+        lambda token: token + ".x",
+        lambda token: "." + token,
+        lambda token: token.replace(".", "=.", 1),
+        lambda token: token.rsplit(".", 1)[0],
+        lambda token: token.rsplit(".", 1)[0] + ".",
+        lambda token: token.upper(),
+        lambda token: token * 20,
+        lambda token: "x" * 5_000,
+        lambda token: "",
+        lambda token: "..",
+        lambda token: "é",
+    ],
+)
+def test_mangled(client, token, mangle):
+    """Padding, cut or doubled parts, other letters, and what is far too long."""
+    with pytest.raises(InvalidToken):
+        client.app.core.tokens.read(mangle(token), now=0)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_any_changed_character(client, token, data):
+    """No character of a token can be another one."""
+    position = data.draw(st.integers(0, len(token) - 1))
+    character = data.draw(st.sampled_from("ABab01-_.=é ").filter(lambda c: c != token[position]))
+
+    with pytest.raises(InvalidToken):
+        client.app.core.tokens.read(token[:position] + character + token[position + 1 :], now=0)
+
+
+def test_expiry_by_the_clock(client, token, parts):
+    """A token lives until `exp`, which is the first second that it is dead; also once verified."""
+    tokens = client.app.core.tokens
+    assert 1 == tokens.read(token, parts[1]["exp"] - 0.001).id
+    with pytest.raises(InvalidToken):
+        tokens.read(token, parts[1]["exp"])
+
+
+def issue(keys):
+    return Tokens(KeyRing(keys)).issue(
+        user_id=1, username="a", session_id="s", issued_at=0, expires_at=9
+    )
+
+
+def test_the_newest_key_signs_and_all_verify():
+    """Rotation: a new key signs, the old ones still verify until they are taken out."""
+    old, new = Key.of(bytes(range(32))), Key.of(bytes(range(1, 33)))
+
+    from_old, from_both = issue([old]), issue([old, new])
+
+    assert new.kid == json.loads(decoded(from_both.split(".")[0]))["kid"]
+    for token in (from_old, from_both):
+        assert 1 == Tokens(KeyRing([old, new])).read(token, now=0).id
+    with pytest.raises(InvalidToken):
+        Tokens(KeyRing([new])).read(from_old, now=0)
+
+
+def key(**changes):
+    good = {"kty": "oct", "kid": "a", "alg": "HS256", "k": encoded(SECRET)}
+    return {name: value for name, value in {**good, **changes}.items() if value is not None}
+
+
+@pytest.fixture(name="key_file")
+def _key_file(tmp_path):
+    path = tmp_path / "keys.json"
+    path.touch(mode=0o600)
+    return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"keys": keys})
+        for keys in (
+            [],
+            [key(kty="RSA")],
+            [key(alg="HS512")],
+            [key(alg="none")],
+            [key(use="enc")],
+            [key(key_ops=["verify"])],
+            [key(k=encoded(b"short"))],
+            [key(k=encoded(b"\0" * 32))],
+            [key(k=encoded(b"secret! " * 4))],
+            [key(k=encoded(b"a-string-secret-at-least-256-bits-long"))],
+            [key(k="not base64url!")],
+            [key(k=None)],
+            [key(kid=None)],
+            [key(), key(k=encoded(bytes(range(1, 33))))],
+            [key(crv="x")],
+        )
+    ]
+    + ["", "{}", "[]", "nonsense", "\xff"],
+)
+def test_bad_key_files(make_app, key_file, text):
+    """A key file that is not usable stops the start, says which it is, and is left alone."""
+    key_file.write_text(text, encoding="latin-1")
+
+    with pytest.raises(StartError, match="keys.json is not usable"):
+        make_app(key_file=str(key_file))
+
+    assert text == key_file.read_text(encoding="latin-1")
+
+
+def test_several_keys(make_client, key_file):
+    """The file format allows several keys; the documented one is a JWK Set."""
+    keys = [key(kid="old", use="sig", key_ops=["sign", "verify"])]
+    keys += [key(kid="new", k=encoded(bytes(range(1, 33))))]
+    key_file.write_text(json.dumps({"keys": keys}))
+
+    answer = make_client(key_file=str(key_file)).register()
+
+    assert "new" == json.loads(decoded(answer.cookies["jwt"].value.split(".")[0]))["kid"]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o601, 0o777])
+def test_key_file_that_others_can_read(make_app, key_file, mode):
+    """A key file that anyone but its owner can read, write or run stops the start."""
+    key_file.write_text(json.dumps({"keys": [key()]}))
+    key_file.chmod(mode)
+
+    with pytest.raises(StartError, match="chmod 600"):
+        make_app(key_file=str(key_file))
+
+
+def test_key_file_is_made_once(make_app, tmp_path):
+    """The first start makes 32 random bytes that only the owner can read; the next one keeps them."""
+    make_app()
+    path = tmp_path / "authapi.db.key"
+    made = path.read_text()
+
+    make_app()
+
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+    assert 32 == len(decoded(json.loads(made)["keys"][0]["k"]))
+    assert made == path.read_text()
+    assert {"authapi.db", "authapi.db.key", "authapi.db.lock"} >= {
+        name for name in os.listdir(tmp_path) if not name.endswith(("-wal", "-shm"))
+    }
+
+
+def test_key_file_of_two_first_starts(tmp_path):
+    """Of many first starts at once, one makes the file and all read the same keys."""
+    given_settings = Settings(database_url=f"sqlite:///{tmp_path}/a.db")
+
+    with ThreadPoolExecutor(16) as pool:
+        rings = list(pool.map(lambda _: KeyRing.load(given_settings), range(64)))
+
+    tokens = {ring.sign(b"{}") for ring in rings}
+    assert 1 == len(tokens)
+    assert ["a.db.key"] == os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["/proc/nowhere/keys", "/proc/keys.json"])
+def test_key_file_that_cannot_be_made(make_app, path):
+    """Where no key file can be made the start stops, and names it."""
+    with pytest.raises(StartError, match=f"The key file {path} cannot be used"):
+        make_app(key_file=path)
+
+
+def test_secret_key(make_client, tmp_path):
+    """With a secret key there is no key file, and every process with that key reads its tokens."""
+    one, other = (make_client(secret_key="a secret of thirty-two bytes, and more") for _ in "12")
+
+    token = one.register().cookies["jwt"].value
+
+    assert 200 == other.get_as(token).status_code
+    assert not (tmp_path / "authapi.db.key").exists()
+
+
+def test_keys_are_not_shown(make_app):
+    """Neither settings nor keys show the secret when they are printed."""
+    secret = "a secret of thirty-two bytes, and more"
+    assert secret not in repr(make_app(secret_key=secret).core.settings)
+    assert encoded(SECRET) not in repr(Key.of(SECRET))
