@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
@@ -144,7 +145,7 @@ class _FalconFailure(errors.Failure):
     def __init__(self, error: falcon.HTTPError) -> None:
         super().__init__()
         self.status = error.status_code  # type: ignore[misc]
-        self.error = error.title.partition(" ")[2].lower().replace(" ", "_")  # type: ignore[misc]
+        self.error = re.sub(r"^\d+ ", "", error.title).lower().replace(" ", "_")  # type: ignore[misc]
         self.message = error.description or error.title  # type: ignore[misc]
 
 

@@ -25,6 +25,7 @@ from authapi.errors import StartError, Unavailable
 
 SQLITE_VERSION = sqlite3.sqlite_version
 OLDEST_SQLITE = (3, 38)  # STRICT tables and unixepoch()
+SMALLEST_FILE = 512  # bytes: one page
 LOCK_TIMEOUT = 5.0  # seconds that a write waits for its turn
 
 _HERE = Path(__file__).parent
@@ -213,6 +214,9 @@ class Database:
         except FileExistsError:
             if not os.access(self.path, os.R_OK | os.W_OK):
                 raise
+            # NOTE: SQLite takes a shorter file for an empty one, and would write over it.
+            if 0 < self.path.stat().st_size < SMALLEST_FILE:
+                raise sqlite3.DatabaseError("it is too short") from None
 
 
 @dataclass(frozen=True, slots=True)

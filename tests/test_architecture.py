@@ -1,0 +1,138 @@
+"""The shape of the code: who imports whom, where SQL stands, and what each feature brings."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from authapi import features
+
+ROOT = Path(__file__).parent.parent
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text())
+    for path in sorted((ROOT / "authapi").rglob("*.py"))
+}
+FEATURES = sorted(
+    path.stem for path in (ROOT / "authapi" / "features").glob("*.py") if path.stem != "__init__"
+)
+STANDARD = {"errors", "events", "settings"}
+SQL = re.compile(
+    r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|PRAGMA|BEGIN|COMMIT|WITH)\b\s+\S"
+)
+
+
+def imports(module):
+    """The modules that a module imports, in full."""
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def importers(package):
+    return {
+        module
+        for module in MODULES
+        if any(name.split(".")[0] == package for name in imports(module))
+    }
+
+
+@pytest.mark.parametrize("module", sorted(STANDARD))
+def test_standard_library_only(module):
+    """Errors, events and settings can be imported by everything, for they import nothing of ours."""
+    packages = {name.split(".")[0] for name in imports(f"authapi.{module}")}
+
+    assert not packages & {"authapi", "falcon", "jwt", "argon2", "waitress", "msgspec", "aiosql"}
+
+
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [("sqlite3", "database"), ("jwt", "tokens"), ("argon2", "passwords"), ("waitress", "server")],
+)
+def test_one_module_knows(package, module):
+    """One place knows SQL, one JWT, one argon2, one the server."""
+    assert {f"authapi.{module}"} == importers(package)
+
+
+def test_falcon():
+    """Falcon is known at the edge only."""
+    edge = {"authapi.app", "authapi.middleware", "authapi.wire"}
+
+    assert importers("falcon") <= edge | {f"authapi.features.{name}" for name in FEATURES}
+
+
+def test_core_imports_no_feature():
+    """Only the composition root knows the features."""
+    knowing = {
+        module
+        for module in MODULES
+        if not module.startswith("authapi.features")
+        and any(name.startswith("authapi.features") for name in imports(module))
+    }
+
+    assert {"authapi.app"} == knowing
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_features_import_what_they_require(feature):
+    """A feature imports the core, and the features that it names in REQUIRES."""
+    named = {
+        name.split(".")[2]
+        for name in imports(f"authapi.features.{feature}")
+        if name.startswith("authapi.features.")
+    }
+
+    (module,) = [each for each in features.load([feature]) if each.__name__.endswith(f".{feature}")]
+    assert named <= set(module.REQUIRES)
+
+
+def test_load_puts_what_is_required_first():
+    """Each feature is loaded once, after those that it requires; so there are no circles."""
+    names = [module.__name__.rpartition(".")[2] for module in features.load(["login", *FEATURES])]
+
+    assert sorted(FEATURES) == sorted(names)
+    for module in features.load(FEATURES):
+        before = names[: names.index(module.__name__.rpartition(".")[2])]
+        assert set(module.REQUIRES) <= set(before)
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_a_feature_is_whole(feature):
+    """A feature is on the default list, and has its tests and its page."""
+    assert feature in features.DEFAULT
+    assert (ROOT / "tests" / f"test_{feature}.py").exists()
+    assert (ROOT / "docs" / "features" / f"{feature}.md").exists()
+
+
+def test_no_statements_in_python():
+    """SQL stands in files; Python holds no statement."""
+    texts = [
+        (module, node.value)
+        for module, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+
+    assert not [(module, text) for module, text in texts if SQL.match(text)]
+    assert SQL.match("SELECT 1")
+
+
+def test_every_statement_is_used():
+    """No named statement is left behind by the code that called it."""
+    code = "\n".join(path.read_text() for path in (ROOT / "authapi").rglob("*.py"))
+    for path in (ROOT / "sql" / "queries").glob("*.sql"):
+        for name in re.findall(r"^-- name: (\w+)\(", path.read_text(), re.MULTILINE):
+            assert f".{name}(" in code
+
+
+def test_sizes():
+    """Features up to 250 lines, core modules up to 300, functions up to 40."""
+    for path in (ROOT / "authapi").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 350, path
+    for module, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 40, (module, node.name)

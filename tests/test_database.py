@@ -1,0 +1,371 @@
+"""The data layer: migrations, transactions, the writer lock."""
+
+import multiprocessing
+import os
+import sqlite3
+import stat
+import threading
+
+import pytest
+from conftest import token_of
+
+from authapi import StartError, database
+from authapi.database import Database, UniqueViolation, migrations
+from authapi.errors import Unavailable
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path):
+    return tmp_path / "authapi.db"
+
+
+@pytest.fixture(name="db")
+def _db(path):
+    db = Database(path)
+    db.migrate()
+    yield db
+    db.close()
+
+
+def insert(db, name, email=None):
+    email = email or name
+    db.statements("users").insert(
+        username=name, username_key=name, email=email, email_key=email, password_hash="x"
+    )
+
+
+def names(db):
+    return [row[0] for row in db.connection.execute("SELECT username FROM users ORDER BY id")]
+
+
+def pragma(db, name):
+    return db.connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def test_connection(db):
+    """Every connection writes ahead, syncs in full, and holds to foreign keys."""
+    assert ("wal", 2, 1, 0) == (
+        pragma(db, "journal_mode"),
+        pragma(db, "synchronous"),
+        pragma(db, "foreign_keys"),
+        pragma(db, "trusted_schema"),
+    )
+
+
+def test_schema(db):
+    """Tables are STRICT, and ids are never used again."""
+    tables = db.connection.execute(
+        "SELECT name, strict FROM pragma_table_list WHERE type = 'table'"
+    )
+
+    ours = {name: strict for name, strict in tables if not name.startswith("sqlite_")}
+    assert {"users": 1, "sessions": 1, "migrations": 1} == ours
+    ((users,),) = db.connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'users'")
+    assert "AUTOINCREMENT" in users
+
+
+def test_file_mode(db, path):
+    """The database, its logs and its lock are for their owner alone."""
+    with db.transaction():
+        insert(db, "a")
+
+    files = list(path.parent.glob("authapi.db*"))
+    assert {"authapi.db", "authapi.db-wal", "authapi.db-shm", "authapi.db.lock"} == {
+        file.name for file in files
+    }
+    assert {0o600} == {stat.S_IMODE(file.stat().st_mode) for file in files}
+
+
+def test_a_connection_for_each_thread(db):
+    """Threads do not share connections, and one that ends takes its own along."""
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(db.connection is db.connection))
+    mine = db.connection
+    thread.start()
+    thread.join()
+
+    assert [True] == seen
+    assert db.connection is mine
+
+
+def test_transaction_commits(db, path):
+    """What a transaction wrote is there for every other connection when it returns."""
+    with db.transaction():
+        insert(db, "a")
+
+    other = Database(path)
+    assert ["a"] == names(other)
+    other.close()
+
+
+class Stop(Exception):  # noqa: N818
+    pass
+
+
+@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, SystemExit])
+def test_transaction_rolls_back(db, error):
+    """A failure leaves nothing half done, and the next transaction works."""
+    with pytest.raises(error), db.transaction():
+        insert(db, "a")
+        raise error
+
+    with db.transaction():
+        insert(db, "b")
+    assert ["b"] == names(db)
+
+
+def test_transactions_do_not_nest(db):
+    """One inside another is a mistake, said at once and not by a deadlock."""
+    with pytest.raises(RuntimeError), db.transaction(), db.transaction():
+        pass
+    with db.transaction():
+        insert(db, "a")
+
+
+def test_unique_violation(db):
+    """A collision names its column."""
+    with db.transaction():
+        insert(db, "a")
+
+    with pytest.raises(UniqueViolation, match=r"users\.username_key"), db.transaction():
+        insert(db, "a", "b")
+
+
+def test_other_constraints_are_mistakes(db):
+    """Another broken constraint is no collision, but our own fault."""
+    with pytest.raises(sqlite3.IntegrityError), db.transaction():
+        db.statements("users").insert(
+            username=None, username_key="a", email="a", email_key="a", password_hash="x"
+        )
+
+
+def test_locked_by_another_program(db, path, monkeypatch, caplog):
+    """Where another program keeps the database locked a write is refused, and works again later."""
+    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0)
+    other = sqlite3.connect(path, isolation_level=None)
+    db.connection.execute("PRAGMA busy_timeout = 0")
+    other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(Unavailable), db.transaction():
+        insert(db, "a")
+
+    other.close()
+    with db.transaction():
+        insert(db, "a")
+    assert ["the database is unavailable: database is locked"] == caplog.messages
+
+
+def test_writers_take_turns(db, monkeypatch):
+    """A writer that gets no turn in time is refused."""
+    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0)
+    refused = []
+
+    def write():
+        try:
+            with db.transaction():
+                pass
+        except Unavailable as error:
+            refused.append(error)
+
+    with db.transaction():
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+
+    assert 1 == len(refused)
+
+
+def test_unavailable_on_the_wire(client, monkeypatch):
+    """A client is told to come back; nothing is half done."""
+    client.register()
+    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0)
+
+    with client.app.core.database._turn():
+        answer = client.log_in()
+
+    assert (503, "unavailable", "1") == (
+        answer.status_code,
+        answer.json["error"],
+        answer.headers["retry-after"],
+    )
+    assert 200 == client.log_in().status_code
+
+
+def test_migrations_are_in_order():
+    """Versions count from 1 without a gap, and the names say what they are."""
+    assert list(range(1, len(migrations()) + 1)) == [each.version for each in migrations()]
+
+
+def test_the_ledger(db):
+    """Each migration is recorded with its checksum; a second start changes nothing."""
+    recorded = db.connection.execute("SELECT version, name, checksum FROM migrations").fetchall()
+    assert [(each.version, each.name, each.checksum) for each in migrations()] == recorded
+
+    before = db.connection.execute("PRAGMA data_version").fetchone()
+    again = Database(db.path)
+    again.migrate()
+    again.close()
+    assert before == db.connection.execute("PRAGMA data_version").fetchone()
+
+
+def test_edited_migration(db):
+    """A migration that was edited after it ran stops the start."""
+    db.connection.execute("UPDATE migrations SET checksum = 'x' WHERE version = 2")
+
+    with pytest.raises(StartError, match="0002_sessions was edited"):
+        db.migrate()
+
+
+def test_newer_database(db):
+    """A database of a newer release stops the start."""
+    db.connection.execute("INSERT INTO migrations VALUES (9999, '9999_future', 'x', 0)")
+
+    with pytest.raises(StartError, match="newer than this program .it has 9999_future.: run"):
+        db.migrate()
+
+
+def write_migrations(folder, **texts):
+    (folder / "migrations").mkdir()
+    for name, text in texts.items():
+        (folder / "migrations" / f"{name}.sql").write_text(text)
+    for name in ("queries", "connection.sql"):
+        (folder / name).symlink_to(database.SQL / name)
+    return folder
+
+
+def test_a_migration_is_all_or_nothing(path, tmp_path, monkeypatch):
+    """A migration that fails in the middle leaves neither its changes nor its row."""
+    good = "CREATE TABLE one (a INTEGER) STRICT;\n"
+    bad = "CREATE TABLE two (a INTEGER) STRICT;\nINSERT INTO nowhere VALUES (1);\n"
+    sql = tmp_path / "sql"
+    sql.mkdir()
+    monkeypatch.setattr(
+        database, "SQL", write_migrations(sql, **{"0001_one": good, "0002_two": bad})
+    )
+    db = Database(path)
+
+    with pytest.raises(StartError, match="no such table: nowhere"):
+        db.migrate()
+
+    tables = db.connection.execute("SELECT name FROM sqlite_schema ORDER BY name").fetchall()
+    assert [("migrations",), ("one",)] == tables
+    (tmp_path / "sql" / "migrations" / "0002_two.sql").write_text("CREATE TABLE two (b INTEGER);")
+    db.migrate()
+    assert [(1,), (2,)] == db.connection.execute("SELECT version FROM migrations").fetchall()
+    db.close()
+
+
+def test_triggers_are_one_statement():
+    """A `;` inside a trigger does not end the statement."""
+    statements = list(migrations()[0].statements())
+
+    assert 4 == len(statements)
+    assert "END;" in statements[-1]
+
+
+def migrate_and_register(path, barrier, results):
+    db = Database(path)
+    barrier.wait()
+    db.migrate()
+    with db.transaction():
+        insert(db, f"user{os.getpid()}")
+    results.put(os.getpid())
+    db.close()
+
+
+def test_two_processes_start_at_once(path):
+    """Processes that start at once on an empty database leave one correct schema, and both work."""
+    spawn = multiprocessing.get_context("spawn")
+    barrier, results = spawn.Barrier(4), spawn.Queue()
+    processes = [
+        spawn.Process(target=migrate_and_register, args=(path, barrier, results)) for _ in range(4)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+    assert [0] * 4 == [process.exitcode for process in processes]
+    db = Database(path)
+    assert {f"user{results.get()}" for _ in processes} == set(names(db))
+    assert "ok" == pragma(db, "integrity_check")
+    assert [(1,), (2,)] == db.connection.execute("SELECT version FROM migrations").fetchall()
+    db.close()
+
+
+@pytest.mark.parametrize("text", [b"no database at all, but long enough" * 40, b"x"])
+def test_no_database(path, text):
+    """A file that is no database stops the start, and is left alone."""
+    path.write_bytes(text)
+
+    with pytest.raises(StartError, match="no SQLite database that can be used"):
+        Database(path).migrate()
+
+    assert text == path.read_bytes()
+
+
+def test_database_of_another_program(path):
+    """A database that holds somebody else's tables is left alone."""
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE cookies (a)")
+    other.close()
+
+    with pytest.raises(StartError, match="database of another program"):
+        Database(path).migrate()
+
+    other = sqlite3.connect(path)
+    assert [("cookies",)] == other.execute("SELECT name FROM sqlite_schema").fetchall()
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "where", ["/proc/authapi.db", "/proc/nowhere/authapi.db", "/dev/null/x.db"]
+)
+def test_directory_that_cannot_be_written(tmp_path, where):
+    """A directory that is not there, or cannot be written, stops the start."""
+    with pytest.raises(StartError, match="cannot be written"):
+        Database(tmp_path / where).migrate()
+
+
+def test_a_directory_is_no_database(tmp_path):
+    """A path that is a directory stops the start."""
+    with pytest.raises(StartError, match="cannot be used"):
+        Database(tmp_path).migrate()
+
+
+def test_old_sqlite(path, monkeypatch):
+    """An SQLite without STRICT tables or unixepoch() stops the start, before there is a file."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 37, 2))
+
+    with pytest.raises(StartError, match="too old"):
+        Database(path).migrate()
+
+    assert not path.exists()
+
+
+def test_no_write_ahead_log(path, monkeypatch):
+    """A file system that cannot keep the log stops the start."""
+    monkeypatch.setattr(database.Statements, "__getattr__", lambda *_: None, raising=False)
+    db = Database(path)
+    db._statements.use_write_ahead_log = lambda: "delete"
+
+    with pytest.raises(StartError, match="write-ahead log"):
+        db.migrate()
+    db.close()
+
+
+def test_nothing_is_answered_before_it_is_kept(client, monkeypatch):
+    """Where the commit fails there is no success, no cookie and no row."""
+    client.register()
+    connection = type(client.app.core.database.connection)
+
+    def fail(_):
+        raise Stop
+
+    monkeypatch.setattr(connection, "commit", fail, raising=False)
+    answer = client.log_in()
+
+    assert (500, False) == (answer.status_code, bool(answer.cookies))
+    monkeypatch.undo()
+    assert [(1,)] == client.query("SELECT count(*) FROM sessions")
+    assert 200 == client.get_as(token_of(client.log_in())).status_code

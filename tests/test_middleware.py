@@ -1,0 +1,361 @@
+"""The middleware: deny by default, the cross-site check, the headers of every response."""
+
+import re
+
+import pytest
+from conftest import Client, deletes_cookie
+
+SAFE_HEADERS = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "content-security-policy": (
+        "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; sandbox"
+    ),
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class Notes:
+    """A resource of an application's own, which says nothing about who may reach it."""
+
+    def on_get(self, req, resp):
+        resp.media = {"owner": req.context.user.username}
+
+    def on_post(self, req, resp):
+        del req
+        resp.media = {}
+
+
+class Open(Notes):
+    public = True
+
+    def on_get(self, req, resp):
+        resp.media = {"user": hasattr(req.context, "user")}
+
+
+class NearlyOpen(Notes):
+    public = 1
+
+
+def test_deny_by_default(client, token):
+    """A resource is protected unless it says `public = True`, and finds the user when reached."""
+    client.app.add_route("/notes", Notes())
+    client.app.add_route("/nearly", NearlyOpen())
+
+    for path in ("/notes", "/nearly"):
+        answer = client.simulate_get(path)
+        assert (401, "not_authenticated") == (answer.status_code, answer.json["error"])
+        assert "You need to be authenticated." == answer.json["message"]
+    assert {"owner": "crispengari"} == client.get_as(token, "/notes").json
+    assert 401 == client.post("/notes").status_code
+
+
+def test_public(client, token):
+    """A public resource is reached by all, and is given no user."""
+    client.app.add_route("/open", Open())
+
+    assert {"user": False} == client.simulate_get("/open").json
+    assert {"user": False} == client.get_as(token, "/open").json
+    assert {"user": False} == client.get_as("garbage", "/open").json
+
+
+class Suffixed:
+    def on_get_one(self, req, resp):
+        resp.media = {"owner": req.context.user.username}
+
+
+class CatchAll:
+    def on_request(self, req, resp):
+        resp.media = {"owner": req.context.user.username}
+
+
+def test_no_way_around(client):
+    """Suffixed and catch-all responders are no way around, with any method."""
+    client.app.router_options.default_to_on_request = True
+    client.app.add_route("/one", Suffixed(), suffix="one")
+    client.app.add_route("/any", CatchAll())
+
+    assert 401 == client.simulate_get("/one").status_code
+    assert 401 == client.simulate_head("/one").status_code
+    for method in ("GET", "POST", "DELETE", "PATCH"):
+        assert 401 == client.simulate_request(method, "/any").status_code
+
+
+class Falsy(Notes):
+    def __len__(self):
+        return 0
+
+
+class Untrue(Notes):
+    def __bool__(self):
+        return False
+
+
+@pytest.mark.parametrize("resource", [Falsy(), Untrue()])
+def test_falsy_resources_are_refused(client, resource):
+    """Falcon would skip authentication before a resource that is falsy."""
+    with pytest.raises(TypeError, match="__bool__"):
+        client.app.add_route("/falsy", resource)
+
+
+def test_sinks_are_refused(client):
+    """Falcon would skip authentication before a sink or a static route."""
+    with pytest.raises(TypeError, match="add_route"):
+        client.app.add_sink(lambda *_: None)
+    with pytest.raises(TypeError, match="add_route"):
+        client.app.add_static_route("/files", "/")
+
+
+@pytest.mark.parametrize("path", ["/user", "/", "/login", "/register", "/logout"])
+def test_options(client, path):
+    """OPTIONS lists the methods, to everyone."""
+    answer = client.simulate_options(path)
+
+    assert (200, "") == (answer.status_code, answer.text)
+    expected = "GET, HEAD" if path in {"/user", "/"} else "POST"
+    assert expected == answer.headers["allow"]
+
+
+def test_bearer(client, token):
+    """The token may come as `Authorization: Bearer`, whatever the case of the scheme."""
+    for scheme in ("Bearer", "bearer", "BEARER"):
+        answer = client.simulate_get("/user", headers={"Authorization": f"{scheme} {token}"})
+        assert 200 == answer.status_code
+
+
+@pytest.mark.parametrize("authorization", ["Bearer", "Bearer ", "Bearer x", "Bearer  x y"])
+def test_bad_bearer(client, authorization):
+    """A bearer token that is none is a bad token, not a missing one."""
+    answer = client.simulate_get("/user", headers={"Authorization": authorization})
+
+    assert (401, "invalid_token") == (answer.status_code, answer.json["error"])
+    assert 'Bearer error="invalid_token"' == answer.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize("authorization", ["", "Basic dTpw", "Digest x", "bearertoken"])
+def test_other_authorization(client, token, authorization):
+    """Another scheme is somebody else's business."""
+    answer = client.simulate_get("/user", headers={"Authorization": authorization})
+    assert (401, "not_authenticated") == (answer.status_code, answer.json["error"])
+    assert "Bearer" == answer.headers["www-authenticate"]
+
+    headers = {"Authorization": authorization, "Cookie": f"jwt={token}"}
+    assert 200 == client.simulate_get("/user", headers=headers).status_code
+
+
+def test_sent_twice(client, token):
+    """More than one token is refused, even the same one, in whatever places."""
+    for headers in (
+        {"Cookie": f"jwt={token}; jwt={token}"},
+        {"Cookie": f"jwt=; jwt={token}"},
+        {"Cookie": f"jwt={token}, jwt={token}"},
+        {"Cookie": f"jwt={token}", "Authorization": f"Bearer {token}"},
+        {"Authorization": f"Bearer {token}, Bearer {token}"},
+    ):
+        answer = client.simulate_get("/user", headers=headers)
+        assert (401, "invalid_token") == (answer.status_code, answer.json["error"])
+        assert deletes_cookie(answer)
+
+
+def test_other_cookies(client, token):
+    """Cookies of other names are no tokens, and do not disturb ours."""
+    for cookie in (f"JWT={token}", f"jwt2={token}", f"__Host-jwt={token}", f"xjwt={token}"):
+        answer = client.simulate_get("/user", headers={"Cookie": cookie})
+        assert "not_authenticated" == answer.json["error"]
+    headers = {"Cookie": f"a=b; jwt={token}; c={token}"}
+    assert 200 == client.simulate_get("/user", headers=headers).status_code
+
+
+OURS = "https://auth.example.com"
+
+
+@pytest.fixture(name="https_client")
+def _https_client(make_client):
+    return make_client(public_url=OURS)
+
+
+@pytest.mark.parametrize(
+    ("headers", "passes"),
+    [
+        ({}, True),
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Sec-Fetch-Site": "none"}, True),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": ""}, False),
+        ({"Sec-Fetch-Site": "Same-Origin"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": OURS}, False),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://evil.example"}, True),
+        ({"Origin": OURS}, True),
+        ({"Origin": "https://behind.proxy", "Host": "behind.proxy"}, True),
+        ({"Origin": "https://behind.proxy:8443", "Host": "behind.proxy:8443"}, True),
+        ({"Origin": "http://auth.example.com", "Host": "auth.example.com"}, False),
+        ({"Origin": "https://evil.example"}, False),
+        ({"Origin": "https://auth.example.com.evil.example"}, False),
+        ({"Origin": "https://evil-auth.example.com"}, False),
+        ({"Origin": "https://sub.auth.example.com"}, False),
+        ({"Origin": "https://auth.example.com:444"}, False),
+        ({"Origin": "https://AUTH.example.com"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": ""}, False),
+        ({"Origin": f"{OURS}, https://evil.example"}, False),
+    ],
+)
+@pytest.mark.parametrize("path", ["/login", "/register", "/logout"])
+def test_cross_site(https_client, headers, passes, path):
+    """Requests of other sites that would change something are refused, before anything happens."""
+    answer = https_client.simulate_post(path, headers=headers)
+
+    assert (403 == answer.status_code) is not passes
+    if not passes:
+        assert "cross_site_request" == answer.json["error"]
+        assert not answer.cookies
+
+
+def test_same_host_over_http(client):
+    """Where the public URL is http, both schemes of the request's own host are ours."""
+    for origin in ("http://localhost:8080", "https://localhost:8080"):
+        headers = {"Origin": origin, "Host": "localhost:8080"}
+        assert 200 == client.simulate_post("/logout", headers=headers).status_code
+    assert (
+        200
+        == client.simulate_post("/logout", headers={"Origin": "http://127.0.0.1:3001"}).status_code
+    )
+
+
+def test_cross_site_reading(client, token):
+    """What changes nothing may come from anywhere: a link to us must work."""
+    answer = client.simulate_get(
+        "/user", headers={"Cookie": f"jwt={token}", "Sec-Fetch-Site": "cross-site"}
+    )
+
+    assert 200 == answer.status_code
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_cross_site_methods(client, method):
+    """Every method that could change something is checked, on every path."""
+    headers = {"Sec-Fetch-Site": "cross-site"}
+
+    for path in ("/user", "/nowhere"):
+        assert 403 == client.simulate_request(method, path, headers=headers).status_code
+
+
+def answers_of_every_kind(client):
+    client.app.add_route("/broken", Broken())
+    return [
+        client.register(),
+        client.register(),
+        client.log_in(),
+        client.log_in("nobody"),
+        client.simulate_get("/user"),
+        client.simulate_get("/nowhere"),
+        client.simulate_delete("/user"),
+        client.simulate_options("/user"),
+        client.simulate_post("/login", body="x"),
+        client.post("/login", {}),
+        client.simulate_get("/broken"),
+        client.simulate_post("/login", headers={"Origin": "null"}),
+        client.post("/logout"),
+    ]
+
+
+class Broken:
+    public = True
+
+    def on_get(self, req, resp):
+        raise RuntimeError("password hash and SQL")
+
+
+def test_headers_of_every_response(client):
+    """Successes and failures of every kind carry our headers; there is no HSTS over http."""
+    for answer in answers_of_every_kind(client):
+        assert SAFE_HEADERS == {name: answer.headers[name] for name in SAFE_HEADERS}
+        assert re.fullmatch("[0-9a-f]{16}", answer.headers["x-request-id"])
+        assert "strict-transport-security" not in answer.headers
+        assert "server" not in answer.headers
+
+
+def test_https(https_client):
+    """https turns on HSTS on every response, Secure, and the name __Host-jwt."""
+    hsts = "max-age=31536000; includeSubDomains"
+    assert {hsts} == {
+        answer.headers["strict-transport-security"]
+        for answer in answers_of_every_kind(https_client)
+    }
+
+    cookie = https_client.log_in().headers["set-cookie"]
+    token = re.fullmatch(
+        "__Host-jwt=([^;]+); Max-Age=259200; Path=/; HttpOnly; SameSite=Lax; Secure", cookie
+    )[1]
+    by_name = https_client.simulate_get("/user", headers={"Cookie": f"__Host-jwt={token}"})
+    assert 200 == by_name.status_code
+    assert "not_authenticated" == https_client.get_as(token).json["error"]
+    assert deletes_cookie(https_client.post("/logout"), "__Host-jwt", "; Secure")
+
+
+def test_cookie_settings(make_client):
+    """Name and domain of the cookie are settings, and a deletion has them too."""
+    client = make_client(
+        public_url="https://auth.example.com",
+        cookie_name="__Secure-sid",
+        cookie_domain="example.com",
+    )
+
+    cookie = client.register().headers["set-cookie"]
+
+    assert cookie.startswith("__Secure-sid=")
+    assert cookie.endswith("; Secure; Domain=example.com")
+    assert deletes_cookie(client.post("/logout"), "__Secure-sid", "; Secure; Domain=example.com")
+
+
+def test_request_ids_differ(client):
+    """Each request has an id of its own; one that the client sends is not taken over."""
+    ids = {
+        client.simulate_get("/user", headers={"X-Request-ID": "mine"}).headers["x-request-id"]
+        for _ in range(10)
+    }
+
+    assert 10 == len(ids - {"mine"})
+
+
+def test_forwarded_headers_change_nothing(client, caplog):
+    """The peer's address is the socket's, whatever the headers say."""
+    caplog.set_level("INFO")
+    client.simulate_post(
+        "/login",
+        json={"usernameOrEmail": "nobody", "password": "x"},
+        headers={"X-Real-IP": "6.6.6.6", "X-Forwarded-For": "6.6.6.6", "Forwarded": "for=6.6.6.6"},
+        extras={"REMOTE_ADDR": "127.0.0.1"},
+    )
+
+    (line,) = [text for text in caplog.messages if text.startswith("login_failed ")]
+    assert re.fullmatch("login_failed user_id=- ip=127.0.0.1 request_id=[0-9a-f]{16}", line)
+
+
+def test_internal_error(client, caplog):
+    """Our own fault tells the client nothing but a request id, which finds the cause in the log."""
+    client.app.add_route("/broken", Broken())
+
+    answer = client.simulate_get("/broken")
+
+    assert (500, "Internal server error.", "internal_error") == (
+        answer.status_code,
+        answer.json["message"],
+        answer.json["error"],
+    )
+    assert "SQL" not in answer.text
+    (record,) = caplog.records
+    assert answer.headers["x-request-id"] in record.getMessage()
+    assert "password hash and SQL" in record.exc_text or str(record.exc_info[1])
+
+
+def test_two_applications_in_one_process(make_app, tmp_path):
+    """Applications share nothing but what their settings share."""
+    one = Client(make_app())
+    other = Client(make_app(database_url=f"sqlite:///{tmp_path}/other.db"))
+
+    token = one.register().cookies["jwt"].value
+
+    assert 401 == other.get_as(token).status_code

@@ -1,0 +1,132 @@
+"""Passwords: the hash lane, the policy, the decoy."""
+
+import subprocess
+import sys
+import threading
+
+import argon2
+import pytest
+from conftest import CHEAP
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authapi import Settings
+from authapi.errors import Overloaded
+from authapi.passwords import Lane, Passwords, _common_passwords
+
+PASSWORDS = Passwords(Settings(**CHEAP))
+
+
+def test_defaults():
+    """At the defaults a hash is argon2id at OWASP's cost, with a salt of 16 and a tag of 32 bytes."""
+    stored = Passwords(Settings()).hash("a password")
+
+    parameters = argon2.extract_parameters(stored)
+    assert (argon2.Type.ID, 19, 47_104, 1, 1, 16, 32) == (
+        parameters.type,
+        parameters.version,
+        parameters.memory_cost,
+        parameters.time_cost,
+        parameters.parallelism,
+        parameters.salt_len,
+        parameters.hash_len,
+    )
+
+
+@given(st.text(), st.text())
+def test_a_password_verifies_and_no_other_does(one, other):
+    """Exactly the password, whatever it holds, at every length."""
+    stored = PASSWORDS.hash(one)
+
+    assert PASSWORDS.verify(stored, one).correct
+    same = PASSWORDS.verify(stored, other).correct
+    assert same == (PASSWORDS.verify(PASSWORDS.hash(other), one).correct)
+    assert not PASSWORDS.verify(stored, one + "x").correct
+
+
+def test_the_last_of_1024_characters_counts():
+    """Long passwords are not cut."""
+    stored = PASSWORDS.hash("x" * 1_024)
+
+    assert not PASSWORDS.verify(stored, "x" * 1_023 + "y").correct
+
+
+@pytest.mark.parametrize("text", ["lone \ud800 surrogate", "\udfff" * 8])
+def test_lone_surrogates(text):
+    """An embedding application may pass what JSON cannot: refused when new, wrong when verified."""
+    assert PASSWORDS.fault(text)
+    assert not PASSWORDS.verify(
+        PASSWORDS.hash(text.encode(errors="replace").decode()), text
+    ).correct
+
+
+def test_the_decoy_never_verifies():
+    """No password is nobody's."""
+    assert not PASSWORDS.verify(None, "").correct
+
+
+def test_common_passwords():
+    """The 3,000 most common of 8 characters and more are refused, in any case."""
+    common = _common_passwords()
+
+    assert len(common) >= 3_000
+    assert min(map(len, common)) == 8
+    assert {"password", "12345678", "iloveyou", "baseball"} <= common
+    assert all(PASSWORDS.fault(word) and PASSWORDS.fault(word.upper()) for word in common)
+
+
+def test_the_list_is_loaded_at_first_use():
+    """A process that registers nobody does not hold the list, and none ever holds all of zxcvbn."""
+    program = (
+        "import sys; from authapi.passwords import Passwords, _common_passwords;"
+        "from authapi import Settings; lane = Passwords(Settings(argon2_memory_kib=8));"
+        "lane.verify(None, 'x'); assert _common_passwords.cache_info().currsize == 0;"
+        "lane.fault('long enough'); assert 'zxcvbn' not in sys.modules"
+    )
+
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_lane_turns_away_at_once():
+    """Slots run, the queue waits, and the next one is turned away while both are full."""
+    lane = Lane(slots=2, queue=1)
+    inside, leave, waited = threading.Semaphore(0), threading.Event(), threading.Event()
+
+    def hold():
+        with lane.entered():
+            inside.release()
+            leave.wait()
+
+    def queue():
+        with lane.entered():
+            waited.set()
+
+    threads = [threading.Thread(target=target) for target in (hold, hold)]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        inside.acquire()
+    threads.append(threading.Thread(target=queue))
+    threads[-1].start()
+    while lane._places._value:  # the third has its place in the queue
+        pass
+
+    with pytest.raises(Overloaded), lane.entered():
+        pass
+    assert not waited.is_set()
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert waited.is_set()
+
+
+def test_lane_is_left_on_errors():
+    """A failure inside gives the place back."""
+    lane = Lane(slots=1, queue=0)
+
+    for _ in range(3):
+        with pytest.raises(ValueError), lane.entered():
+            raise ValueError
+
+    with lane.entered():
+        pass

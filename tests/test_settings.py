@@ -1,0 +1,249 @@
+"""Settings: defaults, the environment, and everything that must stop a start."""
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from authapi import SettingError, Settings
+from authapi.settings import _cgroup_quota, available_cpus, weak_key
+
+DOCS = Path(__file__).parent.parent / "docs" / "settings.md"
+
+
+def test_defaults(tmp_path, monkeypatch):
+    """The defaults are the documented ones, and what follows from others is filled in."""
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.from_env({})
+
+    assert ("127.0.0.1", 3001, "http://127.0.0.1:3001") == (
+        settings.host,
+        settings.port,
+        settings.public_url,
+    )
+    assert tmp_path / "authapi.db" == settings.database_path
+    assert f"{tmp_path}/authapi.db.key" == settings.key_file
+    assert ("jwt", "", 259_200) == (
+        settings.cookie_name,
+        settings.cookie_domain,
+        settings.session_lifetime,
+    )
+    assert (47_104, 1, 1, 8) == (
+        settings.argon2_memory_kib,
+        settings.argon2_time_cost,
+        settings.argon2_lanes,
+        settings.password_min_length,
+    )
+    assert ("open", "info", False) == (settings.registration, settings.log_level, settings.https)
+    assert available_cpus() == settings.hash_slots
+    assert settings.hash_slots + settings.hash_queue < settings.threads
+
+
+def test_environment_and_flags():
+    """Each setting has its variable; a flag stands before it; other variables are not ours."""
+    environ = {"AUTHAPI_PORT": "80", "AUTHAPI_HOST": "::1", "PATH": "/bin", "authapi_x": "y"}
+
+    settings = Settings.from_env(environ, port="8080", host=None)
+
+    assert (8080, "::1", "http://[::1]:8080") == (settings.port, settings.host, settings.public_url)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///a.db", "{cwd}/a.db"),
+        ("sqlite:///data/a b.db", "{cwd}/data/a b.db"),
+        ("sqlite:////var/lib/a.db", "/var/lib/a.db"),
+    ],
+)
+def test_database_url(url, path):
+    """Three slashes are relative, four are absolute."""
+    assert path.format(cwd=Path.cwd()) == str(Settings(database_url=url).database_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "https", "cookie"),
+    [
+        ("https://auth.example.com", "https://auth.example.com", True, "__Host-jwt"),
+        ("https://Auth.Example.COM/", "https://auth.example.com", True, "__Host-jwt"),
+        ("https://auth.example.com:443", "https://auth.example.com", True, "__Host-jwt"),
+        ("https://auth.example.com:8443", "https://auth.example.com:8443", True, "__Host-jwt"),
+        ("http://localhost:80", "http://localhost", False, "jwt"),
+        ("http://[::1]:3001", "http://[::1]:3001", False, "jwt"),
+    ],
+)
+def test_public_url(url, origin, https, cookie):
+    """The public URL is kept as a browser writes an origin; https names the cookie."""
+    settings = Settings(public_url=url)
+
+    assert (origin, https, cookie) == (settings.public_url, settings.https, settings.cookie_name)
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"PORT": "x"}, "AUTHAPI_PORT must be a whole number from 0 to 65535, not 'x'"),
+        ({"PORT": "65536"}, "AUTHAPI_PORT"),
+        ({"PORT": "-1"}, "AUTHAPI_PORT"),
+        ({"PORT": "1.0"}, "AUTHAPI_PORT"),
+        ({"PORT": "1_0"}, "AUTHAPI_PORT"),
+        ({"PORT": " 1"}, "AUTHAPI_PORT"),
+        ({"PORT": "٣"}, "AUTHAPI_PORT"),
+        ({"PORT": "9" * 5_000}, "AUTHAPI_PORT"),
+        ({"PORT": ""}, "AUTHAPI_PORT is empty"),
+        ({"DATABASE_URL": "postgres://x"}, "AUTHAPI_DATABASE_URL must be sqlite:///relative.db"),
+        ({"DATABASE_URL": "sqlite:///"}, "AUTHAPI_DATABASE_URL"),
+        ({"DATABASE_URL": "sqlite://a.db"}, "AUTHAPI_DATABASE_URL"),
+        ({"DATABASE_URL": "sqlite:///:memory:"}, "AUTHAPI_DATABASE_URL"),
+        ({"DATABASE_URL": "sqlite:///a.db?mode=ro"}, "AUTHAPI_DATABASE_URL"),
+        ({"DATABASE_URL": "a.db"}, "AUTHAPI_DATABASE_URL"),
+        ({"PUBLIC_URL": "auth.example.com"}, "AUTHAPI_PUBLIC_URL must be http:// or https://"),
+        ({"PUBLIC_URL": "ftp://x"}, "AUTHAPI_PUBLIC_URL"),
+        ({"PUBLIC_URL": "https://"}, "AUTHAPI_PUBLIC_URL"),
+        ({"PUBLIC_URL": "https://x/path"}, "AUTHAPI_PUBLIC_URL"),
+        ({"PUBLIC_URL": "https://x?y"}, "AUTHAPI_PUBLIC_URL"),
+        ({"PUBLIC_URL": "https://u:p@x"}, "AUTHAPI_PUBLIC_URL"),
+        ({"PUBLIC_URL": "https://x:99999"}, "AUTHAPI_PUBLIC_URL"),
+        ({"PUBLIC_URL": "https://x:y"}, "AUTHAPI_PUBLIC_URL"),
+        ({"PUBLIC_URL": "https://[::1"}, "AUTHAPI_PUBLIC_URL"),
+        ({"PUBLIC_URL": "https://x\r\ny"}, "AUTHAPI_PUBLIC_URL"),
+        ({"SECRET_KEY": "short"}, "AUTHAPI_SECRET_KEY has 5 bytes and needs at least 32"),
+        ({"SECRET_KEY": ""}, "AUTHAPI_SECRET_KEY is empty"),
+        ({"SECRET_KEY": "a" * 64}, "AUTHAPI_SECRET_KEY can be guessed"),
+        ({"SECRET_KEY": "changeme" * 4}, "AUTHAPI_SECRET_KEY can be guessed"),
+        ({"SECRET_KEY": "a-string-secret-at-least-256-bits-long"}, "can be guessed"),
+        ({"SECRET_KEY": "0123456789" * 4, "KEY_FILE": "/x"}, "AUTHAPI_KEY_FILE are both set"),
+        ({"COOKIE_NAME": "a b"}, "AUTHAPI_COOKIE_NAME must be a cookie name"),
+        ({"COOKIE_NAME": "a=b"}, "AUTHAPI_COOKIE_NAME"),
+        ({"COOKIE_NAME": "a;b"}, "AUTHAPI_COOKIE_NAME"),
+        ({"COOKIE_NAME": "é"}, "AUTHAPI_COOKIE_NAME"),
+        ({"COOKIE_NAME": "__Host-x"}, "AUTHAPI_COOKIE_NAME '__Host-x' needs an https"),
+        ({"COOKIE_NAME": "__secure-x"}, "AUTHAPI_COOKIE_NAME"),
+        ({"COOKIE_DOMAIN": "example.com"}, "AUTHAPI_COOKIE_DOMAIN must be the host"),
+        (
+            {"PUBLIC_URL": "https://a.example.com", "COOKIE_DOMAIN": "example.com"},
+            "AUTHAPI_COOKIE_DOMAIN cannot go with a __Host- cookie",
+        ),
+        (
+            {"PUBLIC_URL": "http://a.example.com", "COOKIE_DOMAIN": "ample.com"},
+            "AUTHAPI_COOKIE_DOMAIN must be the host",
+        ),
+        ({"PUBLIC_URL": "http://example.com", "COOKIE_DOMAIN": "a; b"}, "AUTHAPI_COOKIE_DOMAIN"),
+        ({"PUBLIC_URL": "http://example.com", "COOKIE_DOMAIN": "com"}, "AUTHAPI_COOKIE_DOMAIN"),
+        ({"SESSION_LIFETIME": "59"}, "AUTHAPI_SESSION_LIFETIME must be a whole number from 60"),
+        ({"SESSION_LIFETIME": "34560001"}, "AUTHAPI_SESSION_LIFETIME"),
+        ({"PASSWORD_MIN_LENGTH": "7"}, "AUTHAPI_PASSWORD_MIN_LENGTH"),
+        ({"PASSWORD_MIN_LENGTH": "65"}, "AUTHAPI_PASSWORD_MIN_LENGTH"),
+        ({"ARGON2_MEMORY_KIB": "7"}, "AUTHAPI_ARGON2_MEMORY_KIB"),
+        ({"ARGON2_TIME_COST": "0"}, "AUTHAPI_ARGON2_TIME_COST"),
+        ({"ARGON2_LANES": "0"}, "AUTHAPI_ARGON2_LANES"),
+        ({"ARGON2_LANES": "4", "ARGON2_MEMORY_KIB": "31"}, "set it to 32 or more"),
+        ({"HASH_SLOTS": "9", "THREADS": "17"}, "AUTHAPI_THREADS must be at least twice"),
+        ({"THREADS": "1"}, "AUTHAPI_THREADS"),
+        ({"REGISTRATION": "maybe"}, "AUTHAPI_REGISTRATION must be open or closed, not 'maybe'"),
+        ({"LOG_LEVEL": "loud"}, "AUTHAPI_LOG_LEVEL must be debug or info or warning or error"),
+        ({"PROT": "1"}, "AUTHAPI_PROT is no setting; AUTHAPI_PORT was likely meant"),
+        ({"COOKIENAME": "1"}, "AUTHAPI_COOKIE_NAME was likely meant"),
+        ({"": "1"}, "AUTHAPI_ is no setting"),
+    ],
+)
+def test_what_makes_no_sense(environ, says):
+    """A bad setting is refused with one sentence that names it."""
+    with pytest.raises(SettingError) as refusal:
+        Settings.from_env({f"AUTHAPI_{name}": value for name, value in environ.items()})
+
+    sentence = str(refusal.value)
+    assert says in sentence
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("values", [{"port": "80"}, {"port": True}, {"host": 1}, {"port": None}])
+def test_made_by_hand(values):
+    """An application that makes its settings itself is held to the same rules."""
+    with pytest.raises(SettingError, match="AUTHAPI_"):
+        Settings(**values)
+
+
+def test_no_secret_in_a_refusal():
+    """The sentence about a secret does not tell it."""
+    with pytest.raises(SettingError) as refusal:
+        Settings(secret_key="zzzzzz!")
+
+    assert "zzzzzz!" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("domain", ["a.example.com", "example.com", ".example.com"])
+def test_good_cookie_domains(domain):
+    """The host itself, or a parent domain of it."""
+    Settings(public_url="http://a.example.com", cookie_domain=domain)
+
+
+def test_threads_and_slots():
+    """Half of the threads at most hash; each follows the other where it is not set."""
+    assert (16, 8) == (
+        Settings(hash_slots=8).threads,
+        Settings(threads=16, hash_slots=8).hash_slots,
+    )
+    assert 80 == Settings(hash_slots=20).threads
+    assert 1 == Settings(threads=2).hash_slots
+    assert 0 == Settings(threads=2).hash_queue
+
+
+def test_any_free_port():
+    """Where the port is found at the start, the public URL follows unless it was set."""
+    assert "http://127.0.0.1:81" == Settings(port=0).on_port(81).public_url
+    assert "http://x" == Settings(port=0, public_url="http://x").on_port(81).public_url
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ({"cpu.max": "nonsense"}, None),
+        ({}, None),
+    ],
+)
+def test_cpu_quota(tmp_path, files, quota):
+    """The CPUs of a container are those that its control group allows."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    assert quota == _cgroup_quota(tmp_path)
+
+
+def test_available_cpus(monkeypatch):
+    """At least one, at most what the affinity allows, and less by quota."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for quota, cpus in ((None, 8), (0.5, 1), (2.0, 2), (64.0, 8)):
+        monkeypatch.setattr("authapi.settings._cgroup_quota", lambda quota=quota: quota)
+        assert cpus == available_cpus()
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert available_cpus() >= 1
+
+
+def test_weak_keys():
+    """32 bytes that cannot be guessed are a key."""
+    assert weak_key(bytes(range(32))) is None
+    assert weak_key(bytes(range(31)))
+    assert weak_key(bytes(range(16)) * 2)
+
+
+def test_docs_have_every_setting():
+    """The page of settings names each one with its default and its words."""
+    rows = dict(re.findall(r"^\| `(AUTHAPI_\w+)` \|(.*)\|$", DOCS.read_text(), re.MULTILINE))
+
+    settings = {
+        f"AUTHAPI_{setting.name.upper()}": setting for setting in dataclasses.fields(Settings)
+    }
+    assert list(settings) == list(rows)
+    for name, setting in settings.items():
+        assert setting.metadata["help"].split(" Default:")[0] in rows[name]
+        if setting.default:
+            assert f"`{setting.default}`" in rows[name]

@@ -1,0 +1,315 @@
+"""The wire: the envelope, every class of failure, and what is a JSON body."""
+
+from email.utils import parsedate_to_datetime
+
+import falcon
+import pytest
+from conftest import USER
+
+from authapi import errors, passwords
+from authapi.wire import BODY_LIMIT
+
+PROBLEM = {"Accept": "application/problem+json"}
+
+
+class Raises:
+    """Raises what it is given."""
+
+    public = True
+
+    def __init__(self, error):
+        self.error = error
+
+    def on_get(self, _req, _resp):
+        raise self.error
+
+
+def every_failure(base=errors.Failure):
+    for failure in base.__subclasses__():
+        if failure.__module__ == "authapi.errors":
+            yield failure
+            yield from every_failure(failure)
+
+
+EXAMPLES = {
+    errors.NotFound: errors.NotFound("/x"),
+    errors.ValidationFailed: errors.ValidationFailed([{"field": "email", "message": "No."}]),
+}
+FAILURES = [EXAMPLES.get(failure) or failure() for failure in every_failure()]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.error)
+def test_every_failure(client, failure):
+    """Each class of failure has the envelope: `code` is a string, `error` a stable name."""
+    client.app.add_route("/raises", Raises(failure))
+
+    answer = client.simulate_get("/raises")
+
+    assert failure.status == answer.status_code
+    assert "application/json" == answer.headers["content-type"]
+    more = {"errors"} if failure.status == 422 else set()
+    more |= {"user"} if failure.error == "invalid_credentials" else set()
+    assert {"code", "message", "timestamp", "error"} | more == set(answer.json)
+    assert str(failure.status) == answer.json["code"]
+    assert failure.error == answer.json["error"]
+    assert answer.json["message"].endswith((".", "allowed."))
+    assert parsedate_to_datetime(answer.json["timestamp"]).tzinfo is not None
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.error)
+def test_every_failure_as_a_problem(client, failure):
+    """A client that prefers it gets the same failure as RFC 9457 problem details."""
+    client.app.add_route("/raises", Raises(failure))
+
+    answer = client.simulate_get("/raises", headers=PROBLEM)
+
+    assert failure.status == answer.status_code
+    assert "application/problem+json" == answer.headers["content-type"]
+    assert {
+        "type": "about:blank",
+        "title": answer.json["title"],
+        "status": failure.status,
+        "detail": failure.text,
+        "error": failure.error,
+        **failure.fields,
+    } == answer.json
+    assert answer.json["title"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "problem"),
+    [
+        ("application/problem+json", True),
+        ("application/problem+json, application/json;q=0.5", True),
+        ("application/json;q=0.5, application/problem+json", True),
+        ("application/json, application/problem+json", False),
+        ("application/json, application/problem+json;q=0.9", False),
+        ("*/*", False),
+        ("text/html", False),
+        ("application/xml", False),
+        ("application/*", False),
+        ("application/problem+json;q=0", False),
+        ("garbage/, application/problem+json", True),
+        ("application/problem+json;q=x", False),
+        ("", False),
+    ],
+)
+def test_preference(client, accept, problem):
+    """Problem details are for those who prefer them; everyone else has the envelope, never XML."""
+    answer = client.simulate_get("/user", headers={"Accept": accept})
+
+    expected = "application/problem+json" if problem else "application/json"
+    assert (401, expected) == (answer.status_code, answer.headers["content-type"])
+
+
+def test_error_names_are_unique():
+    """A name says which failure it is."""
+    names = [failure.error for failure in FAILURES]
+
+    assert sorted(set(names)) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/x", "/x"),
+        ("/user/", "/user/"),
+        ("/user/x.css", "/user/x.css"),
+        ("/a b", "/a%20b"),
+        ('/"', "/%22"),
+        ("/%22", "/%22"),
+        ("/é", "/%C3%A9"),
+        ("/%0d%0aX: y", "/%0D%0AX%3A%20y"),
+        ("/%00", "/%00"),
+        ("/<script>", "/%3Cscript%3E"),
+    ],
+)
+def test_not_found(client, path, shown):
+    """Another path is not found, and shown as it was received, safely encoded."""
+    answer = client.simulate_get(path)
+
+    assert (404, f'Path "{shown}" not found.', "not_found") == (
+        answer.status_code,
+        answer.json["message"],
+        answer.json["error"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("DELETE", "/user", "GET, HEAD, OPTIONS"),
+        ("POST", "/", "GET, HEAD, OPTIONS"),
+        ("TRACE", "/user", "GET, HEAD, OPTIONS"),
+        ("GET", "/login", "POST, OPTIONS"),
+        ("HEAD", "/login", "POST, OPTIONS"),
+        ("PUT", "/register", "POST, OPTIONS"),
+        ("PATCH", "/logout", "POST, OPTIONS"),
+    ],
+)
+def test_method_not_allowed(client, method, path, allow):
+    """Another method is answered with those that there are, to everyone."""
+    answer = client.simulate_request(method, path)
+
+    assert (405, allow) == (answer.status_code, answer.headers["allow"])
+    if method != "HEAD":
+        assert "Method not allowed." == answer.json["message"]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/jsonp",
+        "application/json-patch+json",
+        "application/problem+json",
+        "application/json, application/json",
+        "application/json, text/plain",
+        "text/plain; application/json",
+        "application/json; charset=utf-16",
+        "application/json; charset=latin-1",
+        "application/xml",
+    ],
+)
+@pytest.mark.parametrize("path", ["/register", "/login"])
+def test_unsupported_media_type(client, path, content_type):
+    """A body that is not declared as JSON, exactly once, is not read."""
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    answer = client.simulate_post(path, body='{"username": "a"}', headers=headers)
+
+    assert (415, "Json data allowed.", "unsupported_media_type") == (
+        answer.status_code,
+        answer.json["message"],
+        answer.json["error"],
+    )
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "Application/JSON", "application/json; charset=utf-8"]
+    + ['application/json;charset="UTF-8"', " application/json ;"],
+)
+def test_supported_media_type(client, content_type):
+    """JSON is JSON in any case, and UTF-8 may be said."""
+    answer = client.simulate_post("/login", body="{}", headers={"Content-Type": content_type})
+
+    assert 422 == answer.status_code
+
+
+GOOD = b'"usernameOrEmail":"a","password":"b"'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"1",
+        b"{" + GOOD + b",}",
+        b"{" + GOOD + b"} x",
+        b"{" + GOOD + b"}{}",
+        b"{'a':1}",
+        b"// comment\n{" + GOOD + b"}",
+        b'{"password":"a",' + GOOD + b"}",
+        b'{"pass\\u0077ord":"a",' + GOOD + b"}",
+        b'{"x":{"y":1,"y":2},' + GOOD + b"}",
+        b'{"x":NaN,' + GOOD + b"}",
+        b'{"x":Infinity,' + GOOD + b"}",
+        b'{"x":-Infinity,' + GOOD + b"}",
+        b'{"x":1e400,' + GOOD + b"}",
+        b'{"x":' + b"1" * 5_000 + b"," + GOOD + b"}",
+        b'{"x":"\\ud800",' + GOOD + b"}",
+        b'{"\\udfff":1,' + GOOD + b"}",
+        b'{"x":"\xed\xa0\x80",' + GOOD + b"}",
+        b'{"x":"\xff",' + GOOD + b"}",
+        b'{"x":"\n",' + GOOD + b"}",
+        b"\xef\xbb\xbf{" + GOOD + b"}",
+        ("{" + GOOD.decode() + "}").encode("utf-16"),
+        b"[" * 30_000,
+        b'{"x":' * 10_000 + b"1" + b"}" * 10_000,
+        b'{"x":' + b"[" * 20_000 + b"]" * 20_000 + b"," + GOOD + b"}",
+    ],
+)
+def test_malformed_json(client, body):
+    """What is not one strict JSON object is malformed, and nothing else: never a 500."""
+    answer = client.simulate_post("/login", body=body, headers={"Content-Type": "application/json"})
+
+    assert (400, "Malformed JSON.", "malformed_json") == (
+        answer.status_code,
+        answer.json["message"],
+        answer.json["error"],
+    )
+
+
+def test_body_limit(client):
+    """64 KiB are read, one byte more is too large."""
+    head, tail = b'{"usernameOrEmail":"', b'","password":"x"}'
+    headers = {"Content-Type": "application/json"}
+    full = head + b"a" * (BODY_LIMIT - len(head) - len(tail)) + tail
+
+    assert 401 == client.simulate_post("/login", body=full, headers=headers).status_code
+    answer = client.simulate_post("/login", body=full + b" ", headers=headers)
+    assert (413, "payload_too_large") == (answer.status_code, answer.json["error"])
+
+
+def test_unknown_fields(client):
+    """A field that is not asked for is a fault: nobody sets an id or a role by sending one."""
+    body = {**USER, "id": 7, "is_admin": True}
+
+    answer = client.post("/register", body)
+
+    expected = [{"field": name, "message": "Is no field here."} for name in ("id", "is_admin")]
+    assert expected == answer.json["errors"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "name", "message"),
+    [
+        (falcon.HTTPForbidden(description="Not yours."), 403, "forbidden", "Not yours."),
+        (falcon.HTTPNotFound(), 404, "not_found", "404 Not Found"),
+        (falcon.HTTPTooManyRequests(headers={"Retry-After": "7"}), 429, "too_many_requests", None),
+        (falcon.HTTPError(418, title="Tea"), 418, "tea", "Tea"),
+    ],
+)
+def test_an_applications_own_errors(client, error, status, name, message):
+    """What a resource raises the Falcon way comes in our envelope, with its headers."""
+    client.app.add_route("/raises", Raises(error))
+
+    answer = client.simulate_get("/raises")
+
+    assert (status, str(status), name) == (
+        answer.status_code,
+        answer.json["code"],
+        answer.json["error"],
+    )
+    assert message in {None, answer.json["message"]}
+    assert (error.headers or {}).get("Retry-After") == answer.headers.get("retry-after")
+
+
+def test_overloaded(make_client, monkeypatch):
+    """Where slots and queue are full the answer is 503 at once, and costs no hash."""
+    client = make_client(hash_slots=1, threads=2)
+    client.register()
+
+    with client.app.core.passwords._lane.entered():
+        monkeypatch.setattr(passwords.PasswordHasher, "verify", None)
+        answers = [
+            client.log_in(),
+            client.log_in("nobody"),
+            client.register(username="other", email="o@b.c"),
+        ]
+
+    for answer in answers:
+        assert (503, "overloaded", "1") == (
+            answer.status_code,
+            answer.json["error"],
+            answer.headers["retry-after"],
+        )
