@@ -17,7 +17,9 @@ from authapi.core import Core
 from authapi.database import Database
 from authapi.events import Events, log
 from authapi.features.sessions import SessionRepository
+from authapi.keys import load_keys
 from authapi.middleware import SAFE_METHODS, Authenticate, CrossSite, Headers
+from authapi.migrations import migrate
 from authapi.passwords import Passwords
 from authapi.settings import Settings
 from authapi.tokens import KeyRing, Tokens
@@ -101,14 +103,14 @@ def create_app(
     `clock` gives seconds since the epoch. Raises StartError.
     """
     database = Database(settings.database_path)
-    database.migrate()
+    migrate(database)
     core = Core(
         settings=settings,
         clock=clock,
         database=database,
         events=Events(),
         passwords=Passwords(settings),
-        tokens=Tokens(KeyRing.load(settings)),
+        tokens=Tokens(KeyRing(load_keys(settings))),
         wire=Wire(settings, clock),
     )
     core.events.subscribe(log)

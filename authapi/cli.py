@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(settings: Settings) -> None:
-    from authapi.server import serve  # noqa: PLC0415 - waitress is for this command alone
+    from authapi.serve import serve  # noqa: PLC0415 - waitress is for this command alone
 
     _log_to_stderr(settings.log_level)
     serve(settings)

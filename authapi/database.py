@@ -1,4 +1,4 @@
-"""The only module that knows sqlite3: connections, the writer lock, transactions, migrations.
+"""The only module that knows sqlite3: connections, the writer lock, transactions, errors.
 
 Statements stand in `sql/`; repositories get them by file with `Database.statements`.
 """
@@ -6,7 +6,6 @@ Statements stand in `sql/`; repositories get them by file with `Database.stateme
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import logging
 import os
 import sqlite3
@@ -14,7 +13,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ import aiosql
 from authapi.errors import StartError, Unavailable
 
 SQLITE_VERSION = sqlite3.sqlite_version
-OLDEST_SQLITE = (3, 38)  # STRICT tables and unixepoch()
+OLDEST_SQLITE = (3, 38)  # has STRICT tables and unixepoch()
 SMALLEST_FILE = 512  # bytes: one page
 LOCK_TIMEOUT = 5.0  # seconds that a write waits for its turn
 
@@ -170,45 +168,15 @@ class Database:
         for connection in list(self._connections):
             connection.close()
 
-    def migrate(self) -> None:
-        """Make the file where there is none, and bring its schema up to date.
+    def create(self) -> None:
+        """Make the file for its owner alone; the log files take its mode.
 
-        Raises StartError, with nothing changed, for a file that cannot be used.
+        SECURITY: never open and close one that exists, that would drop SQLite's locks on it.
         """
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise StartError(
                 f"SQLite {SQLITE_VERSION} is too old: run a Python built with 3.38 or later."
             )
-        try:
-            self._create()
-            ledger = _Ledger(self)
-            with self._turn():
-                mode = self._statements.use_write_ahead_log()
-            if mode != "wal":
-                raise StartError(
-                    f"{self.path} cannot keep a write-ahead log: use a local file system."
-                )
-            while ledger.apply_next():
-                pass
-        except Unavailable as unavailable:
-            cause = unavailable.__cause__ or "another program is writing to it"
-            raise StartError(f"The database {self.path} cannot be used: {cause}.") from unavailable
-        except sqlite3.DatabaseError as error:
-            raise StartError(
-                f"{self.path} is no SQLite database that can be used ({error}): "
-                "move it away, or set another AUTHAPI_DATABASE_URL."
-            ) from error
-        except OSError as error:
-            raise StartError(
-                f"The database {self.path} cannot be written ({error.strerror}): make its "
-                "directory and let this user write there, or set another AUTHAPI_DATABASE_URL."
-            ) from error
-
-    def _create(self) -> None:
-        """Make the file for its owner alone; the log files take its mode.
-
-        SECURITY: never open and close one that exists, that would drop SQLite's locks on it.
-        """
         try:
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         except FileExistsError:
@@ -218,82 +186,40 @@ class Database:
             if 0 < self.path.stat().st_size < SMALLEST_FILE:
                 raise sqlite3.DatabaseError("it is too short") from None
 
-
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One file of `sql/migrations`; `checksum` is the SHA-256 of its text."""
-
-    version: int
-    name: str
-    text: str
-
-    @property
-    def checksum(self) -> str:
-        """What the ledger keeps, to notice an edit."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
-
-    def statements(self) -> Iterator[str]:
-        """The single statements. A `;` inside a trigger does not end one."""
-        pending = ""
-        for line in self.text.splitlines(keepends=True):
-            pending += line
-            if sqlite3.complete_statement(pending):
-                yield pending
-                pending = ""
+    def use_write_ahead_log(self) -> bool:
+        """Keep a write-ahead log from now on; False where the file system cannot."""
+        with self._turn():
+            return bool(self._statements.use_write_ahead_log() == "wal")
 
 
-def migrations() -> list[Migration]:
-    """The migrations that this program brings, oldest first."""
-    files = sorted((SQL / "migrations").glob("*.sql"))
-    return [Migration(int(file.name[:4]), file.stem, file.read_text()) for file in files]
+@contextmanager
+def as_start_errors(path: Path) -> Iterator[None]:
+    """Turn what can be wrong with a database file at a start into StartError."""
+    try:
+        yield
+    except Unavailable as unavailable:
+        cause = unavailable.__cause__ or "another program is writing to it"
+        raise StartError(f"The database {path} cannot be used: {cause}.") from unavailable
+    except sqlite3.DatabaseError as error:
+        raise StartError(
+            f"{path} is no SQLite database that can be used ({error}): "
+            "move it away, or set another AUTHAPI_DATABASE_URL."
+        ) from error
+    except OSError as error:
+        raise StartError(
+            f"The database {path} cannot be written ({error.strerror}): make its directory and "
+            "let this user write there, or set another AUTHAPI_DATABASE_URL."
+        ) from error
 
 
-class _Ledger:
-    """The table of the migrations that the database has seen."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._statements = database.statements("migrations")
-
-    def apply_next(self) -> bool:
-        """Apply one missing migration together with its row; False where none is missing."""
-        with self._database.transaction():
-            self._begin()
-            missing = self._missing()
-            if not missing:
-                return False
-            for statement in missing[0].statements():
-                self._database.connection.execute(statement)
-            self._statements.record(
-                version=missing[0].version, name=missing[0].name, checksum=missing[0].checksum
-            )
-        return True
-
-    def _begin(self) -> None:
-        if self._statements.has_ledger():
-            return
-        if not self._statements.is_empty():
-            raise StartError(
-                f"{self._database.path} is the database of another program: "
-                "set another AUTHAPI_DATABASE_URL."
-            )
-        self._statements.create_ledger()
-
-    def _missing(self) -> list[Migration]:
-        known = migrations()
-        applied = self._statements.applied()
-        for (version, name, checksum), migration in zip(applied, known, strict=False):
-            if (version, checksum) != (migration.version, migration.checksum):
-                raise StartError(
-                    f"The migration {name} was edited after {self._database.path} had it: "
-                    "restore the file, and put changes into a new migration."
-                )
-        if len(applied) > len(known):
-            raise StartError(
-                f"{self._database.path} is newer than this program (it has {applied[-1][1]}): "
-                "run the newer release."
-            )
-        return known[len(applied) :]
+def split(script: str) -> Iterator[str]:
+    """The single statements of a script. A `;` inside a trigger does not end one."""
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
 
 
 @contextmanager

@@ -1,11 +1,8 @@
-"""The only module that knows waitress: the socket, the strict parser, limits, signals."""
+"""The only module that knows waitress: the strict parser, deadlines, limits, the loop."""
 
 from __future__ import annotations
 
-import logging
 import re
-import resource
-import signal
 import socket
 import threading
 import time
@@ -21,17 +18,14 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from waitress.wasyncore import dispatcher, loop
 
 from authapi import errors
-from authapi.app import AuthAPI, create_app
-from authapi.database import SQLITE_VERSION
+from authapi.app import AuthAPI
 from authapi.middleware import new_request_id
-from authapi.settings import Settings
 from authapi.wire import BODY_LIMIT
 
 HEADER_LIMIT = 16_384  # bytes, request line included
 URL_LIMIT = 4_096  # bytes
 DISCARD_LIMIT = 1_048_576  # bytes of a body over the limit that are read, so that the 413 arrives
 CONNECTION_LIMIT = 1_000
-FILE_LIMIT = 4_096  # descriptors: connections, and three for each thread's database connection
 IDLE_TIMEOUT = 60  # seconds that a kept-alive connection may be silent
 REQUEST_DEADLINE = 10  # seconds from the first byte of a request to its last
 DRAIN_DEADLINE = 10  # seconds that a stop waits for running requests
@@ -48,8 +42,6 @@ _FRAMING = re.compile(
 )
 _CONTROL_OR_FOLD = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[ \t]")
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]+")
-
-logger = logging.getLogger("authapi.server")
 
 
 class StrictParser(HTTPRequestParser):
@@ -273,84 +265,3 @@ class Server(TcpWSGIServer):
             if not channel.busy:
                 channel.handle_close()
         return bool(self.active_channels)
-
-
-def listen(settings: Settings) -> socket.socket:
-    """A socket bound to the host and port of the settings. Raises StartError."""
-    try:
-        info = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, kind, protocol, _, address = info[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise _cannot_listen(settings, error) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise _cannot_listen(settings, error) from error
-    return listener
-
-
-def _cannot_listen(settings: Settings, error: OSError) -> errors.StartError:
-    return errors.StartError(
-        f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}): "
-        "stop what listens there, or set another AUTHAPI_HOST or AUTHAPI_PORT."
-    )
-
-
-def serve(settings: Settings) -> None:
-    """Run the service until SIGTERM or SIGINT. Raises StartError."""
-    listener = listen(settings)
-    settings = settings.on_port(listener.getsockname()[1])
-    try:
-        app = create_app(settings)
-    except BaseException:
-        listener.close()
-        raise
-    _allow_files()
-    _warn(settings)
-    server = Server(app, listener, settings.threads)
-    _stop_on_signals(server)
-    print(  # noqa: T201 - the one line that a start says
-        f"authapi listens on {settings.address}, database {settings.database_path}, "
-        f"SQLite {SQLITE_VERSION}",
-        flush=True,
-    )
-    server.run()
-    app.close()
-
-
-def _stop_on_signals(server: Server) -> None:
-    """Stop on the first SIGTERM or SIGINT; die of a second one."""
-
-    def stop(*_: object) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        server.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-
-
-def _allow_files() -> None:
-    """Raise the limit of open files to what CONNECTION_LIMIT needs, as far as the system lets."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = FILE_LIMIT if hard == resource.RLIM_INFINITY else min(FILE_LIMIT, hard)
-    if soft != resource.RLIM_INFINITY and soft < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-
-
-def _warn(settings: Settings) -> None:
-    """Say it where passwords are hashed more cheaply than OWASP's least (Password Storage)."""
-    memory, passes = settings.argon2_memory_kib, settings.argon2_time_cost
-    if memory < 7_168 or memory * passes < 5 * 7_168:
-        logger.warning(
-            "AUTHAPI_ARGON2_MEMORY_KIB=%d and AUTHAPI_ARGON2_TIME_COST=%d are below what OWASP "
-            "recommends",
-            memory,
-            passes,
-        )

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 PREFIX = "AUTHAPI_"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LONGEST_COOKIE_LIFETIME = 400 * 86_400  # seconds; browsers cut longer ones (RFC 6265bis, 5.5)
 
+_ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]_-]+/?", re.IGNORECASE)
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 _KNOWN_KEYS = frozenset(
@@ -311,13 +312,13 @@ def _wanted(setting: dataclasses.Field[Any]) -> str:
 
 
 def _check_public_url(url: str) -> None:
-    wanted = "http:// or https://, a host and no path, such as https://auth.example.com"
     try:
         parts = urlsplit(url)
-        fits = _is_origin(parts) and (parts.port is None or parts.port >= 0)
+        fits = bool(_ORIGIN.fullmatch(url) and parts.hostname) and parts.port != -1
     except ValueError:  # a port that is no number, a bracket that does not close
         fits = False
     if not fits:
+        wanted = "http:// or https://, a host and no path, such as https://auth.example.com"
         raise _refused("public_url", url, wanted)
 
 
@@ -325,14 +326,3 @@ def _as_origin(url: str) -> str:
     """The URL as a browser writes it in `Origin`: lower case, no default port (RFC 6454, 6.2)."""
     origin = url.rstrip("/").lower()
     return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
-
-
-def _is_origin(parts: SplitResult) -> bool:
-    return (
-        parts.scheme in {"http", "https"}
-        and bool(re.fullmatch(r"[A-Za-z0-9.:\[\]_-]+", parts.netloc))
-        and bool(parts.hostname)
-        and parts.path in {"", "/"}
-        and not parts.query
-        and not parts.fragment
-    )

@@ -10,7 +10,8 @@ import pytest
 from falcon import testing
 
 from authapi import AuthAPI, Settings, create_app
-from authapi.server import Server, listen
+from authapi.serve import listen
+from authapi.server import Server
 
 USER = {"username": "crispengari", "email": "crispengari@gmail.com", "password": "crispengari"}
 CHEAP = {"argon2_memory_kib": 8, "argon2_time_cost": 1, "argon2_lanes": 1}

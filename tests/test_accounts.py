@@ -13,10 +13,10 @@ def test_current_user(client, path, token):
     """The documented routes answer the user of the session, and nothing more of them."""
     answer = client.get_as(token, path)
 
-    assert (200, "application/json") == (answer.status_code, answer.headers["content-type"])
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     assert {"code", "message", "timestamp", "user"} == set(answer.json)
-    assert (200, "User.") == (answer.json["code"], answer.json["message"])
-    assert "Tue, 16 Aug 2022 10:21:29 GMT" == answer.json["timestamp"]
+    assert (answer.json["code"], answer.json["message"]) == (200, "User.")
+    assert answer.json["timestamp"] == "Tue, 16 Aug 2022 10:21:29 GMT"
     user = answer.json["user"]
     assert {"id", "username", "email", "created_at", "updated_at"} == set(user)
     assert (1, USER["username"], USER["email"]) == (user["id"], user["username"], user["email"])
@@ -27,7 +27,7 @@ def test_head(client, path, token):
     """HEAD answers as GET does, without the body."""
     answer = client.simulate_head(path, headers={"Cookie": f"jwt={token}"})
 
-    assert (200, "") == (answer.status_code, answer.text)
+    assert (answer.status_code, answer.text) == (200, "")
     assert len(client.get_as(token, path).content) == int(answer.headers["content-length"])
 
 
@@ -36,13 +36,13 @@ def test_id_is_never_reused(client):
     client.register()
     client.query("DELETE FROM users")
 
-    assert 2 == client.register().json["user"]["id"]
+    assert client.register().json["user"]["id"] == 2
 
 
 def test_updated_at_follows_a_change(client, token):
     """The schema itself keeps `updated_at`, and a rehash does not count as a change."""
     client.query("UPDATE users SET updated_at = 0, password_hash = password_hash || 'x'")
-    assert "Thu, 01 Jan 1970 00:00:00 GMT" == client.get_as(token).json["user"]["updated_at"]
+    assert client.get_as(token).json["user"]["updated_at"] == "Thu, 01 Jan 1970 00:00:00 GMT"
 
     client.query("UPDATE users SET email = 'new@example.com', email_key = 'new@example.com'")
     user = client.get_as(token).json["user"]
@@ -57,7 +57,7 @@ def test_good_usernames(client, username):
     answer = client.register(username=username)
 
     assert (201, username) == (answer.status_code, answer.json["user"]["username"])
-    assert 200 == client.log_in(username).status_code
+    assert client.log_in(username).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_bad_usernames(client, username):
     """Anything else is refused, an `@` above all: it would pose as an email."""
     answer = client.register(username=username)
 
-    assert 422 == answer.status_code
-    assert ["username"] == [fault["field"] for fault in answer.json["errors"]]
+    assert answer.status_code == 422
+    assert [fault["field"] for fault in answer.json["errors"]] == ["username"]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_good_emails(email):
 )
 def test_bad_emails(email):
     """What a browser would not take is refused."""
-    assert "Is not an email address." == email_fault(email)
+    assert email_fault(email) == "Is not an email address."
 
 
 def test_email_length():
@@ -116,7 +116,7 @@ def test_usernames_are_caseless(client, one, other):
     client.register(username=one)
 
     taken = client.register(username=other, email="other@example.com")
-    assert (409, "username_taken") == (taken.status_code, taken.json["error"])
+    assert (taken.status_code, taken.json["error"]) == (409, "username_taken")
     assert one == client.log_in(other).json["user"]["username"]
 
 
@@ -125,7 +125,7 @@ def test_emails_are_caseless(client):
     client.register()
 
     taken = client.register(username="other", email=USER["email"].upper())
-    assert (409, "email_taken") == (taken.status_code, taken.json["error"])
+    assert (taken.status_code, taken.json["error"]) == (409, "email_taken")
     assert USER["email"] == client.log_in(USER["email"].upper()).json["user"]["email"]
 
 

@@ -16,14 +16,14 @@ def test_documented_example(client, identifier):
 
     answer = client.post("/login", {"usernameOrEmail": identifier, "password": USER["password"]})
 
-    assert (200, 200, "Logged in.") == (
+    assert (
         answer.status_code,
         answer.json["code"],
         answer.json["message"],
-    )
+    ) == (200, 200, "Logged in.")
     assert USER["username"] == answer.json["user"]["username"]
-    assert 259_200 == answer.cookies["jwt"].max_age
-    assert 200 == client.get_as(token_of(answer)).status_code
+    assert answer.cookies["jwt"].max_age == 259_200
+    assert client.get_as(token_of(answer)).status_code == 200
 
 
 def test_failures_are_alike(client):
@@ -41,15 +41,15 @@ def test_failures_are_alike(client):
         client.log_in("", ""),
     ]
 
-    assert [401] * 6 == [answer.status_code for answer in answers]
-    assert {
+    assert [answer.status_code for answer in answers] == [401] * 6
+    assert answers[0].json == {
         "code": "401",
         "message": "Invalid credentials.",
         "timestamp": "Tue, 16 Aug 2022 10:21:29 GMT",
         "error": "invalid_credentials",
         "user": None,
-    } == answers[0].json
-    assert 1 == len({answer.content for answer in answers})
+    }
+    assert len({answer.content for answer in answers}) == 1
     ours = [{**answer.headers, "x-request-id": ""} for answer in answers]
     assert [ours[0]] * 6 == ours
     assert not any(answer.cookies for answer in answers)
@@ -80,23 +80,23 @@ def test_each_login_is_a_session_of_its_own(client, token):
 
     client.post("/logout", headers={"Cookie": f"jwt={token}"})
 
-    assert 401 == client.get_as(token).status_code
-    assert 200 == client.get_as(other).status_code
+    assert client.get_as(token).status_code == 401
+    assert client.get_as(other).status_code == 200
 
 
 def test_logout_kills_the_token(client, token):
     """After logout the same cookie is dead on every route, and the cookie is deleted."""
     answer = client.post("/logout", headers={"Cookie": f"jwt={token}"})
 
-    assert (200, "Logged Out.", None) == (
+    assert (
         answer.status_code,
         answer.json["message"],
         answer.json["user"],
-    )
+    ) == (200, "Logged Out.", None)
     assert deletes_cookie(answer)
     for path in ("/user", "/"):
         replay = client.get_as(token, path)
-        assert (401, "invalid_token") == (replay.status_code, replay.json["error"])
+        assert (replay.status_code, replay.json["error"]) == (401, "invalid_token")
 
 
 @pytest.mark.parametrize("cookie", ["", "jwt=", "jwt=garbage", "jwt=a; jwt=b", "other=1"])
@@ -104,7 +104,7 @@ def test_logout_without_a_session(client, cookie):
     """Logout works without a session too, whatever the cookie is, and with any body."""
     answer = client.simulate_post("/logout", headers={"Cookie": cookie}, body="not JSON")
 
-    assert (200, "Logged Out.") == (answer.status_code, answer.json["message"])
+    assert (answer.status_code, answer.json["message"]) == (200, "Logged Out.")
     assert deletes_cookie(answer)
 
 
@@ -112,7 +112,7 @@ def test_logout_by_bearer(client, token):
     """A client that sends the token in a header ends its session in the same way."""
     client.post("/logout", headers={"Authorization": f"Bearer {token}"})
 
-    assert 401 == client.get_as(token).status_code
+    assert client.get_as(token).status_code == 401
 
 
 def stored_hash(client):
@@ -136,12 +136,12 @@ def test_rehash(client, hasher):
     old = hasher.hash(USER["password"])
     client.query("UPDATE users SET password_hash = ?", old)
 
-    assert 401 == client.log_in(password="wrong password").status_code
+    assert client.log_in(password="wrong password").status_code == 401
     assert old == stored_hash(client)
-    assert 200 == client.log_in().status_code
+    assert client.log_in().status_code == 200
     new = stored_hash(client)
     assert re.match(r"\$argon2id\$v=19\$m=8,t=1,p=1\$", new)
-    assert 200 == client.log_in().status_code
+    assert client.log_in().status_code == 200
     assert new == stored_hash(client)
 
 
@@ -163,7 +163,7 @@ def test_unusable_hash(client, stored):
     client.register()
     client.query("UPDATE users SET password_hash = ?", stored)
 
-    assert 401 == client.log_in().status_code
+    assert client.log_in().status_code == 401
 
 
 def test_user_gone_while_the_password_was_checked(client, monkeypatch):
@@ -179,12 +179,12 @@ def test_user_gone_while_the_password_was_checked(client, monkeypatch):
 
     monkeypatch.setattr(passwords, "verify", verify_then_delete)
 
-    assert 401 == client.log_in().status_code
-    assert [(0,)] == client.query("SELECT count(*) FROM sessions")
+    assert client.log_in().status_code == 401
+    assert client.query("SELECT count(*) FROM sessions") == [(0,)]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(identifier=st.text(), password=st.text())
 def test_whatever_the_text(client, identifier, password):
     """Whatever is typed, a login of nobody fails as any other."""
-    assert 401 == client.log_in(identifier, password).status_code
+    assert client.log_in(identifier, password).status_code == 401

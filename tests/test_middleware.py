@@ -45,19 +45,19 @@ def test_deny_by_default(client, token):
 
     for path in ("/notes", "/nearly"):
         answer = client.simulate_get(path)
-        assert (401, "not_authenticated") == (answer.status_code, answer.json["error"])
-        assert "You need to be authenticated." == answer.json["message"]
-    assert {"owner": "crispengari"} == client.get_as(token, "/notes").json
-    assert 401 == client.post("/notes").status_code
+        assert (answer.status_code, answer.json["error"]) == (401, "not_authenticated")
+        assert answer.json["message"] == "You need to be authenticated."
+    assert client.get_as(token, "/notes").json == {"owner": "crispengari"}
+    assert client.post("/notes").status_code == 401
 
 
 def test_public(client, token):
     """A public resource is reached by all, and is given no user."""
     client.app.add_route("/open", Open())
 
-    assert {"user": False} == client.simulate_get("/open").json
-    assert {"user": False} == client.get_as(token, "/open").json
-    assert {"user": False} == client.get_as("garbage", "/open").json
+    assert client.simulate_get("/open").json == {"user": False}
+    assert client.get_as(token, "/open").json == {"user": False}
+    assert client.get_as("garbage", "/open").json == {"user": False}
 
 
 class Suffixed:
@@ -76,10 +76,10 @@ def test_no_way_around(client):
     client.app.add_route("/one", Suffixed(), suffix="one")
     client.app.add_route("/any", CatchAll())
 
-    assert 401 == client.simulate_get("/one").status_code
-    assert 401 == client.simulate_head("/one").status_code
+    assert client.simulate_get("/one").status_code == 401
+    assert client.simulate_head("/one").status_code == 401
     for method in ("GET", "POST", "DELETE", "PATCH"):
-        assert 401 == client.simulate_request(method, "/any").status_code
+        assert client.simulate_request(method, "/any").status_code == 401
 
 
 class Falsy(Notes):
@@ -112,7 +112,7 @@ def test_options(client, path):
     """OPTIONS lists the methods, to everyone."""
     answer = client.simulate_options(path)
 
-    assert (200, "") == (answer.status_code, answer.text)
+    assert (answer.status_code, answer.text) == (200, "")
     expected = "GET, HEAD" if path in {"/user", "/"} else "POST"
     assert expected == answer.headers["allow"]
 
@@ -121,7 +121,7 @@ def test_bearer(client, token):
     """The token may come as `Authorization: Bearer`, whatever the case of the scheme."""
     for scheme in ("Bearer", "bearer", "BEARER"):
         answer = client.simulate_get("/user", headers={"Authorization": f"{scheme} {token}"})
-        assert 200 == answer.status_code
+        assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("authorization", ["Bearer", "Bearer ", "Bearer x", "Bearer  x y"])
@@ -129,19 +129,19 @@ def test_bad_bearer(client, authorization):
     """A bearer token that is none is a bad token, not a missing one."""
     answer = client.simulate_get("/user", headers={"Authorization": authorization})
 
-    assert (401, "invalid_token") == (answer.status_code, answer.json["error"])
-    assert 'Bearer error="invalid_token"' == answer.headers["www-authenticate"]
+    assert (answer.status_code, answer.json["error"]) == (401, "invalid_token")
+    assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
 
 
 @pytest.mark.parametrize("authorization", ["", "Basic dTpw", "Digest x", "bearertoken"])
 def test_other_authorization(client, token, authorization):
     """Another scheme is somebody else's business."""
     answer = client.simulate_get("/user", headers={"Authorization": authorization})
-    assert (401, "not_authenticated") == (answer.status_code, answer.json["error"])
-    assert "Bearer" == answer.headers["www-authenticate"]
+    assert (answer.status_code, answer.json["error"]) == (401, "not_authenticated")
+    assert answer.headers["www-authenticate"] == "Bearer"
 
     headers = {"Authorization": authorization, "Cookie": f"jwt={token}"}
-    assert 200 == client.simulate_get("/user", headers=headers).status_code
+    assert client.simulate_get("/user", headers=headers).status_code == 200
 
 
 def test_sent_twice(client, token):
@@ -154,7 +154,7 @@ def test_sent_twice(client, token):
         {"Authorization": f"Bearer {token}, Bearer {token}"},
     ):
         answer = client.simulate_get("/user", headers=headers)
-        assert (401, "invalid_token") == (answer.status_code, answer.json["error"])
+        assert (answer.status_code, answer.json["error"]) == (401, "invalid_token")
         assert deletes_cookie(answer)
 
 
@@ -162,9 +162,9 @@ def test_other_cookies(client, token):
     """Cookies of other names are no tokens, and do not disturb ours."""
     for cookie in (f"JWT={token}", f"jwt2={token}", f"__Host-jwt={token}", f"xjwt={token}"):
         answer = client.simulate_get("/user", headers={"Cookie": cookie})
-        assert "not_authenticated" == answer.json["error"]
+        assert answer.json["error"] == "not_authenticated"
     headers = {"Cookie": f"a=b; jwt={token}; c={token}"}
-    assert 200 == client.simulate_get("/user", headers=headers).status_code
+    assert client.simulate_get("/user", headers=headers).status_code == 200
 
 
 OURS = "https://auth.example.com"
@@ -207,9 +207,9 @@ def test_cross_site(https_client, headers, passes, path):
     """Requests of other sites that would change something are refused, before anything happens."""
     answer = https_client.simulate_post(path, headers=headers)
 
-    assert (403 == answer.status_code) is not passes
+    assert (answer.status_code == 403) is not passes
     if not passes:
-        assert "cross_site_request" == answer.json["error"]
+        assert answer.json["error"] == "cross_site_request"
         assert not answer.cookies
 
 
@@ -217,10 +217,10 @@ def test_same_host_over_http(client):
     """Where the public URL is http, both schemes of the request's own host are ours."""
     for origin in ("http://localhost:8080", "https://localhost:8080"):
         headers = {"Origin": origin, "Host": "localhost:8080"}
-        assert 200 == client.simulate_post("/logout", headers=headers).status_code
+        assert client.simulate_post("/logout", headers=headers).status_code == 200
     assert (
-        200
-        == client.simulate_post("/logout", headers={"Origin": "http://127.0.0.1:3001"}).status_code
+        client.simulate_post("/logout", headers={"Origin": "http://127.0.0.1:3001"}).status_code
+        == 200
     )
 
 
@@ -230,7 +230,7 @@ def test_cross_site_reading(client, token):
         "/user", headers={"Cookie": f"jwt={token}", "Sec-Fetch-Site": "cross-site"}
     )
 
-    assert 200 == answer.status_code
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
@@ -239,7 +239,7 @@ def test_cross_site_methods(client, method):
     headers = {"Sec-Fetch-Site": "cross-site"}
 
     for path in ("/user", "/nowhere"):
-        assert 403 == client.simulate_request(method, path, headers=headers).status_code
+        assert client.simulate_request(method, path, headers=headers).status_code == 403
 
 
 def answers_of_every_kind(client):
@@ -271,14 +271,14 @@ class Broken:
 def test_headers_of_every_response(client):
     """Successes and failures of every kind carry our headers; there is no HSTS over http."""
     for answer in answers_of_every_kind(client):
-        assert SAFE_HEADERS == {name: answer.headers[name] for name in SAFE_HEADERS}
+        assert {name: answer.headers[name] for name in SAFE_HEADERS} == SAFE_HEADERS
         assert re.fullmatch("[0-9a-f]{16}", answer.headers["x-request-id"])
         assert "strict-transport-security" not in answer.headers
         assert "server" not in answer.headers
 
 
 def test_https(https_client):
-    """https turns on HSTS on every response, Secure, and the name __Host-jwt."""
+    """Https turns on HSTS on every response, Secure, and the name __Host-jwt."""
     hsts = "max-age=31536000; includeSubDomains"
     assert {hsts} == {
         answer.headers["strict-transport-security"]
@@ -290,8 +290,8 @@ def test_https(https_client):
         "__Host-jwt=([^;]+); Max-Age=259200; Path=/; HttpOnly; SameSite=Lax; Secure", cookie
     )[1]
     by_name = https_client.simulate_get("/user", headers={"Cookie": f"__Host-jwt={token}"})
-    assert 200 == by_name.status_code
-    assert "not_authenticated" == https_client.get_as(token).json["error"]
+    assert by_name.status_code == 200
+    assert https_client.get_as(token).json["error"] == "not_authenticated"
     assert deletes_cookie(https_client.post("/logout"), "__Host-jwt", "; Secure")
 
 
@@ -317,7 +317,7 @@ def test_request_ids_differ(client):
         for _ in range(10)
     }
 
-    assert 10 == len(ids - {"mine"})
+    assert len(ids - {"mine"}) == 10
 
 
 def test_forwarded_headers_change_nothing(client, caplog):
@@ -340,11 +340,11 @@ def test_internal_error(client, caplog):
 
     answer = client.simulate_get("/broken")
 
-    assert (500, "Internal server error.", "internal_error") == (
+    assert (
         answer.status_code,
         answer.json["message"],
         answer.json["error"],
-    )
+    ) == (500, "Internal server error.", "internal_error")
     assert "SQL" not in answer.text
     (record,) = caplog.records
     assert answer.headers["x-request-id"] in record.getMessage()
@@ -358,4 +358,4 @@ def test_two_applications_in_one_process(make_app, tmp_path):
 
     token = one.register().cookies["jwt"].value
 
-    assert 401 == other.get_as(token).status_code
+    assert other.get_as(token).status_code == 401

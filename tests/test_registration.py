@@ -12,22 +12,22 @@ def test_documented_example(client):
     """The documented example works as it stands, and sets the documented cookie."""
     answer = client.post("/register", USER)
 
-    assert (201, 201, "User created.") == (
+    assert (
         answer.status_code,
         answer.json["code"],
         answer.json["message"],
-    )
+    ) == (201, 201, "User created.")
     assert USER["username"] == answer.json["user"]["username"]
     cookie = answer.cookies["jwt"]
-    assert (259_200, "/", True, "Lax") == (
+    assert (
         cookie.max_age,
         cookie.path,
         cookie.http_only,
         cookie.same_site,
-    )
+    ) == (259_200, "/", True, "Lax")
     assert not cookie.secure
     assert cookie.value not in answer.text
-    assert 200 == client.get_as(cookie.value).status_code
+    assert client.get_as(cookie.value).status_code == 200
 
 
 def test_every_fault_at_once(client):
@@ -36,14 +36,14 @@ def test_every_fault_at_once(client):
 
     answer = client.post("/register", body)
 
-    assert (422, "422", "Validation failed.", "validation_failed") == (
+    assert (
         answer.status_code,
         answer.json["code"],
         answer.json["message"],
         answer.json["error"],
-    )
+    ) == (422, "422", "Validation failed.", "validation_failed")
     fields = [fault["field"] for fault in answer.json["errors"]]
-    assert ["extra", "username", "email", "password"] == fields
+    assert fields == ["extra", "username", "email", "password"]
     assert all(fault["message"] for fault in answer.json["errors"])
 
 
@@ -53,7 +53,7 @@ def test_wrong_types(client, field, value):
     """A field of another type than text is a fault of that field, never coerced."""
     answer = client.register(**{field: value})
 
-    assert 422 == answer.status_code
+    assert answer.status_code == 422
     assert [field] == [fault["field"] for fault in answer.json["errors"]]
 
 
@@ -73,19 +73,19 @@ def test_taken(client):
 
     answer = client.register()
 
-    assert (409, "409", "username_taken") == (
+    assert (
         answer.status_code,
         answer.json["code"],
         answer.json["error"],
-    )
-    assert [(1,)] == client.query("SELECT count(*) FROM users")
+    ) == (409, "409", "username_taken")
+    assert client.query("SELECT count(*) FROM users") == [(1,)]
 
 
 def test_closed(make_client):
     """Where registration is closed nobody registers."""
     answer = make_client(registration="closed").register()
 
-    assert (403, "registration_closed") == (answer.status_code, answer.json["error"])
+    assert (answer.status_code, answer.json["error"]) == (403, "registration_closed")
     assert not answer.cookies
 
 
@@ -103,10 +103,10 @@ def test_closed(make_client):
 )
 def test_good_passwords(client, password):
     """8 to 1,024 characters of any kind, kept exactly: never trimmed, never cut."""
-    assert 201 == client.register(password=password).status_code
-    assert 200 == client.log_in(password=password).status_code
+    assert client.register(password=password).status_code == 201
+    assert client.log_in(password=password).status_code == 200
     for other in (password[:-1], password + " ", password.swapcase() + "x"):
-        assert 401 == client.log_in(password=other).status_code
+        assert client.log_in(password=other).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -117,24 +117,24 @@ def test_bad_passwords(client, password):
     """Short, long, NUL, and the common ones in any case."""
     answer = client.register(password=password)
 
-    assert 422 == answer.status_code
-    assert ["password"] == [fault["field"] for fault in answer.json["errors"]]
+    assert answer.status_code == 422
+    assert [fault["field"] for fault in answer.json["errors"]] == ["password"]
     assert repr(password)[1:-1] not in answer.json["errors"][0]["message"]
 
 
 def test_password_length_counts_characters_after_nfc(client):
     """Eight decomposed letters are eight, not sixteen; and both forms are one password."""
-    assert 422 == client.register(password="e\u0301" * 7).status_code
-    assert 201 == client.register(password="e\u0301" * 8).status_code
-    assert 200 == client.log_in(password="é" * 8).status_code
+    assert client.register(password="e\u0301" * 7).status_code == 422
+    assert client.register(password="e\u0301" * 8).status_code == 201
+    assert client.log_in(password="é" * 8).status_code == 200
 
 
 def test_password_min_length_is_a_setting(make_client):
     """A longer least length holds for new passwords."""
     client = make_client(password_min_length=15)
 
-    assert 422 == client.register(password="14 characters.").status_code
-    assert 201 == client.register(password="15 characters..").status_code
+    assert client.register(password="14 characters.").status_code == 422
+    assert client.register(password="15 characters..").status_code == 201
 
 
 def test_one_name_32_threads(make_client):
@@ -145,10 +145,10 @@ def test_one_name_32_threads(make_client):
         answers = list(pool.map(lambda n: client.register(email=f"u{n}@example.com"), range(32)))
 
     statuses = [answer.status_code for answer in answers]
-    assert 1 == statuses.count(201)
+    assert statuses.count(201) == 1
     assert {201, 409, 503} >= set(statuses)
-    assert [(1,)] == client.query("SELECT count(*) FROM users")
-    assert [(1,)] == client.query("SELECT count(*) FROM sessions")
+    assert client.query("SELECT count(*) FROM users") == [(1,)]
+    assert client.query("SELECT count(*) FROM sessions") == [(1,)]
 
 
 def test_constraint_has_the_last_word(client, monkeypatch):
@@ -159,9 +159,9 @@ def test_constraint_has_the_last_word(client, monkeypatch):
     by_name = client.register(email="other@example.com")
     by_email = client.register(username="other")
 
-    assert (409, "username_taken") == (by_name.status_code, by_name.json["error"])
-    assert (409, "email_taken") == (by_email.status_code, by_email.json["error"])
-    assert [(1,)] == client.query("SELECT count(*) FROM sessions")
+    assert (by_name.status_code, by_name.json["error"]) == (409, "username_taken")
+    assert (by_email.status_code, by_email.json["error"]) == (409, "email_taken")
+    assert client.query("SELECT count(*) FROM sessions") == [(1,)]
 
 
 JSON = st.recursive(
@@ -187,5 +187,5 @@ def test_whatever_the_text(client, username, email, password):
     if answer.status_code == 201:
         user = client.get_as(token_of(answer)).json["user"]
         assert (username, email) == (user["username"], user["email"])
-        assert 200 == client.log_in(username, password).status_code
-        assert 200 == client.log_in(email, password).status_code
+        assert client.log_in(username, password).status_code == 200
+        assert client.log_in(email, password).status_code == 200

@@ -21,9 +21,9 @@ def test_only_a_digest_is_stored(client, token):
 
     ((id_hash, user_id),) = client.query("SELECT id_hash, user_id FROM sessions")
 
-    assert 32 == len(urlsafe_b64decode(secret + "="))
+    assert len(urlsafe_b64decode(secret + "=")) == 32
     assert hashlib.sha256(secret.encode()).digest() == id_hash
-    assert 1 == user_id
+    assert user_id == 1
     client.query("PRAGMA wal_checkpoint(TRUNCATE)")
     assert secret.encode() not in client.app.core.settings.database_path.read_bytes()
 
@@ -31,11 +31,11 @@ def test_only_a_digest_is_stored(client, token):
 def test_lifetime(client, token, clock):
     """A session lives to the last second of the setting, and not one more."""
     clock.move(259_199)
-    assert 200 == client.get_as(token).status_code
+    assert client.get_as(token).status_code == 200
 
     clock.move(1)
     answer = client.get_as(token)
-    assert (401, "invalid_token") == (answer.status_code, answer.json["error"])
+    assert (answer.status_code, answer.json["error"]) == (401, "invalid_token")
     assert deletes_cookie(answer)
 
 
@@ -45,19 +45,19 @@ def test_lifetime_is_a_setting(make_client, clock):
     answer = client.register()
     token = token_of(answer)
 
-    assert 60 == answer.cookies["jwt"].max_age
+    assert answer.cookies["jwt"].max_age == 60
     assert clock.now + 60 == claims_of(token)["exp"]
     clock.move(59)
-    assert 200 == client.get_as(token).status_code
+    assert client.get_as(token).status_code == 200
     clock.move(1)
-    assert 401 == client.get_as(token).status_code
+    assert client.get_as(token).status_code == 401
 
 
 def test_row_decides(client, token):
     """A row that expired earlier than its token ends the session."""
     client.query("UPDATE sessions SET expires_at = 1")
 
-    assert 401 == client.get_as(token).status_code
+    assert client.get_as(token).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_row_decides(client, token):
 def test_ends_at_once(client, token, statement):
     """Revoked, deleted, disabled: the next request is refused, and the cookie deleted."""
     client.register(username="other", email="other@example.com")
-    assert 200 == client.get_as(token).status_code
+    assert client.get_as(token).status_code == 200
 
     client.query(statement)
 
     answer = client.get_as(token)
-    assert (401, "Invalid token or it has expired.") == (answer.status_code, answer.json["message"])
+    assert (answer.status_code, answer.json["message"]) == (401, "Invalid token or it has expired.")
     assert deletes_cookie(answer)
 
 
@@ -85,8 +85,8 @@ def test_session_of_another(client, token):
     """A session is found only for its own user."""
     other = token_of(client.register(username="other", email="other@example.com"))
 
-    assert "crispengari" == client.get_as(token).json["user"]["username"]
-    assert "other" == client.get_as(other).json["user"]["username"]
+    assert client.get_as(token).json["user"]["username"] == "crispengari"
+    assert client.get_as(other).json["user"]["username"] == "other"
 
 
 def test_pruning_is_bounded(client, clock):
@@ -99,12 +99,12 @@ def test_pruning_is_bounded(client, clock):
 
     client.log_in()
     expired = client.query("SELECT min(expires_at), count(*) FROM sessions WHERE expires_at < 2000")
-    assert [(1_000 + PRUNED_AT_ONCE, 20)] == expired
+    assert expired == [(1_000 + PRUNED_AT_ONCE, 20)]
 
     client.log_in()
     clock.move(259_200)
     client.log_in()
-    assert [(1,)] == client.query("SELECT count(*) FROM sessions")
+    assert client.query("SELECT count(*) FROM sessions") == [(1,)]
 
 
 @pytest.mark.parametrize("path", ["/user", "/"])
@@ -115,8 +115,8 @@ def test_one_statement(client, token, path):
 
     client.get_as(token, path)
 
-    assert 1 == len(statements)
-    assert "SELECT" == statements[0].split()[0]
+    assert len(statements) == 1
+    assert statements[0].split()[0] == "SELECT"
 
 
 def test_session_check_is_two_index_searches(client):
@@ -127,6 +127,6 @@ def test_session_check_is_two_index_searches(client):
         f"EXPLAIN QUERY PLAN {statement}", {"id_hash": b"", "user_id": 1, "now": 0}
     ).fetchall()
 
-    assert ["SEARCH sessions USING PRIMARY KEY (id_hash=?)"] + [
+    assert [step for *_, step in plan] == ["SEARCH sessions USING PRIMARY KEY (id_hash=?)"] + [
         "SEARCH users USING INTEGER PRIMARY KEY (rowid=?)"
-    ] == [step for *_, step in plan]
+    ]

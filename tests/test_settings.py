@@ -18,25 +18,25 @@ def test_defaults(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = Settings.from_env({})
 
-    assert ("127.0.0.1", 3001, "http://127.0.0.1:3001") == (
+    assert (
         settings.host,
         settings.port,
         settings.public_url,
-    )
+    ) == ("127.0.0.1", 3001, "http://127.0.0.1:3001")
     assert tmp_path / "authapi.db" == settings.database_path
     assert f"{tmp_path}/authapi.db.key" == settings.key_file
-    assert ("jwt", "", 259_200) == (
+    assert (
         settings.cookie_name,
         settings.cookie_domain,
         settings.session_lifetime,
-    )
-    assert (47_104, 1, 1, 8) == (
+    ) == ("jwt", "", 259_200)
+    assert (
         settings.argon2_memory_kib,
         settings.argon2_time_cost,
         settings.argon2_lanes,
         settings.password_min_length,
-    )
-    assert ("open", "info", False) == (settings.registration, settings.log_level, settings.https)
+    ) == (47_104, 1, 1, 8)
+    assert (settings.registration, settings.log_level, settings.https) == ("open", "info", False)
     assert available_cpus() == settings.hash_slots
     assert settings.hash_slots + settings.hash_queue < settings.threads
 
@@ -47,7 +47,7 @@ def test_environment_and_flags():
 
     settings = Settings.from_env(environ, port="8080", host=None)
 
-    assert (8080, "::1", "http://[::1]:8080") == (settings.port, settings.host, settings.public_url)
+    assert (settings.port, settings.host, settings.public_url) == (8080, "::1", "http://[::1]:8080")
 
 
 @pytest.mark.parametrize(
@@ -183,19 +183,17 @@ def test_good_cookie_domains(domain):
 
 def test_threads_and_slots():
     """Half of the threads at most hash; each follows the other where it is not set."""
-    assert (16, 8) == (
-        Settings(hash_slots=8).threads,
-        Settings(threads=16, hash_slots=8).hash_slots,
-    )
-    assert 80 == Settings(hash_slots=20).threads
-    assert 1 == Settings(threads=2).hash_slots
-    assert 0 == Settings(threads=2).hash_queue
+    assert Settings(hash_slots=4).threads == 16
+    assert Settings(threads=16, hash_slots=8).hash_queue == 0
+    assert Settings(hash_slots=20).threads == 80
+    assert Settings(threads=2).hash_slots == 1
+    assert Settings(threads=2).hash_queue == 0
 
 
 def test_any_free_port():
     """Where the port is found at the start, the public URL follows unless it was set."""
-    assert "http://127.0.0.1:81" == Settings(port=0).on_port(81).public_url
-    assert "http://x" == Settings(port=0, public_url="http://x").on_port(81).public_url
+    assert Settings(port=0).on_port(81).public_url == "http://127.0.0.1:81"
+    assert Settings(port=0, public_url="http://x").on_port(81).public_url == "http://x"
 
 
 @pytest.mark.parametrize(

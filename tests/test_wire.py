@@ -46,7 +46,7 @@ def test_every_failure(client, failure):
     answer = client.simulate_get("/raises")
 
     assert failure.status == answer.status_code
-    assert "application/json" == answer.headers["content-type"]
+    assert answer.headers["content-type"] == "application/json"
     more = {"errors"} if failure.status == 422 else set()
     more |= {"user"} if failure.error == "invalid_credentials" else set()
     assert {"code", "message", "timestamp", "error"} | more == set(answer.json)
@@ -64,7 +64,7 @@ def test_every_failure_as_a_problem(client, failure):
     answer = client.simulate_get("/raises", headers=PROBLEM)
 
     assert failure.status == answer.status_code
-    assert "application/problem+json" == answer.headers["content-type"]
+    assert answer.headers["content-type"] == "application/problem+json"
     assert {
         "type": "about:blank",
         "title": answer.json["title"],
@@ -153,7 +153,7 @@ def test_method_not_allowed(client, method, path, allow):
 
     assert (405, allow) == (answer.status_code, answer.headers["allow"])
     if method != "HEAD":
-        assert "Method not allowed." == answer.json["message"]
+        assert answer.json["message"] == "Method not allowed."
 
 
 @pytest.mark.parametrize(
@@ -181,11 +181,11 @@ def test_unsupported_media_type(client, path, content_type):
     headers = {} if content_type is None else {"Content-Type": content_type}
     answer = client.simulate_post(path, body='{"username": "a"}', headers=headers)
 
-    assert (415, "Json data allowed.", "unsupported_media_type") == (
+    assert (
         answer.status_code,
         answer.json["message"],
         answer.json["error"],
-    )
+    ) == (415, "Json data allowed.", "unsupported_media_type")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_supported_media_type(client, content_type):
     """JSON is JSON in any case, and UTF-8 may be said."""
     answer = client.simulate_post("/login", body="{}", headers={"Content-Type": content_type})
 
-    assert 422 == answer.status_code
+    assert answer.status_code == 422
 
 
 GOOD = b'"usernameOrEmail":"a","password":"b"'
@@ -242,11 +242,11 @@ def test_malformed_json(client, body):
     """What is not one strict JSON object is malformed, and nothing else: never a 500."""
     answer = client.simulate_post("/login", body=body, headers={"Content-Type": "application/json"})
 
-    assert (400, "Malformed JSON.", "malformed_json") == (
+    assert (
         answer.status_code,
         answer.json["message"],
         answer.json["error"],
-    )
+    ) == (400, "Malformed JSON.", "malformed_json")
 
 
 def test_body_limit(client):
@@ -255,9 +255,9 @@ def test_body_limit(client):
     headers = {"Content-Type": "application/json"}
     full = head + b"a" * (BODY_LIMIT - len(head) - len(tail)) + tail
 
-    assert 401 == client.simulate_post("/login", body=full, headers=headers).status_code
+    assert client.simulate_post("/login", body=full, headers=headers).status_code == 401
     answer = client.simulate_post("/login", body=full + b" ", headers=headers)
-    assert (413, "payload_too_large") == (answer.status_code, answer.json["error"])
+    assert (answer.status_code, answer.json["error"]) == (413, "payload_too_large")
 
 
 def test_unknown_fields(client):
@@ -308,8 +308,8 @@ def test_overloaded(make_client, monkeypatch):
         ]
 
     for answer in answers:
-        assert (503, "overloaded", "1") == (
+        assert (
             answer.status_code,
             answer.json["error"],
             answer.headers["retry-after"],
-        )
+        ) == (503, "overloaded", "1")

@@ -1,0 +1,94 @@
+"""Migrations: the schema grows by files that are applied once, in order, and never edited."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from authapi.database import SQL, Database, as_start_errors, split
+from authapi.errors import StartError
+
+
+def migrate(database: Database) -> None:
+    """Make the file where there is none, and bring its schema up to date.
+
+    Each migration is one transaction together with its row in the ledger. Raises StartError, with
+    nothing changed, for a file that cannot be used.
+    """
+    with as_start_errors(database.path):
+        database.create()
+        ledger = _Ledger(database)
+        if not database.use_write_ahead_log():
+            raise StartError(
+                f"{database.path} cannot keep a write-ahead log: use a local file system."
+            )
+        while ledger.apply_next():
+            pass
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of `sql/migrations`; `checksum` is the SHA-256 of its text."""
+
+    version: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """What the ledger keeps, to notice an edit."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def migrations() -> list[Migration]:
+    """The migrations that this program brings, oldest first."""
+    files = sorted((SQL / "migrations").glob("*.sql"))
+    return [Migration(int(file.name[:4]), file.stem, file.read_text()) for file in files]
+
+
+class _Ledger:
+    """The table of the migrations that the database has seen."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._statements = database.statements("migrations")
+
+    def apply_next(self) -> bool:
+        """Apply one missing migration together with its row; False where none is missing."""
+        with self._database.transaction():
+            self._begin()
+            missing = self._missing()
+            if not missing:
+                return False
+            for statement in split(missing[0].text):
+                self._database.connection.execute(statement)
+            self._statements.record(
+                version=missing[0].version, name=missing[0].name, checksum=missing[0].checksum
+            )
+        return True
+
+    def _begin(self) -> None:
+        if self._statements.has_ledger():
+            return
+        if not self._statements.is_empty():
+            raise StartError(
+                f"{self._database.path} is the database of another program: "
+                "set another AUTHAPI_DATABASE_URL."
+            )
+        self._statements.create_ledger()
+
+    def _missing(self) -> list[Migration]:
+        known = migrations()
+        applied = self._statements.applied()
+        for (version, name, checksum), migration in zip(applied, known, strict=False):
+            if (version, checksum) != (migration.version, migration.checksum):
+                raise StartError(
+                    f"The migration {name} was edited after {self._database.path} had it: "
+                    "restore the file, and put changes into a new migration."
+                )
+        if len(applied) > len(known):
+            raise StartError(
+                f"{self._database.path} is newer than this program (it has {applied[-1][1]}): "
+                "run the newer release."
+            )
+        return known[len(applied) :]
