@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -24,7 +25,7 @@ from authapi.wire import BODY_LIMIT
 
 HEADER_LIMIT = 16_384  # bytes, request line included
 URL_LIMIT = 4_096  # bytes
-DISCARD_LIMIT = 1_048_576  # bytes of a body over the limit that are read, so that the 413 arrives
+DISCARD_LIMIT = 1_048_576  # bytes that are read and dropped after a failure
 CONNECTION_LIMIT = 1_000
 IDLE_TIMEOUT = 60  # seconds that a kept-alive connection may be silent
 REQUEST_DEADLINE = 10  # seconds from the first byte of a request to its last
@@ -55,65 +56,44 @@ class StrictParser(HTTPRequestParser):
     error: Any = None  # one of waitress's, or a Failure
     expect_continue = False
     request_uri = ""
-    to_discard = 0
 
     def received(self, data: bytes) -> int:
         """Take bytes; return how many belonged to this request."""
-        if self.to_discard:
-            taken = min(len(data), self.to_discard)
-            self.to_discard -= taken
-            self.completed = not self.to_discard
-            return taken
         consumed: int = super().received(data)
         if self.error is None and len(self.request_uri) > URL_LIMIT:
             self.error = errors.URITooLong()
-            self.completed = True
         if self.error is not None:
-            self._refuse()
+            self.completed = True
+            self.expect_continue = False  # the answer is final
         return consumed
-
-    def _refuse(self) -> None:
-        """Answer at once, but let a body that is somewhat too large arrive first.
-
-        NOTE: closing a socket with unread bytes resets it, and the client may never see the answer.
-        """
-        announced = not self.chunked and not self.expect_continue and self.body_bytes_received == 0
-        if self.error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and announced:
-            self.to_discard = self.content_length if self.content_length <= DISCARD_LIMIT else 0
-            self.completed = not self.to_discard
-        self.expect_continue = False
 
     def parse_header(self, header_plus: bytes) -> None:
         """Parse the request line and headers. Raises ParsingError."""
         if _CONTROL_OR_FOLD.search(header_plus):
             raise ParsingError("control character or folded line")
+        fields = [(name.lower(), value) for name, value in _FRAMING.findall(header_plus)]
+        hosts = [value for name, value in fields if name == b"host"]
+        lengths = [value for name, value in fields if name != b"host"]
+        codings = [value for name, value in fields if name == b"transfer-encoding"]
+        if len(hosts) > 1 or len(lengths) > 1:
+            raise ParsingError("doubled Host or length")
         super().parse_header(header_plus)
         if self.version not in {"1.0", "1.1"} or "\t" in self.request_uri:
             raise ParsingError("not HTTP/1")
-        found: dict[bytes, list[bytes]] = {}
-        for name, value in _FRAMING.findall(header_plus):
-            found.setdefault(name.lower(), []).append(value)
-        self._check_host(found.get(b"host", []))
-        self._check_length(found.get(b"content-length", []), found.get(b"transfer-encoding", []))
-
-    def _check_host(self, hosts: list[bytes]) -> None:
-        if len(hosts) != 1 and (hosts or self.version == "1.1"):
-            raise ParsingError("Host is doubled or missing")
+        if self.version == "1.1" and not hosts:
+            raise ParsingError("no Host")
         if hosts and not _HOST.fullmatch(hosts[0]):
             raise ParsingError("Host is no host")
-
-    def _check_length(self, lengths: list[bytes], codings: list[bytes]) -> None:
-        if len(lengths) + len(codings) > 1:
-            raise ParsingError("more than one length")
-        if codings and (codings[0].lower() != b"chunked" or self.version != "1.1"):
-            raise ParsingError("Transfer-Encoding is not chunked")
+        if codings and (self.version != "1.1" or codings[0].lower() != b"chunked"):
+            raise ParsingError("Transfer-Encoding that is not chunked")
 
 
 class FailureTask(ErrorTask):
     """Answers what never reached the application, in the envelope and with our headers."""
 
     def execute(self) -> None:
-        """Write the answer and close."""
+        """Write the answer, and close when the client has read it."""
+        self.channel.lingers = True
         error = self.request.error
         known = isinstance(error, errors.Failure)
         failure = error if known else _FAILURES.get(error.code, errors.InternalError)()
@@ -131,10 +111,13 @@ class FailureTask(ErrorTask):
 
 
 class Channel(HTTPChannel):
-    """A client's connection, with a deadline for each request.
+    """A client's connection, with a deadline for each request and a gentle end for a failed one.
 
     SECURITY: waitress's own timeout starts again with every byte, so that trickling clients could
     hold every connection.
+
+    NOTE: closing a socket with unread bytes resets it, and the client may never see the answer. So
+    after a failure our side ends first, and what the client still sends is read and dropped.
     """
 
     parser_class = StrictParser
@@ -142,6 +125,10 @@ class Channel(HTTPChannel):
     request: Any = None  # the one that is arriving
     began = 0.0  # monotonic seconds: when the connection, or else its last request, began
     has_asked = False
+    will_close = False
+    close_when_flushed = False
+    lingers = False
+    to_drop = 0  # bytes, once lingering
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - waitress's
         """Note when the connection began."""
@@ -155,12 +142,37 @@ class Channel(HTTPChannel):
         self.has_asked = True
         return bool(super().received(data))
 
+    def readable(self) -> bool:
+        """Whether the loop may read from the client."""
+        return bool(self.to_drop or super().readable())
+
+    def handle_read(self) -> None:
+        """Read from the client."""
+        if self.to_drop:
+            self.to_drop = max(0, self.to_drop - len(self.recv(65_536)))
+            self.will_close = self.will_close or not self.to_drop
+        else:
+            super().handle_read()
+
+    def handle_write(self) -> None:
+        """Write to the client; end our side first where this lingers."""
+        if self.lingers and self.close_when_flushed and not self.total_outbufs_len:
+            self.lingers = self.close_when_flushed = False
+            self.to_drop = DISCARD_LIMIT
+            self.began = time.monotonic()
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+        else:
+            super().handle_write()
+
     def expire(self) -> None:
-        """Answer 408 to a request that is overdue; close a connection that never asked."""
+        """Answer 408 to an overdue request; close a connection that never asked, or lingers."""
         with self.requests_lock:
             if self.requests or time.monotonic() - self.began < REQUEST_DEADLINE:
                 return
-            if self.request is not None:
+            if self.to_drop:
+                self.will_close = True
+            elif self.request is not None:
                 self.request.error = errors.RequestTimeout()
                 self.requests.append(self.request)
                 self.request = None

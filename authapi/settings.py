@@ -17,6 +17,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 LONGEST_COOKIE_LIFETIME = 400 * 86_400  # seconds; browsers cut longer ones (RFC 6265bis, 5.5)
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]_-]+/?", re.IGNORECASE)
+_HOST = re.compile(r"[A-Za-z0-9.:_-]+")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 _KNOWN_KEYS = frozenset(
@@ -111,6 +112,8 @@ class Settings:
         """Check every value, then fill in what follows from the others."""
         for setting in dataclasses.fields(self):
             _check(setting, getattr(self, setting.name))
+        if not _HOST.fullmatch(self.host):
+            raise _refused("host", self.host, "an IP address or a host name")
         self._fill(public_url=self.public_url or self.address)
         _check_public_url(self.public_url)
         self._fill(public_url=_as_origin(self.public_url))
