@@ -420,7 +420,7 @@ def test_largest_of_everything(port):
 
 
 def test_well_formed(port):
-    """HTTP/1.0 without a Host, chunks, a blank line before, absolute and asterisk forms: all HTTP."""
+    """HTTP/1.0 without a Host, chunks, a blank line before, absolute and asterisk forms work."""
     close = b"Connection: close\r\n\r\n"
     assert b" 401 " in exchange(port, b"GET /user HTTP/1.0\r\n\r\n")
     assert b" 401 " in exchange(port, b"\r\n" + GET + close)

@@ -1,0 +1,16 @@
+# Each target needs the virtual environment that README's second command makes.
+BIN = .venv/bin
+
+run:
+	$(BIN)/python run.py
+
+test:
+	$(BIN)/pytest
+
+check:
+	$(BIN)/pip install -q -e '.[dev]' && $(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest -q && $(BIN)/coverage combine -q && $(BIN)/coverage report
+
+bench:
+	$(BIN)/python benchmarks/bench.py
+
+.PHONY: run test check bench

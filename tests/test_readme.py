@@ -1,0 +1,60 @@
+"""The README: its walk answers as it says, its example works, its tables are whole."""
+
+import dataclasses
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import USER, Client, running, token_of
+
+from authapi import Settings
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+DATE = re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT")
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_walk(make_app, tmp_path):
+    """Every command of the walk, in order, has the answer that stands under it."""
+    walk = "\n".join(re.findall(r"^```console\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+    steps = re.findall(r"^\$ (curl .*?)\n(\{.*?\})$", walk, re.DOTALL | re.MULTILINE)
+
+    with running(make_app()) as port:
+        for command, answer in steps:
+            here = command.replace("curl", "curl -s").replace(":3001", f":{port}")
+            found = subprocess.check_output(here, shell=True, cwd=tmp_path, text=True)
+            assert DATE.sub("", found) == DATE.sub("", answer)
+
+    assert len(steps) == walk.count("$ curl") == 7
+
+
+def test_example(tmp_path, monkeypatch):
+    """The example is an application: its resource is protected, and finds the user."""
+    (code,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AUTHAPI_ARGON2_MEMORY_KIB", "8")
+    module = {}
+    exec(code, module)
+    client = Client(module["app"])
+
+    assert client.simulate_get("/health").json == {"status": "ok"}
+    assert client.simulate_get("/notes").status_code == 401
+    token = token_of(client.register())
+    assert client.get_as(token, "/notes").json == {"owner": USER["username"], "notes": []}
+    client.app.close()
+
+
+def test_settings_table():
+    """The table names every setting."""
+    for setting in dataclasses.fields(Settings):
+        assert f"`AUTHAPI_{setting.name.upper()}`" in README
+
+
+def test_links():
+    """What the pages link to is there."""
+    root = Path(__file__).parent.parent
+    for page in [root / "README.md", *(root / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), (page, target)
