@@ -18,12 +18,14 @@ from authapi.database import Database
 from authapi.events import Events, log
 from authapi.features.sessions import SessionRepository
 from authapi.keys import load_keys
-from authapi.middleware import SAFE_METHODS, Authenticate, CrossSite, Headers
+from authapi.middleware import SAFE_METHODS, Authenticate, CrossSite, Headers, caller_of
 from authapi.migrations import migrate
 from authapi.passwords import Passwords
 from authapi.settings import Settings
 from authapi.tokens import KeyRing, Tokens
 from authapi.wire import Wire
+
+_PATH_CHARACTERS = "/:@!$&'()*+,;=~"  # RFC 3986, 3.3
 
 logger = logging.getLogger("authapi")
 
@@ -88,7 +90,7 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
     def _fail_internally(
         self, req: falcon.Request, resp: falcon.Response, error: Exception, _params: object
     ) -> None:
-        logger.error("request %s failed", req.context.caller.request_id, exc_info=error)
+        logger.error("request %s failed", caller_of(req).request_id, exc_info=error)
         self.core.wire.fail(req, resp, errors.InternalError())
 
 
@@ -130,6 +132,10 @@ class _Methods(dict[str, Any]):
 class _Router(CompiledRouter):
     """Falcon's router, where HEAD answers wherever GET does."""
 
+    def find(self, uri: str, req: falcon.Request | None = None) -> Any:  # noqa: ANN401 - Falcon's
+        """Find the route of a path; Falcon itself would take `//user` for `/user`."""
+        return None if uri.startswith("//") else super().find(uri, req)
+
     def map_http_methods(self, resource: object, **kwargs: Any) -> _Methods:  # noqa: ANN401
         """Map the methods of a resource to its responders."""
         # SECURITY: Falcon calls no authentication before a resource that is falsy.
@@ -151,9 +157,17 @@ class _FalconFailure(errors.Failure):
         self.message = error.description or error.title  # type: ignore[misc]
 
 
+def _received_path(req: falcon.Request) -> str:
+    """The path as the client wrote it, where the server tells, with nothing left to encode."""
+    target = str(req.env.get("REQUEST_URI", ""))
+    if target.startswith("/"):
+        return quote(target.partition("?")[0], safe=f"{_PATH_CHARACTERS}%")
+    return quote(req.path, safe=_PATH_CHARACTERS)
+
+
 def _failure_of(req: falcon.Request, error: falcon.HTTPError) -> errors.Failure:
     if isinstance(error, falcon.HTTPRouteNotFound):
-        return errors.NotFound(quote(req.path))
+        return errors.NotFound(_received_path(req))
     if isinstance(error, falcon.HTTPMethodNotAllowed):
         return errors.MethodNotAllowed()
     return _FalconFailure(error)

@@ -10,6 +10,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from authapi.errors import StartError, Unavailable
 SQLITE_VERSION = sqlite3.sqlite_version
 OLDEST_SQLITE = (3, 38)  # has STRICT tables and unixepoch()
 SMALLEST_FILE = 512  # bytes: one page
+LOCK_POLL = 0.001  # seconds between two tries for another process's lock
 LOCK_TIMEOUT = 5.0  # seconds that a write waits for its turn
 
 _HERE = Path(__file__).parent
@@ -154,12 +156,8 @@ class Database:
         if not self._writer.acquire(timeout=LOCK_TIMEOUT):
             raise Unavailable
         try:
-            descriptor = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with _file_locked(f"{self.path}.lock"):
                 yield
-            finally:
-                os.close(descriptor)
         finally:
             self._writer.release()
 
@@ -190,6 +188,33 @@ class Database:
         """Keep a write-ahead log from now on; False where the file system cannot."""
         with self._turn():
             return bool(self._statements.use_write_ahead_log() == "wal")
+
+
+@contextmanager
+def _file_locked(path: str) -> Iterator[None]:
+    """Hold an advisory lock on a file, made if need be; the system lets go of it in a crash."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        logger.error("the lock file cannot be used: %s", error)  # noqa: TRY400 - known, no trace
+        raise Unavailable from error
+    try:
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        while not _try_lock(descriptor):
+            if time.monotonic() >= deadline:
+                raise Unavailable
+            time.sleep(LOCK_POLL)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

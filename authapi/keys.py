@@ -62,7 +62,7 @@ def load_keys(settings: Settings) -> list[Key]:
     Raises StartError for a file that cannot be read, that others can read, or with bad keys.
     """
     if settings.secret_key:
-        return [Key.of(settings.secret_key.encode())]
+        return [Key.of(settings.secret_bytes)]
     path = Path(settings.key_file).absolute()
     try:
         _create_key_file(path)
@@ -134,8 +134,14 @@ def _create_key_file(path: Path) -> None:
 
 def _read_private(path: Path) -> bytes:
     """The text of a file that only its owner can read. Raises StartError for any other."""
-    with path.open("rb") as file:
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise StartError(f"The key file {path} is no file: set another AUTHAPI_KEY_FILE.")
+        if found.st_uid not in {0, os.geteuid()}:
+            raise StartError(f"The key file {path} belongs to another user: chown it to this one.")
+        mode = stat.S_IMODE(found.st_mode)
         if mode & 0o077:
             raise StartError(
                 f"The key file {path} can be read by others (mode {mode:04o}): chmod 600 it."

@@ -25,31 +25,37 @@ class LiveSession(Protocol):
         """Whose session it is."""
 
 
+def caller_of(req: falcon.Request) -> Caller:
+    """Who sent a request, and the id that the request goes by.
+
+    SECURITY: REMOTE_ADDR alone; `req.access_route` believes headers that a client can write.
+    """
+    try:
+        caller: Caller = req.context.caller
+    except AttributeError:
+        ip = req.env.get("REMOTE_ADDR", "")
+        caller = req.context.caller = Caller(ip=ip, request_id=new_request_id())
+    return caller
+
+
 def new_request_id() -> str:
     """64 random bits in hexadecimal, to find a request's log lines by."""
     return secrets.token_hex(8)
 
 
 class Headers:
-    """Gives every request a caller (`req.context.caller`) and every response our headers."""
+    """Gives every response our headers."""
 
     def __init__(self, wire: Wire) -> None:
         """Take the headers from the wire."""
         self._headers = wire.headers
-
-    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
-        """Name the request and its peer.
-
-        SECURITY: REMOTE_ADDR alone; `req.access_route` believes headers that a client can write.
-        """
-        req.context.caller = Caller(ip=req.env.get("REMOTE_ADDR", ""), request_id=new_request_id())
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: object
     ) -> None:
         """Add the headers, to failures too."""
         resp.set_headers(self._headers)
-        resp.set_header("X-Request-ID", req.context.caller.request_id)
+        resp.set_header("X-Request-ID", caller_of(req).request_id)
 
 
 class CrossSite:

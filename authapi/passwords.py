@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import logging
 import secrets
 import threading
 import unicodedata
@@ -14,14 +15,24 @@ from functools import cache
 from pathlib import Path
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import (
+    HashingError,
+    InvalidHashError,
+    VerificationError,
+)
+from argon2.low_level import error_to_str
 
 from authapi.errors import Overloaded
 from authapi.settings import Settings
 
 MAX_LENGTH = 1_024  # code points, after NFC
+MAX_DECOMPOSED = 4 * MAX_LENGTH  # code points, before: none has more than four parts (UAX 15)
 HASH_LENGTH = 32  # bytes
 SALT_LENGTH = 16  # bytes
+
+_OUT_OF_MEMORY = error_to_str(-22)  # ARGON2_MEMORY_ALLOCATION_ERROR
+
+logger = logging.getLogger("authapi.passwords")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +61,22 @@ class Lane:
         if not self._places.acquire(blocking=False):
             raise Overloaded
         try:
-            with self._slots:
+            with self._slots, _memory_watched():
                 yield
         finally:
             self._places.release()
+
+
+@contextmanager
+def _memory_watched() -> Iterator[None]:
+    """Turn a lack of memory into Overloaded: it says nothing about the password."""
+    try:
+        yield
+    except (VerificationError, HashingError) as error:
+        if str(error) != _OUT_OF_MEMORY:
+            raise
+        logger.error("no memory for a password hash")  # noqa: TRY400 - known, no trace
+        raise Overloaded from error
 
 
 class Passwords:
@@ -74,7 +97,9 @@ class Passwords:
 
     def fault(self, password: str) -> str | None:
         """What makes a new password unfit, or None (NIST SP 800-63B-4, 3.1.1.2)."""
-        length = len(unicodedata.normalize("NFC", password))
+        length = len(password)
+        if length <= MAX_DECOMPOSED:
+            length = len(unicodedata.normalize("NFC", password))
         if length < self._min_length:
             return f"Must have at least {self._min_length} characters."
         if length > MAX_LENGTH:
@@ -90,26 +115,33 @@ class Passwords:
         with self._lane.entered():
             return self._hasher.hash(_canonical(password))
 
-    def verify(self, stored: str | None, password: str) -> Verdict:
+    def verify(self, stored: str | None, password: str, *, rehash: bool = True) -> Verdict:
         """Check a password against an encoded hash of any argon2 cost. Raises Overloaded.
+
+        `rehash` says whether a hash of another cost than ours is to be replaced.
 
         SECURITY: without a hash (no such user) a decoy is verified, on the same lane and at the
         same cost, so that the time tells nothing (OWASP Authentication).
         """
-        text = _canonical(password)
         with self._lane.entered():
+            text = _canonical(password)
             try:
                 self._hasher.verify(stored or self._decoy, text)
-            except (VerificationError, InvalidHashError):
+            except (VerificationError, InvalidHashError) as error:
+                if str(error) == _OUT_OF_MEMORY:
+                    raise
                 return Verdict(correct=False)
-            if stored is None or not self._hasher.check_needs_rehash(stored):
+            if stored is None or not rehash or not self._hasher.check_needs_rehash(stored):
                 return Verdict(correct=stored is not None)
             return Verdict(correct=True, new_hash=self._hasher.hash(text))
 
 
 def _canonical(password: str) -> bytes:
+    # SECURITY: normalising takes quadratic time, so what is too long for a password stays as it is.
+    if len(password) <= MAX_DECOMPOSED:
+        password = unicodedata.normalize("NFC", password)
     # SECURITY: a lone surrogate has no UTF-8, so it matches no hash, and fails like any wrong word.
-    return unicodedata.normalize("NFC", password).encode(errors="surrogatepass")
+    return password.encode(errors="surrogatepass")
 
 
 def _decoy(settings: Settings) -> str:

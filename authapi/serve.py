@@ -10,10 +10,11 @@ import socket
 from authapi.app import create_app
 from authapi.database import SQLITE_VERSION
 from authapi.errors import StartError
-from authapi.server import Server
+from authapi.server import MOST_CONNECTIONS, Server
 from authapi.settings import Settings
 
-FILE_LIMIT = 4_096  # descriptors: connections, and three for each thread's database connection
+FEWEST_CONNECTIONS = 16
+SPARE_FILES = 32  # descriptors for all but connections and the database
 
 logger = logging.getLogger("authapi.serve")
 
@@ -27,9 +28,8 @@ def serve(settings: Settings) -> None:
     except BaseException:
         listener.close()
         raise
-    _allow_files()
     _warn(settings)
-    server = Server(app, listener, settings.threads)
+    server = Server(app, listener, settings.threads, _connections(settings))
     _stop_on_signals(server)
     print(  # noqa: T201 - the one line that a start says
         f"authapi listens on {settings.address}, database {settings.database_path}, "
@@ -48,7 +48,7 @@ def listen(settings: Settings) -> socket.socket:
         )
         family, kind, protocol, _, address = info[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise _cannot_listen(settings, error) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -60,9 +60,10 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _cannot_listen(settings: Settings, error: OSError) -> StartError:
+def _cannot_listen(settings: Settings, error: OSError | UnicodeError) -> StartError:
+    cause = getattr(error, "strerror", None) or "no host name"
     return StartError(
-        f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}): "
+        f"Cannot listen on {settings.host}:{settings.port} ({cause}): "
         "stop what listens there, or set another AUTHAPI_HOST or AUTHAPI_PORT."
     )
 
@@ -79,12 +80,20 @@ def _stop_on_signals(server: Server) -> None:
         signal.signal(number, stop)
 
 
-def _allow_files() -> None:
-    """Raise the limit of open files to what CONNECTION_LIMIT needs, as far as the system lets."""
+def _connections(settings: Settings) -> int:
+    """How many connections the limit of open files allows; raises that as far as it goes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = FILE_LIMIT if hard == resource.RLIM_INFINITY else min(FILE_LIMIT, hard)
-    if soft != resource.RLIM_INFINITY and soft < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    needed = MOST_CONNECTIONS + 3 * settings.threads + SPARE_FILES  # three for each thread's SQLite
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return (
+        MOST_CONNECTIONS
+        if soft == resource.RLIM_INFINITY
+        else max(
+            min(MOST_CONNECTIONS, soft - 3 * settings.threads - SPARE_FILES), FEWEST_CONNECTIONS
+        )
+    )
 
 
 def _warn(settings: Settings) -> None:

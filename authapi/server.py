@@ -15,21 +15,22 @@ from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.wasyncore import dispatcher, loop
 
 from authapi import errors
 from authapi.app import AuthAPI
 from authapi.middleware import new_request_id
-from authapi.wire import BODY_LIMIT
+from authapi.wire import BODY_LIMIT, prefers_problem
 
 HEADER_LIMIT = 16_384  # bytes, request line included
 URL_LIMIT = 4_096  # bytes
 DISCARD_LIMIT = 1_048_576  # bytes that are read and dropped after a failure
-CONNECTION_LIMIT = 1_000
+MOST_CONNECTIONS = 1_000
+SEND_BYTES = 16_384  # an answer up to this size leaves in one piece
 IDLE_TIMEOUT = 60  # seconds that a kept-alive connection may be silent
 REQUEST_DEADLINE = 10  # seconds from the first byte of a request to its last
-DRAIN_DEADLINE = 10  # seconds that a stop waits for running requests
+DRAIN_DEADLINE = 8  # seconds that a stop waits for running requests; containers wait for 10
 
 _FAILURES: dict[int, type[errors.Failure]] = {
     400: errors.BadRequest,
@@ -37,11 +38,10 @@ _FAILURES: dict[int, type[errors.Failure]] = {
     431: errors.HeadersTooLarge,
     501: errors.NotImplementedHere,
 }
-_FRAMING = re.compile(
-    rb"\r\n(host|content-length|transfer-encoding):[ \t]*([^\r\n]*?)[ \t]*(?=\r\n|\Z)",
-    re.IGNORECASE,
-)
+_FRAMING_FIELDS = (b"host", b"content-length", b"transfer-encoding")
+_FRAMING = re.compile(rb"\r\n(" + b"|".join(_FRAMING_FIELDS) + rb"):([^\r\n]*)", re.IGNORECASE)
 _CONTROL_OR_FOLD = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[ \t]")
+_TARGET = re.compile(r"(/|https?://)[^\t#]*|\*", re.IGNORECASE)
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]+")
 
 
@@ -54,6 +54,7 @@ class StrictParser(HTTPRequestParser):
     """
 
     error: Any = None  # one of waitress's, or a Failure
+    completed = False
     expect_continue = False
     request_uri = ""
 
@@ -62,23 +63,29 @@ class StrictParser(HTTPRequestParser):
         consumed: int = super().received(data)
         if self.error is None and len(self.request_uri) > URL_LIMIT:
             self.error = errors.URITooLong()
-        if self.error is not None:
-            self.completed = True
-            self.expect_continue = False  # the answer is final
+        self.completed = self.completed or self.error is not None
+        if self.completed:
+            # SECURITY: else waitress sends 100 and reads the next request's headers into this one.
+            self.expect_continue = False
         return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
         """Parse the request line and headers. Raises ParsingError."""
         if _CONTROL_OR_FOLD.search(header_plus):
             raise ParsingError("control character or folded line")
-        fields = [(name.lower(), value) for name, value in _FRAMING.findall(header_plus)]
-        hosts = [value for name, value in fields if name == b"host"]
-        lengths = [value for name, value in fields if name != b"host"]
-        codings = [value for name, value in fields if name == b"transfer-encoding"]
-        if len(hosts) > 1 or len(lengths) > 1:
+        found: dict[bytes, list[bytes]] = {name: [] for name in _FRAMING_FIELDS}
+        for name, value in _FRAMING.findall(header_plus):
+            found[name.lower()].append(value.strip(b" \t"))
+        hosts, lengths, codings = found.values()
+        if len(hosts) > 1 or len(lengths) + len(codings) > 1:
             raise ParsingError("doubled Host or length")
-        super().parse_header(header_plus)
-        if self.version not in {"1.0", "1.1"} or "\t" in self.request_uri:
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # a length of thousands of digits, a URL with half a bracket
+            raise ParsingError("no number, or no URL") from error
+        if not _TARGET.fullmatch(self.request_uri):
+            raise ParsingError("no request target")
+        if self.version not in {"1.0", "1.1"}:
             raise ParsingError("not HTTP/1")
         if self.version == "1.1" and not hosts:
             raise ParsingError("no Host")
@@ -86,6 +93,22 @@ class StrictParser(HTTPRequestParser):
             raise ParsingError("Host is no host")
         if codings and (self.version != "1.1" or codings[0].lower() != b"chunked"):
             raise ParsingError("Transfer-Encoding that is not chunked")
+
+
+class Task(WSGITask):
+    """Has the application answer a request."""
+
+    def get_environment(self) -> dict[str, Any]:
+        """The environ, with the path as it is: waitress makes one slash of several before it."""
+        environ: dict[str, Any] = super().get_environment()
+        environ["PATH_INFO"] = self.request.path
+        return environ
+
+    def finish(self) -> None:
+        """Send headers and body in one piece, where they were small enough to be kept back."""
+        super().finish()
+        with self.channel.outbuf_lock:
+            self.channel._flush_exception(self.channel._flush_some, do_close=False)  # noqa: SLF001
 
 
 class FailureTask(ErrorTask):
@@ -98,7 +121,8 @@ class FailureTask(ErrorTask):
         known = isinstance(error, errors.Failure)
         failure = error if known else _FAILURES.get(error.code, errors.InternalError)()
         wire = self.channel.server.wire
-        media_type, body = wire.render(failure)
+        problem = prefers_problem(self.request.headers.get("ACCEPT", ""))
+        media_type, body = wire.render(failure, problem=problem)
         self.status = f"{failure.status} {HTTPStatus(failure.status).phrase}"
         self.response_headers = [
             ("Content-Type", media_type),
@@ -107,7 +131,7 @@ class FailureTask(ErrorTask):
         ]
         self.set_close_on_finish()
         self.content_length = len(body)
-        self.write(body)
+        self.write(b"" if getattr(self.request, "command", "") == "HEAD" else body)
 
 
 class Channel(HTTPChannel):
@@ -121,26 +145,29 @@ class Channel(HTTPChannel):
     """
 
     parser_class = StrictParser
+    task_class = Task
     error_task_class = FailureTask
     request: Any = None  # the one that is arriving
-    began = 0.0  # monotonic seconds: when the connection, or else its last request, began
-    has_asked = False
+    began: float | None = None  # monotonic seconds: when we began to wait for a request
     will_close = False
     close_when_flushed = False
     lingers = False
     to_drop = 0  # bytes, once lingering
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - waitress's
-        """Note when the connection began."""
+        """Begin to wait for the first request."""
         super().__init__(*args, **kwargs)
         self.began = time.monotonic()
 
     def received(self, data: bytes) -> bool:
-        """Take bytes from the client."""
-        if self.request is None:
+        """Take bytes from the client; the first ones after a request begin the next."""
+        if self.began is None:
             self.began = time.monotonic()
-        self.has_asked = True
         return bool(super().received(data))
+
+    def handle_expt(self) -> None:
+        """Close: TCP's urgent data, which no HTTP client sends, would wake the loop for ever."""
+        self.handle_close()
 
     def readable(self) -> bool:
         """Whether the loop may read from the client."""
@@ -156,34 +183,36 @@ class Channel(HTTPChannel):
 
     def handle_write(self) -> None:
         """Write to the client; end our side first where this lingers."""
-        if self.lingers and self.close_when_flushed and not self.total_outbufs_len:
+        if not self.lingers or not self.close_when_flushed or self.will_close:
+            super().handle_write()
+            return
+        self._flush_exception(self._flush_some)
+        if not self.total_outbufs_len:
             self.lingers = self.close_when_flushed = False
             self.to_drop = DISCARD_LIMIT
             self.began = time.monotonic()
             with suppress(OSError):
                 self.socket.shutdown(socket.SHUT_WR)
-        else:
-            super().handle_write()
 
     def expire(self) -> None:
-        """Answer 408 to an overdue request; close a connection that never asked, or lingers."""
+        """End a wait that is overdue: answer 408 to a request that has begun, or just close."""
         with self.requests_lock:
-            if self.requests or time.monotonic() - self.began < REQUEST_DEADLINE:
+            waits = self.began is not None and not self.requests
+            if not waits or time.monotonic() - (self.began or 0) < REQUEST_DEADLINE:
                 return
-            if self.to_drop:
+            if self.request is None or self.to_drop:
                 self.will_close = True
-            elif self.request is not None:
+            else:
                 self.request.error = errors.RequestTimeout()
                 self.requests.append(self.request)
                 self.request = None
                 self.server.add_task(self)
-            elif not self.has_asked:
-                self.will_close = True
 
     @property
     def busy(self) -> bool:
-        """Whether a request is arriving, running, or being answered."""
-        return bool(self.requests or self.total_outbufs_len or self.request is not None)
+        """Whether a request is running, is being answered, or has its body on the way."""
+        arriving = self.request is not None and self.request.headers_finished
+        return bool(self.requests or self.total_outbufs_len or arriving)
 
 
 class Server(TcpWSGIServer):
@@ -191,7 +220,13 @@ class Server(TcpWSGIServer):
 
     channel_class = Channel
 
-    def __init__(self, app: AuthAPI, listener: socket.socket, threads: int) -> None:
+    def __init__(
+        self,
+        app: AuthAPI,
+        listener: socket.socket,
+        threads: int,
+        connections: int = MOST_CONNECTIONS,
+    ) -> None:
         """Start the threads and accept connections; `run` answers them."""
         self.wire = app.core.wire
         self.stopping = False
@@ -206,13 +241,14 @@ class Server(TcpWSGIServer):
             channel_request_lookahead=0,
             channel_timeout=IDLE_TIMEOUT,
             cleanup_interval=1,
-            connection_limit=CONNECTION_LIMIT,
+            connection_limit=connections,
             ident="",
             log_socket_errors=False,
             max_request_body_size=BODY_LIMIT + 1,
             max_request_header_size=HEADER_LIMIT,
             threads=threads,
         )
+        adjustments.send_bytes = SEND_BYTES
         super().__init__(
             app,
             {},
@@ -235,6 +271,7 @@ class Server(TcpWSGIServer):
         NOTE: a session check takes less time than handing it to a thread, which then competes with
         all the others for the interpreter lock; and no login can keep one waiting.
         """
+        channel.began = None
         request = channel.requests[0]
         if request.error is None and self._is_quick(request.command, request.path):
             self._quick.append(channel)
@@ -255,7 +292,7 @@ class Server(TcpWSGIServer):
         deadline = time.monotonic() + DRAIN_DEADLINE
         while self._close_idle() and time.monotonic() < deadline:
             self._turn(timeout=0.05)
-        self.task_dispatcher.shutdown()
+        self.task_dispatcher.shutdown(timeout=1)
         for channel in list(self.active_channels.values()):
             channel.handle_close()
         self.trigger.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 LONGEST_COOKIE_LIFETIME = 400 * 86_400  # seconds; browsers cut longer ones (RFC 6265bis, 5.5)
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]_-]+/?", re.IGNORECASE)
-_HOST = re.compile(r"[A-Za-z0-9.:_-]+")
+_LABELS = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", re.IGNORECASE)
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 _KNOWN_KEYS = frozenset(
@@ -112,7 +113,7 @@ class Settings:
         """Check every value, then fill in what follows from the others."""
         for setting in dataclasses.fields(self):
             _check(setting, getattr(self, setting.name))
-        if not _HOST.fullmatch(self.host):
+        if not _is_host(self.host):
             raise _refused("host", self.host, "an IP address or a host name")
         self._fill(public_url=self.public_url or self.address)
         _check_public_url(self.public_url)
@@ -151,6 +152,11 @@ class Settings:
                 "database_url", self.database_url, "sqlite:///relative.db or sqlite:////absolute.db"
             )
         return Path(path).absolute()
+
+    @property
+    def secret_bytes(self) -> bytes:
+        """The secret key's bytes, also those of the environment that are not UTF-8."""
+        return self.secret_key.encode(errors="surrogateescape")
 
     @property
     def hash_queue(self) -> int:
@@ -199,7 +205,8 @@ class Settings:
             )
         domain = self.cookie_domain.lower().removeprefix(".")
         host = str(urlsplit(self.public_url).hostname)
-        if not _HOST_NAME.fullmatch(domain) or not f".{host}".endswith(f".{domain}"):
+        named = _HOST_NAME.fullmatch(domain) and not _is_address(host)
+        if not named or not f".{host}".endswith(f".{domain}"):
             raise _refused(
                 "cookie_domain",
                 self.cookie_domain,
@@ -213,7 +220,7 @@ class Settings:
             raise SettingError(
                 "AUTHAPI_SECRET_KEY and AUTHAPI_KEY_FILE are both set: unset one of them."
             )
-        if fault := weak_key(self.secret_key.encode()):
+        if fault := weak_key(self.secret_bytes):
             raise SettingError(
                 f"AUTHAPI_SECRET_KEY {fault}: make one with "
                 "python3 -c 'import secrets; print(secrets.token_hex(32))'."
@@ -268,12 +275,26 @@ def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
         return None
 
 
+def _is_host(host: str) -> bool:
+    return _is_address(host) or bool(_LABELS.fullmatch(host))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
 def _refused(name: str, value: object, wanted: str) -> SettingError:
-    return SettingError(f"{PREFIX}{name.upper()} must be {wanted}, not {value!r}.")
+    # SECURITY: a URL with an @ may hold a password.
+    shown = "" if name == "secret_key" or "@" in str(value) else f", not {value!r}"
+    return SettingError(f"{PREFIX}{name.upper()} must be {wanted}{shown}.")
 
 
 def _unknown(name: str, known: list[str]) -> str:
@@ -317,7 +338,7 @@ def _wanted(setting: dataclasses.Field[Any]) -> str:
 def _check_public_url(url: str) -> None:
     try:
         parts = urlsplit(url)
-        fits = bool(_ORIGIN.fullmatch(url) and parts.hostname) and parts.port != -1
+        fits = bool(_ORIGIN.fullmatch(url)) and _is_host(parts.hostname or "") and parts.port != -1
     except ValueError:  # a port that is no number, a bracket that does not close
         fits = False
     if not fits:
@@ -327,5 +348,7 @@ def _check_public_url(url: str) -> None:
 
 def _as_origin(url: str) -> str:
     """The URL as a browser writes it in `Origin`: lower case, no default port (RFC 6454, 6.2)."""
-    origin = url.rstrip("/").lower()
-    return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
+    parts = urlsplit(url.lower())
+    host, default = _bracketed(str(parts.hostname)), 443 if parts.scheme == "https" else 80
+    port = "" if parts.port in {None, default} else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 import falcon
 import msgspec
+from falcon.util import mediatypes
 
 from authapi.errors import (
     Failure,
@@ -123,8 +124,7 @@ class Wire:
 
     def fail(self, req: falcon.Request, resp: falcon.Response, failure: Failure) -> None:
         """Put a failure into the response, as the client prefers it."""
-        accept = req.get_header("Accept", default="")
-        problem = PROBLEM in accept and req.client_prefers((JSON, PROBLEM)) == PROBLEM
+        problem = prefers_problem(req.get_header("Accept", default=""))
         resp.status = failure.status
         resp.content_type, resp.data = self.render(failure, problem=problem)
         resp.set_headers(failure.headers)
@@ -164,6 +164,16 @@ class Wire:
         if len(tokens) > 1:
             raise InvalidToken
         return tokens[0]
+
+
+def prefers_problem(accept: str) -> bool:
+    """Whether an `Accept` header prefers problem details to plain JSON."""
+    if PROBLEM not in accept:
+        return False
+    try:
+        return mediatypes.best_match((JSON, PROBLEM), accept) == PROBLEM
+    except ValueError:  # no media types
+        return False
 
 
 def read_body(
@@ -211,8 +221,9 @@ def _document(req: falcon.Request) -> dict[str, object]:
 def _require_json(req: falcon.Request) -> None:
     """Take one `application/json` and nothing else; a form would open the door to CSRF."""
     media_type, _, parameters = (req.content_type or "").partition(";")
-    charset = parameters.strip().lower().replace('"', "")
-    if media_type.strip().lower() != JSON or charset not in {"", "charset=utf-8"}:
+    if parameters.strip().lower() not in {"", "charset=utf-8", 'charset="utf-8"'}:
+        raise UnsupportedMediaType
+    if media_type.strip().lower() != JSON:
         raise UnsupportedMediaType
 
 

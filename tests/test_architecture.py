@@ -129,9 +129,9 @@ def test_every_statement_is_used():
 
 
 def test_sizes():
-    """Modules stay small enough to be read at once: 350 lines, functions 40."""
+    """Modules stay small enough to be read at once: 360 lines, functions 40."""
     for path in (ROOT / "authapi").rglob("*.py"):
-        assert len(path.read_text().splitlines()) <= 350, path
+        assert len(path.read_text().splitlines()) <= 360, path
     for module, tree in MODULES.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef):

@@ -238,9 +238,8 @@ def test_a_migration_is_all_or_nothing(path, tmp_path, monkeypatch):
     bad = "CREATE TABLE two (a INTEGER) STRICT;\nINSERT INTO nowhere VALUES (1);\n"
     sql = tmp_path / "sql"
     sql.mkdir()
-    monkeypatch.setattr(
-        database, "SQL", write_migrations(sql, **{"0001_one": good, "0002_two": bad})
-    )
+    folder = write_migrations(sql, **{"0001_one": good, "0002_two": bad})
+    monkeypatch.setattr("authapi.migrations.SQL", folder)
     db = Database(path)
 
     with pytest.raises(StartError, match="no such table: nowhere"):

@@ -172,8 +172,8 @@ def test_user_gone_while_the_password_was_checked(client, monkeypatch):
     passwords = type(client.app.core.passwords)
     verify = passwords.verify
 
-    def verify_then_delete(self, stored, password):
-        verdict = verify(self, stored, password)
+    def verify_then_delete(self, stored, password, **options):
+        verdict = verify(self, stored, password, **options)
         client.query("DELETE FROM users")
         return verdict
 

@@ -23,6 +23,12 @@ LONGEST_EMAIL = 254  # characters; RFC 5321, 4.5.3.1.3, less the angle brackets
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 _EMAIL = re.compile(rf"[a-zA-Z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})*")
 
+# The letters and marks among Unicode's Default_Ignorable_Code_Point.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class User:
@@ -68,6 +74,8 @@ class UserRepository:
 
     def by_identifier(self, identifier: str) -> Credential | None:
         """The credential of an email, where the identifier holds an `@`, else of a username."""
+        if len(identifier) > LONGEST_EMAIL:
+            return None
         if "@" in identifier:
             row = self._statements.by_email(email_key=email_key(identifier))
         else:
@@ -89,8 +97,13 @@ class UserRepository:
 
 
 def username_key(username: str) -> str:
-    """The caseless form: compatibility caseless matching (Unicode 3.13, D146), composed."""
-    folded = unicodedata.normalize("NFD", username).casefold()
+    """The caseless form: compatibility caseless matching (Unicode 3.13, D146), composed.
+
+    SECURITY: as in Unicode's NFKC_Casefold, characters that are not seen do not count, or one could
+    pose as another by them.
+    """
+    seen = _UNSEEN.sub("", username)
+    folded = unicodedata.normalize("NFD", seen).casefold()
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", folded).casefold())
 
 
@@ -105,6 +118,8 @@ def username_fault(username: str) -> str | None:
         return f"Must have 1 to {LONGEST_USERNAME} characters."
     if not all(_is_name_character(character) for character in username):
         return "May hold only letters, marks, digits, '.', '_' and '-'."
+    if not username_key(username):
+        return "Must have a character that can be seen."
     return None
 
 

@@ -13,6 +13,7 @@ from authapi.errors import Failure, InvalidCredentials
 from authapi.events import Caller, LoggedIn, LoggedOut, LoginFailed
 from authapi.features.accounts import Credential, User, UserRepository
 from authapi.features.sessions import SessionRepository, open_session
+from authapi.middleware import caller_of
 from authapi.wire import read_body
 
 REQUIRES = ("accounts", "sessions")
@@ -42,10 +43,10 @@ class LoginResource:
         body = read_body(req, LoginBody)
         credential = self._users.by_identifier(body.username_or_email)
         try:
-            user, token = self._log_in(credential, body.password, req.context.caller)
+            user, token = self._log_in(credential, body.password, caller_of(req))
         except InvalidCredentials:
             user_id = credential.user.id if credential else None
-            core.events.emit(LoginFailed(user_id, req.context.caller))
+            core.events.emit(LoginFailed(user_id, caller_of(req)))
             raise
         core.wire.set_token(resp, token)
         core.wire.answer_user(resp, 200, "Logged in.", user)
@@ -55,8 +56,9 @@ class LoginResource:
     ) -> tuple[User, str]:
         core = self._core
         stored = credential.password_hash if credential else None
-        verdict = core.passwords.verify(stored, password)
-        if credential is None or credential.disabled or not verdict.correct:
+        enabled = credential is not None and not credential.disabled
+        verdict = core.passwords.verify(stored, password, rehash=enabled)
+        if credential is None or not enabled or not verdict.correct:
             raise InvalidCredentials
         with core.database.transaction():
             token = open_session(core, self._sessions, credential.user)
@@ -86,7 +88,7 @@ class LogoutResource:
         if claims is not None:
             with core.database.transaction():
                 if self._sessions.revoke(claims.sid):
-                    core.events.emit(LoggedOut(claims.id, req.context.caller))
+                    core.events.emit(LoggedOut(claims.id, caller_of(req)))
         core.wire.delete_token(resp)
         core.wire.answer(resp, 200, "Logged Out.", user=None)
 

@@ -13,6 +13,7 @@ from authapi.errors import RegistrationClosed
 from authapi.events import Registered
 from authapi.features.accounts import UserRepository, email_fault, username_fault
 from authapi.features.sessions import SessionRepository, open_session
+from authapi.middleware import caller_of
 from authapi.wire import read_body
 
 REQUIRES = ("accounts", "sessions")
@@ -53,7 +54,7 @@ class RegistrationResource:
         with core.database.transaction():
             user = self._users.insert(body.username, body.email, password_hash)
             token = open_session(core, self._sessions, user)
-            core.events.emit(Registered(user.id, req.context.caller))
+            core.events.emit(Registered(user.id, caller_of(req)))
         core.wire.set_token(resp, token)
         core.wire.answer_user(resp, 201, "User created.", user)
 
