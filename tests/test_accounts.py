@@ -120,6 +120,16 @@ def test_usernames_are_caseless(client, one, other):
     assert one == client.log_in(other).json["user"]["username"]
 
 
+@pytest.mark.parametrize("unseen", ["\ufe0f", "\u034f", "\u3164", "\u115f", "\uffa0", "\U000e0100"])
+def test_what_is_not_seen_does_not_count(client, unseen):
+    """Nobody poses as another by characters that are not seen, and nobody has a blank name."""
+    client.register()
+
+    taken = client.register(username=f"crispen{unseen}gari", email="other@example.com")
+    assert taken.json["error"] == "username_taken"
+    assert username_fault(unseen * 3)
+
+
 def test_emails_are_caseless(client):
     """So it is with emails."""
     client.register()
@@ -134,6 +144,13 @@ def test_keys_are_stable(text):
     """A key's key is itself, so that no name has two."""
     assert username_key(text) == username_key(username_key(text))
     assert email_key(text) == email_key(email_key(text))
+
+
+def test_every_character_has_a_stable_key():
+    """So it is for each character that there is."""
+    for number in range(0x110000):
+        key = username_key(chr(number))
+        assert key == username_key(key)
 
 
 @given(st.text(max_size=100))

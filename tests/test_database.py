@@ -1,5 +1,6 @@
 """The data layer: migrations, transactions, the writer lock."""
 
+import fcntl
 import multiprocessing
 import os
 import sqlite3
@@ -174,6 +175,33 @@ def test_writers_take_turns(db, monkeypatch):
         thread.join()
 
     assert len(refused) == 1
+
+
+def test_writers_of_other_processes(db, path, monkeypatch):
+    """So it is while another process holds the lock file; and without one nobody writes."""
+    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0)
+    with open(f"{path}.lock", "w") as lock:  # noqa: PTH123
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable), db.transaction():
+            pass
+    with db.transaction():
+        pass
+
+    path.with_name("authapi.db.lock").unlink()
+    path.with_name("authapi.db.lock").mkdir()
+    with pytest.raises(Unavailable), db.transaction():
+        pass
+
+
+def test_a_writer_waits_for_another_process(db, path, monkeypatch):
+    """A writer gets its turn when the other process is done."""
+    with open(f"{path}.lock", "w") as lock:  # noqa: PTH123
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        monkeypatch.setattr(database.time, "sleep", lambda _: lock.close())
+        with db.transaction():
+            insert(db, "a")
+
+    assert names(db) == ["a"]
 
 
 def test_unavailable_on_the_wire(client, monkeypatch):

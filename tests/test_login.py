@@ -1,6 +1,7 @@
 """Login and logout."""
 
 import re
+import unicodedata
 
 import argon2
 import pytest
@@ -188,3 +189,50 @@ def test_user_gone_while_the_password_was_checked(client, monkeypatch):
 def test_whatever_the_text(client, identifier, password):
     """Whatever is typed, a login of nobody fails as any other."""
     assert client.log_in(identifier, password).status_code == 401
+
+
+def test_a_disabled_user_is_not_rehashed(client):
+    """The right password of a disabled user costs no more than a wrong one."""
+    client.register()
+    old = argon2.PasswordHasher(memory_cost=64).hash(USER["password"])
+    client.query("UPDATE users SET password_hash = ?, disabled_at = 1", old)
+
+    assert client.app.core.passwords.verify(old, USER["password"], rehash=False).new_hash is None
+    assert client.log_in().status_code == 401
+    assert stored_hash(client) == old
+
+
+@pytest.mark.parametrize("text", ["x" * 60_000, "a" + "\u0301\u0316" * 10_000])
+def test_long_input_is_not_normalised(client, monkeypatch, text):
+    """Normalising takes quadratic time: what is too long to be right is wrong without it."""
+    client.register()
+    normalize = unicodedata.normalize
+
+    def bounded(form, value):
+        assert len(value) <= 4_096
+        return normalize(form, value)
+
+    monkeypatch.setattr(unicodedata, "normalize", bounded)
+
+    assert client.log_in(text).status_code == 401
+    assert client.log_in(password=text).status_code == 401
+    assert client.register(password=text).status_code == 422
+    assert client.register(username=text).status_code == 422
+
+
+def test_no_memory_for_a_hash(client, monkeypatch, caplog):
+    """A lack of memory is told as such, and not as a wrong password."""
+    client.register()
+
+    def fail(*_):
+        raise argon2.exceptions.VerificationError("Memory allocation error")
+
+    def fail_to_hash(*_):
+        raise argon2.exceptions.HashingError("Memory allocation error")
+
+    monkeypatch.setattr(argon2.PasswordHasher, "verify", fail)
+    monkeypatch.setattr(argon2.PasswordHasher, "hash", fail_to_hash)
+
+    assert client.log_in().json["error"] == "overloaded"
+    assert client.register(username="a", email="a@b.c").json["error"] == "overloaded"
+    assert caplog.messages.count("no memory for a password hash") == 2

@@ -4,6 +4,7 @@ import http.cookiejar
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -14,13 +15,14 @@ import threading
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from conftest import CHEAP, USER, connected, exchange, running, token_of
 
-from authapi import AuthAPI, server
+from authapi import AuthAPI, Settings, serve, server
+from authapi.serve import listen
 from authapi.wire import BODY_LIMIT
 
 RUN = Path(__file__).parent.parent / "run.py"
@@ -330,6 +332,12 @@ POST = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         GET + b": a\r\n\r\n",
         GET + b"no colon\r\n\r\n",
         b"nonsense\r\n\r\n",
+        b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET a://[x]/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET user HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /user#f HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n",
+        POST + b"Content-Length: " + b"1" * 5_000 + b"\r\n\r\n",
         b"\0\0\0\0\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     ],
@@ -523,3 +531,133 @@ def test_an_application_that_breaks_its_answer(make_app, monkeypatch):
         received = exchange(port, GET + b"Connection: close\r\n\r\n")
 
     assert_failure(received, 500, "internal_error")
+
+
+def test_failures_of_the_server_as_problems(port):
+    """What the parser refuses is told as problem details too, to those who prefer them."""
+    message = POST + b"Accept: application/problem+json\r\nContent-Length: 70000\r\n\r\n"
+
+    head, _, body = exchange(port, message).partition(b"\r\n\r\n")
+
+    assert b"Content-Type: application/problem+json\r\n" in head
+    assert json.loads(body)["status"] == 413
+
+
+def test_head_of_a_failure(port):
+    """A failed HEAD has no body either."""
+    message = b"HEAD /user HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n"
+
+    assert exchange(port, message).endswith(b"\r\n\r\n")
+
+
+def test_no_method_of_falcons_own(port):
+    """The name that Falcon keeps for WebSockets is no method, and no fault of ours."""
+    message = b"WEBSOCKET /user HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+    received = exchange(port, message)
+
+    assert b" 400 " in received
+    assert b"X-Request-Id: " in received
+    assert b'"error":"bad_request"' in received
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        (b"//user", "//user"),
+        (b"/%2fuser", "/%2fuser"),
+        (b"//x//y", "//x//y"),
+        (b"/a%2fb?c=d", "/a%2fb"),
+        (b"/%ff<", "/%ff%3C"),
+        (b"http://x//user", "//user"),
+    ],
+)
+def test_paths_are_taken_as_they_are(port, path, shown):
+    """Slashes are not folded, and a path that is not found is shown as it was received."""
+    received = exchange(port, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+    assert b" 404 " in received
+    assert json.loads(received.partition(b"\r\n\r\n")[2])["message"] == f'Path "{shown}" not found.'
+
+
+def test_expect_without_a_body(client):
+    """A request that expects to continue with nothing is answered, and leaves nothing to the next.
+
+    waitress alone would read the next request's headers into it: with the first one's cookie.
+    """
+    token = token_of(client.register()).encode()
+    with running(client.app) as port:
+        received = exchange(
+            port,
+            GET
+            + b"Cookie: jwt="
+            + token
+            + b"\r\nExpect: 100-continue\r\n\r\n"
+            + GET
+            + b"Connection: close\r\n\r\n",
+        )
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"401"]
+
+
+def test_urgent_data(port):
+    """TCP's urgent data ends the connection, and not the server's rest."""
+    with connected(port) as connection:
+        connection.send(b"!", socket.MSG_OOB)
+        with suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+
+    assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize("before", [b"", GET + b"\r\n"])
+def test_blank_lines_are_no_request(port, monkeypatch, before):
+    """Blank lines do not hold a connection open, neither a new one nor one that was answered."""
+    with connected(port) as slow:
+        if before:
+            slow.sendall(before)
+            assert b" 401 " in slow.recv(65_536)
+        slow.sendall(b"\r\n\r\n")
+        assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
+        monkeypatch.setattr(server, "REQUEST_DEADLINE", 0)
+        assert slow.recv(1) == b""
+
+
+@pytest.mark.parametrize("message", [b"", b"GET / HT", GET + b"\r\n"])
+def test_a_stop_waits_for_nothing_idle(make_app, monkeypatch, message):
+    """Neither a kept connection, nor headers that never end, hold up a stop."""
+    monkeypatch.setattr(server, "DRAIN_DEADLINE", 3_600)
+    listener = listen(Settings(port=0))
+    service = server.Server(make_app(), listener, threads=2)
+    thread = threading.Thread(target=service.run, daemon=True)
+    thread.start()
+    port = listener.getsockname()[1]
+    with connected(port) as connection:
+        connection.sendall(message)
+        assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
+        service.stop()
+        thread.join(60)
+
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("limits", "connections", "raised"),
+    [
+        ((1_024, 1_048_576), 1_000, [1_080]),
+        ((65_536, 65_536), 1_000, []),
+        ((1_024, 1_024), 944, [1_024]),
+        ((200, 200), 120, [200]),
+        ((64, 64), 16, [64]),
+        ((1_024, resource.RLIM_INFINITY), 1_000, [1_080]),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 1_000, []),
+    ],
+)
+def test_connections_follow_the_limit_of_files(monkeypatch, limits, connections, raised):
+    """The limit is raised as far as it goes, and never more connections taken than it allows."""
+    done = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: done.append(new[0]))
+
+    assert serve._connections(Settings(threads=16, hash_slots=2)) == connections
+    assert done == raised

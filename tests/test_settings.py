@@ -69,6 +69,8 @@ def test_database_url(url, path):
         ("https://auth.example.com", "https://auth.example.com", True, "__Host-jwt"),
         ("https://Auth.Example.COM/", "https://auth.example.com", True, "__Host-jwt"),
         ("https://auth.example.com:443", "https://auth.example.com", True, "__Host-jwt"),
+        ("https://auth.example.com:0443", "https://auth.example.com", True, "__Host-jwt"),
+        ("https://auth.example.com:", "https://auth.example.com", True, "__Host-jwt"),
         ("https://auth.example.com:8443", "https://auth.example.com:8443", True, "__Host-jwt"),
         ("http://localhost:80", "http://localhost", False, "jwt"),
         ("http://[::1]:3001", "http://[::1]:3001", False, "jwt"),
@@ -93,6 +95,11 @@ def test_public_url(url, origin, https, cookie):
         ({"PORT": "٣"}, "AUTHAPI_PORT"),
         ({"PORT": "9" * 5_000}, "AUTHAPI_PORT"),
         ({"PORT": ""}, "AUTHAPI_PORT is empty"),
+        ({"HOST": "a b"}, "AUTHAPI_HOST must be an IP address or a host name, not 'a b'"),
+        ({"HOST": "a..b"}, "AUTHAPI_HOST"),
+        ({"HOST": "a" * 70}, "AUTHAPI_HOST"),
+        ({"HOST": "[::1]"}, "AUTHAPI_HOST"),
+        ({"HOST": "127.0.0.1:80"}, "AUTHAPI_HOST"),
         ({"DATABASE_URL": "postgres://x"}, "AUTHAPI_DATABASE_URL must be sqlite:///relative.db"),
         ({"DATABASE_URL": "sqlite:///"}, "AUTHAPI_DATABASE_URL"),
         ({"DATABASE_URL": "sqlite://a.db"}, "AUTHAPI_DATABASE_URL"),
@@ -105,6 +112,7 @@ def test_public_url(url, origin, https, cookie):
         ({"PUBLIC_URL": "https://x/path"}, "AUTHAPI_PUBLIC_URL"),
         ({"PUBLIC_URL": "https://x?y"}, "AUTHAPI_PUBLIC_URL"),
         ({"PUBLIC_URL": "https://u:p@x"}, "AUTHAPI_PUBLIC_URL"),
+        ({"PUBLIC_URL": "https://a..b"}, "AUTHAPI_PUBLIC_URL"),
         ({"PUBLIC_URL": "https://x:99999"}, "AUTHAPI_PUBLIC_URL"),
         ({"PUBLIC_URL": "https://x:y"}, "AUTHAPI_PUBLIC_URL"),
         ({"PUBLIC_URL": "https://[::1"}, "AUTHAPI_PUBLIC_URL"),
@@ -132,6 +140,7 @@ def test_public_url(url, origin, https, cookie):
         ),
         ({"PUBLIC_URL": "http://example.com", "COOKIE_DOMAIN": "a; b"}, "AUTHAPI_COOKIE_DOMAIN"),
         ({"PUBLIC_URL": "http://example.com", "COOKIE_DOMAIN": "com"}, "AUTHAPI_COOKIE_DOMAIN"),
+        ({"PUBLIC_URL": "http://10.0.0.1", "COOKIE_DOMAIN": "0.1"}, "AUTHAPI_COOKIE_DOMAIN"),
         ({"SESSION_LIFETIME": "59"}, "AUTHAPI_SESSION_LIFETIME must be a whole number from 60"),
         ({"SESSION_LIFETIME": "34560001"}, "AUTHAPI_SESSION_LIFETIME"),
         ({"PASSWORD_MIN_LENGTH": "7"}, "AUTHAPI_PASSWORD_MIN_LENGTH"),
@@ -169,10 +178,24 @@ def test_made_by_hand(values):
 
 def test_no_secret_in_a_refusal():
     """The sentence about a secret does not tell it."""
-    with pytest.raises(SettingError) as refusal:
-        Settings(secret_key="zzzzzz!")
+    for values in (
+        {"secret_key": "zzzzzz!"},
+        {"secret_key": b"zzzzzz!"},
+        {"database_url": "postgres://user:zzzzzz!@host/db"},
+        {"public_url": "https://user:zzzzzz!@host"},
+    ):
+        with pytest.raises(SettingError) as refusal:
+            Settings(**values)
+        assert "zzzzzz!" not in str(refusal.value)
 
-    assert "zzzzzz!" not in str(refusal.value)
+
+def test_secret_key_of_any_bytes():
+    """The environment may hold bytes that are no UTF-8."""
+    secret = bytes(range(128, 168))
+
+    settings = Settings.from_env({"AUTHAPI_SECRET_KEY": secret.decode(errors="surrogateescape")})
+
+    assert settings.secret_bytes == secret
 
 
 @pytest.mark.parametrize("domain", ["a.example.com", "example.com", ".example.com"])

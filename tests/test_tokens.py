@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 
@@ -341,6 +342,27 @@ def test_key_file_that_others_can_read(make_app, key_file, mode):
 
     with pytest.raises(StartError, match="chmod 600"):
         make_app(key_file=str(key_file))
+
+
+def test_key_file_of_another_user(make_app, key_file, monkeypatch):
+    """A key file that belongs to another user stops the start: its owner can read and write it."""
+    key_file.write_text(json.dumps({"keys": [key()]}))
+    owner = key_file.stat().st_uid + 1
+    os.chown(key_file, owner, -1) if os.geteuid() == 0 else monkeypatch.setattr(
+        os, "geteuid", lambda: owner
+    )
+
+    with pytest.raises(StartError, match="belongs to another user"):
+        make_app(key_file=str(key_file))
+
+
+def test_key_file_that_is_none(make_app, tmp_path):
+    """A pipe or a directory is no key file, and the start does not wait for it."""
+    os.mkfifo(tmp_path / "pipe", 0o600)
+
+    for name in ("pipe", ""):
+        with pytest.raises(StartError, match="The key file"):
+            make_app(key_file=str(tmp_path / name))
 
 
 def test_key_file_is_made_once(make_app, tmp_path):
