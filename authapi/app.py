@@ -152,9 +152,9 @@ class _FalconFailure(errors.Failure):
 
     def __init__(self, error: falcon.HTTPError) -> None:
         super().__init__()
-        self.status = error.status_code  # type: ignore[misc]
-        self.error = re.sub(r"^\d+ ", "", error.title).lower().replace(" ", "_")  # type: ignore[misc]
-        self.message = error.description or error.title  # type: ignore[misc]
+        self.status = error.status_code
+        self.error = re.sub(r"^\d+ ", "", error.title).lower().replace(" ", "_")
+        self.message = error.description or error.title
 
 
 def _received_path(req: falcon.Request) -> str:

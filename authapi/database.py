@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,11 @@ class UniqueViolation(Exception):
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that can be weakly referenced."""
+    """A connection that is closed with the thread that it belonged to."""
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.ProgrammingError):  # it was never opened
+            self.close()
 
 
 class Statements:

@@ -5,8 +5,6 @@ A failure is raised where it is known and rendered in one place (`wire`).
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class StartError(Exception):
     """What stops the start. Its text is one sentence that says what to do."""
@@ -15,15 +13,21 @@ class StartError(Exception):
 class Failure(Exception):
     """An answer with a status of 400 or above."""
 
-    status: ClassVar[int]
-    error: ClassVar[str]
-    message: ClassVar[str]
-    headers: ClassVar[dict[str, str]] = {}
+    status: int
+    error: str  # a stable name
+    message: str  # a sentence for a person
+    challenge: str | None = None  # how to authenticate, RFC 9110, 11.6.1
+    retry_after: int | None = None  # seconds
 
     @property
-    def text(self) -> str:
-        """The sentence for a person."""
-        return self.message
+    def headers(self) -> dict[str, str]:
+        """What the answer's headers hold besides those of every answer."""
+        headers = {}
+        if self.challenge:
+            headers["WWW-Authenticate"] = self.challenge
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        return headers
 
     @property
     def fields(self) -> dict[str, object]:
@@ -47,21 +51,21 @@ class NotAuthenticated(Failure):
     """No token where one is needed."""
 
     status, error, message = 401, "not_authenticated", "You need to be authenticated."
-    headers: ClassVar = {"WWW-Authenticate": "Bearer"}
+    challenge = "Bearer"
 
 
 class InvalidToken(Failure):
     """A token that opens no session. The answer deletes the cookie."""
 
     status, error, message = 401, "invalid_token", "Invalid token or it has expired."
-    headers: ClassVar = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+    challenge = 'Bearer error="invalid_token"'
 
 
 class InvalidCredentials(Failure):
     """A login that failed, without a word on why."""
 
     status, error, message = 401, "invalid_credentials", "Invalid credentials."
-    headers: ClassVar = {"WWW-Authenticate": "Bearer"}
+    challenge = "Bearer"
 
     @property
     def fields(self) -> dict[str, object]:
@@ -84,17 +88,12 @@ class RegistrationClosed(Failure):
 class NotFound(Failure):
     """A path that nothing is at."""
 
-    status, error, message = 404, "not_found", 'Path "{}" not found.'
+    status, error = 404, "not_found"
 
     def __init__(self, path: str) -> None:
         """Take the path as received, percent-encoded."""
         super().__init__(path)
-        self.path = path
-
-    @property
-    def text(self) -> str:
-        """The sentence, with the path."""
-        return self.message.format(self.path)
+        self.message = f'Path "{path}" not found.'
 
 
 class MethodNotAllowed(Failure):
@@ -155,6 +154,17 @@ class ValidationFailed(Failure):
         return {"errors": self.faults}
 
 
+class TooManyRequests(Failure):
+    """Too many tries; the client may come back after some seconds."""
+
+    status, error, message = 429, "too_many_requests", "Too many requests. Try again later."
+
+    def __init__(self, retry_after: int) -> None:
+        """Take the seconds to wait."""
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+
 class HeadersTooLarge(Failure):
     """Headers over the limit."""
 
@@ -177,11 +187,11 @@ class Overloaded(Failure):
     """The password hashers are full. Turned away at once, without waiting."""
 
     status, error, message = 503, "overloaded", "Too busy to check passwords. Try again soon."
-    headers: ClassVar = {"Retry-After": "1"}
+    retry_after = 1
 
 
 class Unavailable(Failure):
     """The database cannot be read or written at the moment."""
 
     status, error, message = 503, "unavailable", "Temporarily unavailable. Try again soon."
-    headers: ClassVar = {"Retry-After": "1"}
+    retry_after = 1

@@ -126,6 +126,7 @@ class FailureTask(ErrorTask):
         self.status = f"{failure.status} {HTTPStatus(failure.status).phrase}"
         self.response_headers = [
             ("Content-Type", media_type),
+            *failure.headers.items(),
             *wire.headers,
             ("X-Request-ID", new_request_id()),
         ]

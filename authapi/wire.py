@@ -108,14 +108,14 @@ class Wire:
                 "type": "about:blank",
                 "title": title,
                 "status": failure.status,
-                "detail": failure.text,
+                "detail": failure.message,
                 "error": failure.error,
                 **failure.fields,
             }
             return PROBLEM, self._encode(body)
         body = {
             "code": str(failure.status),
-            "message": failure.text,
+            "message": failure.message,
             "timestamp": self._timestamp(),
             "error": failure.error,
             **failure.fields,

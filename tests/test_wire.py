@@ -33,6 +33,7 @@ def every_failure(base=errors.Failure):
 
 EXAMPLES = {
     errors.NotFound: errors.NotFound("/x"),
+    errors.TooManyRequests: errors.TooManyRequests(60),
     errors.ValidationFailed: errors.ValidationFailed([{"field": "email", "message": "No."}]),
 }
 FAILURES = [EXAMPLES.get(failure) or failure() for failure in every_failure()]
@@ -69,7 +70,7 @@ def test_every_failure_as_a_problem(client, failure):
         "type": "about:blank",
         "title": answer.json["title"],
         "status": failure.status,
-        "detail": failure.text,
+        "detail": failure.message,
         "error": failure.error,
         **failure.fields,
     } == answer.json
