@@ -78,6 +78,15 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
     def _fail(
         self, req: falcon.Request, resp: falcon.Response, failure: errors.Failure, _params: object
     ) -> None:
+        cause = failure.__cause__ if failure.status >= 500 else None
+        logger.log(
+            logging.WARNING if cause else logging.DEBUG,
+            "request %s: %s %s %s",
+            caller_of(req).request_id,
+            failure.status,
+            failure.error,
+            cause or "",
+        )
         self.core.wire.fail(req, resp, failure)
 
     def _fail_as_falcon(
@@ -85,7 +94,7 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
     ) -> None:
         """Answer what Falcon, or an application's own resource, raised."""
         resp.set_headers(error.headers or {})
-        self.core.wire.fail(req, resp, _failure_of(req, error))
+        self._fail(req, resp, _failure_of(req, error), None)
 
     def _fail_internally(
         self, req: falcon.Request, resp: falcon.Response, error: Exception, _params: object
@@ -106,6 +115,7 @@ def create_app(
     """
     database = Database(settings.database_path)
     migrate(database)
+    database.disconnect()  # the server that gets the application may fork
     core = Core(
         settings=settings,
         clock=clock,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-import time
 from collections.abc import Sequence
 
 import authapi
@@ -54,17 +52,4 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(settings: Settings) -> None:
     from authapi.serve import serve  # noqa: PLC0415 - waitress is for this command alone
 
-    _log_to_stderr(settings.log_level)
     serve(settings)
-
-
-def _log_to_stderr(level: str) -> None:
-    handler = logging.StreamHandler()
-    formatter = logging.Formatter(
-        "%(asctime)sZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S"
-    )
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=level.upper(), handlers=[handler])
-    # A line for each request that waits for a thread says nothing that the 503s do not.
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)

@@ -5,10 +5,12 @@ Statements stand in `sql/`; repositories get them by file with `Database.stateme
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
 import sqlite3
+import stat
 import threading
 import time
 import weakref
@@ -17,6 +19,7 @@ from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiosql
 
@@ -28,10 +31,9 @@ SMALLEST_FILE = 512  # bytes: one page
 LOCK_POLL = 0.001  # seconds between two tries for another process's lock
 LOCK_TIMEOUT = 5.0  # seconds that a write waits for its turn
 
-_HERE = Path(__file__).parent
-SQL = (
-    _HERE / "sql" if (_HERE / "sql").is_dir() else _HERE.parent / "sql"
-)  # installed, or a checkout
+# In the wheel sql/ lies inside the package, in a checkout beside it.
+_PACKAGED = Path(__file__).parent / "sql"
+SQL = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "sql"
 
 _PASSING = frozenset(
     {
@@ -125,7 +127,11 @@ class Database:
     def _connect(self) -> _Connection:
         # NOTE: other threads touch a connection only to close it, when the service has stopped.
         connection = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, factory=_Connection
+            f"file:{quote(str(self.path))}?mode=rw",  # a file that is gone stays gone
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_Connection,
         )
         self._connections.add(connection)
         connection.executescript((SQL / "connection.sql").read_text())
@@ -137,7 +143,8 @@ class Database:
 
         Raises Unavailable where no turn comes within LOCK_TIMEOUT, or the disk refuses.
         """
-        connection = self.connection
+        with _translated():
+            connection = self.connection
         if connection.in_transaction:
             raise RuntimeError("transactions do not nest")
         with self._turn(), _translated():
@@ -158,12 +165,20 @@ class Database:
         inside this lock, so one at a time it is.
         """
         if not self._writer.acquire(timeout=LOCK_TIMEOUT):
-            raise Unavailable
+            raise Unavailable from TimeoutError("other threads kept on writing")
         try:
             with _file_locked(f"{self.path}.lock"):
                 yield
         finally:
             self._writer.release()
+
+    def disconnect(self) -> None:
+        """Close the calling thread's connection; its next use opens another.
+
+        NOTE: SQLite's connections must not be carried through a fork.
+        """
+        self.connection.close()
+        del self._local.connection
 
     def close(self) -> None:
         """Close every thread's connection. The database is of no use after it."""
@@ -183,10 +198,18 @@ class Database:
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         except FileExistsError:
             if not os.access(self.path, os.R_OK | os.W_OK):
-                raise
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
             # NOTE: SQLite takes a shorter file for an empty one, and would write over it.
             if 0 < self.path.stat().st_size < SMALLEST_FILE:
                 raise sqlite3.DatabaseError("it is too short") from None
+
+    def keep_to_owner(self) -> None:
+        """Take a file that others can read from them: it holds password hashes."""
+        mode = stat.S_IMODE(self.path.stat().st_mode)
+        if mode & 0o077:
+            logger.warning("others could read %s (mode %04o)", self.path, mode)
+            with suppress(PermissionError):  # its owner is another user, who lets us write
+                self.path.chmod(mode & 0o700)
 
     def use_write_ahead_log(self) -> bool:
         """Keep a write-ahead log from now on; False where the file system cannot."""
@@ -200,13 +223,12 @@ def _file_locked(path: str) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        logger.error("the lock file cannot be used: %s", error)  # noqa: TRY400 - known, no trace
         raise Unavailable from error
     try:
         deadline = time.monotonic() + LOCK_TIMEOUT
         while not _try_lock(descriptor):
             if time.monotonic() >= deadline:
-                raise Unavailable
+                raise Unavailable from TimeoutError("another process kept on writing")
             time.sleep(LOCK_POLL)
         yield
     finally:
@@ -227,8 +249,10 @@ def as_start_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Unavailable as unavailable:
-        cause = unavailable.__cause__ or "another program is writing to it"
-        raise StartError(f"The database {path} cannot be used: {cause}.") from unavailable
+        raise StartError(
+            f"The database {path} cannot be used ({unavailable.__cause__}): "
+            "let this user write to it and its directory, or stop what keeps it locked."
+        ) from unavailable
     except sqlite3.DatabaseError as error:
         raise StartError(
             f"{path} is no SQLite database that can be used ({error}): "
@@ -266,5 +290,4 @@ def _translated() -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF not in _PASSING:
             raise
-        logger.error("the database is unavailable: %s", error)  # noqa: TRY400 - known, no trace
         raise Unavailable from error

@@ -24,6 +24,7 @@ def migrate(database: Database) -> None:
             )
         while ledger.apply_next():
             pass
+        database.keep_to_owner()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import importlib.util
-import logging
 import secrets
 import threading
 import unicodedata
@@ -31,8 +30,6 @@ HASH_LENGTH = 32  # bytes
 SALT_LENGTH = 16  # bytes
 
 _OUT_OF_MEMORY = error_to_str(-22)  # ARGON2_MEMORY_ALLOCATION_ERROR
-
-logger = logging.getLogger("authapi.passwords")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,6 @@ def _memory_watched() -> Iterator[None]:
     except (VerificationError, HashingError) as error:
         if str(error) != _OUT_OF_MEMORY:
             raise
-        logger.error("no memory for a password hash")  # noqa: TRY400 - known, no trace
         raise Overloaded from error
 
 

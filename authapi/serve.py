@@ -6,8 +6,10 @@ import logging
 import resource
 import signal
 import socket
+import time
+from collections.abc import Callable
 
-from authapi.app import create_app
+from authapi.app import AuthAPI, create_app
 from authapi.database import SQLITE_VERSION
 from authapi.errors import StartError
 from authapi.server import MOST_CONNECTIONS, Server
@@ -19,12 +21,16 @@ SPARE_FILES = 32  # descriptors for all but connections and the database
 logger = logging.getLogger("authapi.serve")
 
 
-def serve(settings: Settings) -> None:
-    """Run the service until SIGTERM or SIGINT. Raises StartError."""
+def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app) -> None:
+    """Run the service until SIGTERM or SIGINT, in the main thread. Raises StartError.
+
+    `create` may be an application's own function, which adds its resources to `create_app`'s.
+    """
+    _log_to_stderr(settings.log_level)
     listener = listen(settings)
     settings = settings.on_port(listener.getsockname()[1])
     try:
-        app = create_app(settings)
+        app = create(settings)
     except BaseException:
         listener.close()
         raise
@@ -94,6 +100,18 @@ def _connections(settings: Settings) -> int:
             min(MOST_CONNECTIONS, soft - 3 * settings.threads - SPARE_FILES), FEWEST_CONNECTIONS
         )
     )
+
+
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler()
+    formatter = logging.Formatter(
+        "%(asctime)sZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S"
+    )
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    # A line for each request that waits for a thread says nothing that the 503s do not.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
 
 def _warn(settings: Settings) -> None:

@@ -298,10 +298,9 @@ def _refused(name: str, value: object, wanted: str) -> SettingError:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    likely = difflib.get_close_matches(name, known, n=1, cutoff=0)
-    return (
-        f"{PREFIX}{name} is no setting; {PREFIX}{likely[0]} was likely meant: rename or unset it."
-    )
+    likely = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    meant = f"; {PREFIX}{likely[0]} was likely meant" if likely else ""
+    return f"{PREFIX}{name} is no setting{meant}: rename or unset it."
 
 
 def _parse(setting: dataclasses.Field[Any], text: str) -> str | int:

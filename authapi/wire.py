@@ -31,6 +31,8 @@ BODY_LIMIT = 65_536  # bytes
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 
+_NAMES = {str: "text", bool: "true or false", int: "a whole number"}
+
 Body = TypeVar("Body", bound=msgspec.Struct)
 Rule = Callable[[str], str | None]
 
@@ -237,8 +239,8 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _fault(value: object, wanted: type[str], rule: Rule | None) -> str | None:
     try:
         converted: str = msgspec.convert(value, wanted)
-    except msgspec.ValidationError as error:
-        return f"{error}."
+    except msgspec.ValidationError:
+        return f"Must be {_NAMES.get(wanted, 'of another type')}."
     return rule(converted) if rule else None
 
 

@@ -223,7 +223,7 @@ class Bench:
             "channel_request_lookahead": 0,
             "channel_timeout": service.IDLE_TIMEOUT,
             "cleanup_interval": 1,
-            "connection_limit": service.CONNECTION_LIMIT,
+            "connection_limit": service.MOST_CONNECTIONS,
             "ident": "",
             "max_request_body_size": BODY_LIMIT + 1,
             "max_request_header_size": service.HEADER_LIMIT,

@@ -359,3 +359,19 @@ def test_two_applications_in_one_process(make_app, tmp_path):
     token = one.register().cookies["jwt"].value
 
     assert other.get_as(token).status_code == 401
+
+
+def test_the_log_finds_a_failure(client, caplog):
+    """Each failure has a debug line under its request id, and a warning where there is a cause."""
+    caplog.set_level("DEBUG", "authapi")
+
+    answer = client.simulate_get("/user")
+    with client.app.core.database._turn(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("authapi.database.LOCK_TIMEOUT", 0)
+        unavailable = client.register()
+
+    first, second = caplog.records[0], caplog.records[-1]
+    assert answer.headers["x-request-id"] in first.getMessage()
+    assert (first.levelname, second.levelname) == ("DEBUG", "WARNING")
+    assert unavailable.headers["x-request-id"] in second.getMessage()
+    assert "503 unavailable other threads kept on writing" in second.getMessage()

@@ -155,7 +155,8 @@ def test_public_url(url, origin, https, cookie):
         ({"LOG_LEVEL": "loud"}, "AUTHAPI_LOG_LEVEL must be debug or info or warning or error"),
         ({"PROT": "1"}, "AUTHAPI_PROT is no setting; AUTHAPI_PORT was likely meant"),
         ({"COOKIENAME": "1"}, "AUTHAPI_COOKIE_NAME was likely meant"),
-        ({"": "1"}, "AUTHAPI_ is no setting"),
+        ({"": "1"}, "AUTHAPI_ is no setting: rename"),
+        ({"ZZZ": "1"}, "AUTHAPI_ZZZ is no setting: rename or unset it."),
     ],
 )
 def test_what_makes_no_sense(environ, says):
