@@ -1,10 +1,18 @@
 """What every test stands on: a real SQLite file, cheap argon2, and a clock that tests move."""
 
 import gc
+import json
+import os
+import re
 import socket
+import subprocess
+import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from falcon import testing
@@ -129,3 +137,43 @@ def exchange(port, request):
         while chunk := connection.recv(65_536):
             received += chunk
     return received
+
+
+RUN = Path(__file__).parent.parent / "run.py"
+CHEAPLY = {f"AUTHAPI_{name.upper()}": str(value) for name, value in CHEAP.items()}
+
+
+def start(folder, *arguments, run=(RUN,), **environ):
+    """Start the service in a folder, as a user does."""
+    return subprocess.Popen(
+        [sys.executable, *run, *arguments],
+        cwd=folder,
+        env={**os.environ, **CHEAPLY, "AUTHAPI_PORT": "0", **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@contextmanager
+def process(folder, *arguments, **options):
+    """Run the service as a process; give it and the URL that its one line names."""
+    service = start(folder, *arguments, **options)
+    try:
+        line = service.stdout.readline()
+        yield service, re.search(r"http://\S+:\d+", line)[0]
+    finally:
+        service.kill()
+        service.communicate()
+
+
+def request(url, body=None, opener=None, **headers):
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json", **headers} if body is not None else headers
+    opener = opener or urllib.request.build_opener()
+    try:
+        answer = opener.open(urllib.request.Request(url, data, headers))
+    except urllib.error.HTTPError as error:
+        answer = error
+    with answer:
+        return answer.status, json.loads(answer.read() or "null"), answer.headers

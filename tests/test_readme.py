@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import USER, Client, running, token_of
+from conftest import USER, process, request, running
 
 from authapi import Settings
 
@@ -30,20 +30,18 @@ def test_walk(make_app, tmp_path):
     assert len(steps) == walk.count("$ curl") == 7
 
 
-def test_example(tmp_path, monkeypatch):
-    """The example is an application: its resource is protected, and finds the user."""
+def test_example(tmp_path):
+    """The example is a service: its resource is protected, and finds the user."""
     (code,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AUTHAPI_ARGON2_MEMORY_KIB", "8")
-    module = {}
-    exec(code, module)
-    client = Client(module["app"])
+    (tmp_path / "notes.py").write_text(code)
 
-    assert client.simulate_get("/health").json == {"status": "ok"}
-    assert client.simulate_get("/notes").status_code == 401
-    token = token_of(client.register())
-    assert client.get_as(token, "/notes").json == {"owner": USER["username"], "notes": []}
-    client.app.close()
+    with process(tmp_path, run=(tmp_path / "notes.py",)) as (_, url):
+        assert request(f"{url}/health")[:2] == (200, {"status": "ok"})
+        assert request(f"{url}/notes")[0] == 401
+        _, _, headers = request(f"{url}/register", USER)
+        cookie = headers["Set-Cookie"].partition(";")[0]
+        answer = request(f"{url}/notes", Cookie=cookie)
+        assert answer[:2] == (200, {"owner": USER["username"], "notes": []})
 
 
 def test_settings_table():

@@ -2,7 +2,6 @@
 
 import http.cookiejar
 import json
-import os
 import re
 import resource
 import shutil
@@ -15,43 +14,15 @@ import threading
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
-from conftest import CHEAP, USER, connected, exchange, running, token_of
+from conftest import RUN, USER, connected, exchange, process, request, running, start, token_of
 
 from authapi import AuthAPI, Settings, serve, server
 from authapi.serve import listen
 from authapi.wire import BODY_LIMIT
-
-RUN = Path(__file__).parent.parent / "run.py"
-CHEAPLY = {f"AUTHAPI_{name.upper()}": str(value) for name, value in CHEAP.items()}
-
-
-def start(folder, *arguments, run=(RUN,), **environ):
-    """Start the service in a folder, as a user does."""
-    return subprocess.Popen(
-        [sys.executable, *run, *arguments],
-        cwd=folder,
-        env={**os.environ, **CHEAPLY, "AUTHAPI_PORT": "0", **environ},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-@contextmanager
-def process(folder, *arguments, **options):
-    """Run the service as a process; give it and the URL that its one line names."""
-    service = start(folder, *arguments, **options)
-    try:
-        line = service.stdout.readline()
-        yield service, re.search(r"http://\S+:\d+", line)[0]
-    finally:
-        service.kill()
-        service.communicate()
 
 
 def refused(folder, *arguments, **environ):
@@ -60,18 +31,6 @@ def refused(folder, *arguments, **environ):
     output, error = service.communicate()
     assert output == ""
     return service.returncode, error
-
-
-def request(url, body=None, opener=None, **headers):
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json", **headers} if body is not None else headers
-    opener = opener or urllib.request.build_opener()
-    try:
-        answer = opener.open(urllib.request.Request(url, data, headers))
-    except urllib.error.HTTPError as error:
-        answer = error
-    with answer:
-        return answer.status, json.loads(answer.read() or "null"), answer.headers
 
 
 @pytest.mark.parametrize("run", [(RUN,), (RUN.name,), ("-m", "authapi", "serve")])
