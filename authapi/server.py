@@ -41,6 +41,8 @@ _FAILURES: dict[int, type[errors.Failure]] = {
 _FRAMING_FIELDS = (b"host", b"content-length", b"transfer-encoding")
 _FRAMING = re.compile(rb"\r\n(" + b"|".join(_FRAMING_FIELDS) + rb"):([^\r\n]*)", re.IGNORECASE)
 _CONTROL_OR_FOLD = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[ \t]")
+_REQUEST_LINE = re.compile(rb"[^ \r]+ [^ \r]+ HTTP/1\.[01]\r\n")
+_LEADING_SPACE = re.compile(rb"(\r\n[^\r\n:]*:)[ \t]+")
 _TARGET = re.compile(r"(/|https?://)[^\t#]*|\*", re.IGNORECASE)
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]+")
 
@@ -73,6 +75,8 @@ class StrictParser(HTTPRequestParser):
         """Parse the request line and headers. Raises ParsingError."""
         if _CONTROL_OR_FOLD.search(header_plus):
             raise ParsingError("control character or folded line")
+        if not _REQUEST_LINE.match(header_plus):  # waitress's own takes quadratic time to fail
+            raise ParsingError("no request line of HTTP/1")
         found: dict[bytes, list[bytes]] = {name: [] for name in _FRAMING_FIELDS}
         for name, value in _FRAMING.findall(header_plus):
             found[name.lower()].append(value.strip(b" \t"))
@@ -80,13 +84,12 @@ class StrictParser(HTTPRequestParser):
         if len(hosts) > 1 or len(lengths) + len(codings) > 1:
             raise ParsingError("doubled Host or length")
         try:
-            super().parse_header(header_plus)
+            # SECURITY: waitress takes quadratic time over white space that leads a value.
+            super().parse_header(_LEADING_SPACE.sub(rb"\1", header_plus))
         except ValueError as error:  # a length of thousands of digits, a URL with half a bracket
             raise ParsingError("no number, or no URL") from error
         if not _TARGET.fullmatch(self.request_uri):
             raise ParsingError("no request target")
-        if self.version not in {"1.0", "1.1"}:
-            raise ParsingError("not HTTP/1")
         if self.version == "1.1" and not hosts:
             raise ParsingError("no Host")
         if hosts and not _HOST.fullmatch(hosts[0]):
@@ -107,8 +110,7 @@ class Task(WSGITask):
     def finish(self) -> None:
         """Send headers and body in one piece, where they were small enough to be kept back."""
         super().finish()
-        with self.channel.outbuf_lock:
-            self.channel._flush_exception(self.channel._flush_some, do_close=False)  # noqa: SLF001
+        self.channel.flush(do_close=False)
 
 
 class FailureTask(ErrorTask):
@@ -184,16 +186,37 @@ class Channel(HTTPChannel):
 
     def handle_write(self) -> None:
         """Write to the client; end our side first where this lingers."""
-        if not self.lingers or not self.close_when_flushed or self.will_close:
+        self.flush()
+        done = self.close_when_flushed and not self.total_outbufs_len and not self.will_close
+        if not self.lingers or not done:
             super().handle_write()
             return
-        self._flush_exception(self._flush_some)
-        if not self.total_outbufs_len:
-            self.lingers = self.close_when_flushed = False
-            self.to_drop = DISCARD_LIMIT
-            self.began = time.monotonic()
-            with suppress(OSError):
-                self.socket.shutdown(socket.SHUT_WR)
+        self.lingers = self.close_when_flushed = False
+        self.to_drop = DISCARD_LIMIT
+        self.began = time.monotonic()
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+
+    def flush(self, *, do_close: bool = True) -> None:
+        """Send what is kept back, also while a request runs."""
+        with self.outbuf_lock:
+            if self.connected and self.total_outbufs_len:
+                self._flush_exception(self._flush_some, do_close)
+            if self.total_outbufs_len < self.adj.outbuf_high_watermark:
+                self.outbuf_lock.notify()
+
+    def send(self, data: bytes, do_close: bool = True) -> int:  # noqa: FBT001, FBT002 - waitress's
+        """Send to the client; return how many bytes went.
+
+        NOTE: waitress lets a worker that says 100 close the channel, under the loop's feet.
+        """
+        if not do_close or self.server.is_loop():
+            return int(super().send(data, do_close))
+        try:
+            return int(super().send(data, do_close=False))
+        except OSError:
+            self.will_close = True
+            return 0
 
     def expire(self) -> None:
         """End a wait that is overdue: answer 408 to a request that has begun, or just close."""
@@ -274,15 +297,21 @@ class Server(TcpWSGIServer):
         """
         channel.began = None
         request = channel.requests[0]
-        if request.error is None and self._is_quick(request.command, request.path):
+        held_up = channel.total_outbufs_len >= SEND_BYTES  # the client does not read
+        quick = request.error is None and self._is_quick(request.command, request.path)
+        if quick and not held_up:
             self._quick.append(channel)
         else:
             super().add_task(channel)
 
     def pull_trigger(self) -> None:
         """Wake the loop, unless this is the loop."""
-        if threading.get_ident() != self._loop_thread:
+        if not self.is_loop():
             super().pull_trigger()
+
+    def is_loop(self) -> bool:
+        """Whether the caller is the thread that runs the loop."""
+        return threading.get_ident() == self._loop_thread
 
     def run(self) -> None:
         """Answer requests until `stop`, then let those that run finish."""
@@ -305,8 +334,8 @@ class Server(TcpWSGIServer):
 
     def _turn(self, timeout: float) -> None:
         """Wait for the sockets once, then answer what is quick."""
-        loop(timeout=timeout, use_poll=True, map=self._map, count=1)
-        while self._quick:
+        loop(timeout=0 if self._quick else timeout, use_poll=True, map=self._map, count=1)
+        for _ in range(len(self._quick)):  # what comes meanwhile waits for its turn
             self._quick.popleft().service()
 
     def _close_idle(self) -> bool:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import threading
@@ -621,3 +622,63 @@ def test_connections_follow_the_limit_of_files(monkeypatch, limits, connections,
 
     assert serve._connections(Settings(threads=16, hash_slots=2)) == connections
     assert done == raised
+
+
+def test_white_space_before_a_value(port):
+    """White space before a value is no part of it, however much there is."""
+    message = b"GET /user HTTP/1.1\r\nHost:" + b" \t" * 7_000 + b"x\r\nConnection:  close\r\n\r\n"
+
+    assert b" 401 " in exchange(port, message)
+
+
+class Large:
+    """Answers a megabyte, and a stream that comes in pieces."""
+
+    public = True
+
+    def on_get(self, _req, resp):
+        resp.data = b"x" * 1_000_000
+
+    def on_post(self, _req, resp):
+        resp.stream = (b"%d," % number for number in range(20_000))
+
+
+def test_large_answers_in_order(make_app):
+    """Large, streamed and quick answers to pipelined requests arrive whole and in order."""
+    app = make_app()
+    app.add_route("/large", Large())
+    large = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+    stream = b"POST /large HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = GET + b"Connection: close\r\n\r\n"
+    with running(app) as port:
+        received = exchange(port, (large + GET + b"\r\n") * 10 + last)
+        streamed = exchange(port, stream)
+
+    answers = re.split(rb"(?=HTTP/1.1 )", received)[1:]
+    assert [int(answer[9:12]) for answer in answers] == [200, 401] * 10 + [401]
+    assert all(answer.endswith(b"x" * 1_000_000) for answer in answers[:-1:2])
+    assert len(re.findall(rb"\d+,", streamed)) == 20_000
+
+
+def test_a_client_that_does_not_read(make_app):
+    """A client that asks and asks, and reads nothing, holds up no one else."""
+    app = make_app()
+    app.add_route("/large", Large())
+    with running(app) as port, connected(port) as greedy:
+        greedy.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n" * 100 + (GET + b"\r\n") * 200)
+        for _ in range(20):
+            assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
+
+
+def test_clients_that_vanish_while_they_are_told_to_continue(port):
+    """A connection that is reset while a worker says 100 is closed by the loop, which lives on."""
+    body = b'{"usernameOrEmail":"a","password":"b"}'
+    login = POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    expecting = POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    reset = struct.pack("ii", 1, 0)
+    for _ in range(100):
+        with connected(port) as connection:
+            connection.sendall(login + expecting)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+
+    assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
