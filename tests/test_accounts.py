@@ -157,3 +157,8 @@ def test_every_character_has_a_stable_key():
 def test_a_username_is_no_email(text):
     """No text is both, so an identifier can be looked up in one way only."""
     assert username_fault(text) or "@" not in text
+
+
+def test_caseless_keys_of_reordered_marks():
+    """Marks in another order, which Unicode holds for the same text, make the same key."""
+    assert username_key("\u03b1\u0345\u0301") == username_key("\u1fb4")

@@ -167,15 +167,17 @@ def test_unusable_hash(client, stored):
     assert client.log_in().status_code == 401
 
 
-def test_user_gone_while_the_password_was_checked(client, monkeypatch):
-    """A user who is deleted between the check and the session gets neither."""
+@pytest.mark.parametrize("change", ["DELETE FROM users", "UPDATE users SET disabled_at = 1"])
+def test_user_gone_while_the_password_was_checked(client, monkeypatch, change):
+    """A user who is deleted or disabled between the check and the session gets neither."""
     client.register()
     passwords = type(client.app.core.passwords)
     verify = passwords.verify
 
     def verify_then_delete(self, stored, password, **options):
         verdict = verify(self, stored, password, **options)
-        client.query("DELETE FROM users")
+        client.query(change)
+        client.query("DELETE FROM sessions")
         return verdict
 
     monkeypatch.setattr(passwords, "verify", verify_then_delete)
@@ -236,3 +238,52 @@ def test_no_memory_for_a_hash(client, monkeypatch, caplog):
     assert client.log_in().json["error"] == "overloaded"
     assert client.register(username="a", email="a@b.c").json["error"] == "overloaded"
     assert sum("overloaded Memory allocation error" in text for text in caplog.messages) == 2
+
+
+def test_a_disabled_users_login_hashes_nothing_new(client, monkeypatch):
+    """The right password of a disabled user with an old hash is not hashed anew, only verified."""
+    client.register()
+    old = argon2.PasswordHasher(memory_cost=64).hash(USER["password"])
+    client.query("UPDATE users SET password_hash = ?, disabled_at = 1", old)
+    monkeypatch.setattr(argon2.PasswordHasher, "hash", None)
+
+    assert client.log_in().status_code == 401
+
+
+def test_events(client, caplog):
+    """Each thing that happens is told once, with its user; a logout of nothing is none."""
+    caplog.set_level("INFO", "authapi.events")
+    told = []
+    client.app.core.events.subscribe(told.append)
+
+    client.register()
+    client.log_in(password="wrong password")
+    client.log_in("nobody")
+    token = token_of(client.log_in())
+    for _ in range(2):
+        client.post("/logout", headers={"Cookie": f"jwt={token}"})
+
+    expected = [
+        ("Registered", 1),
+        ("LoginFailed", 1),
+        ("LoginFailed", None),
+        ("LoggedIn", 1),
+        ("LoggedOut", 1),
+    ]
+    assert [(type(event).__name__, event.user_id) for event in told] == expected
+    assert [text.split()[0] for text in caplog.messages] == [
+        "registered",
+        "login_failed",
+        "login_failed",
+        "logged_in",
+        "logged_out",
+    ]
+
+
+def test_the_longest_email(client):
+    """An email of the greatest length can be logged in with."""
+    email = "a" * 10 + "@" + ".".join(["d" * 60] * 4)[:244]
+    client.register(email=email)
+
+    assert len(email) == 254
+    assert client.log_in(email).status_code == 200

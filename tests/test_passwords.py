@@ -108,7 +108,7 @@ def test_lane_turns_away_at_once():
         inside.acquire()
     threads.append(threading.Thread(target=queue))
     threads[-1].start()
-    while lane._places._value:  # the third has its place in the queue
+    while lane._places._value and threads[-1].is_alive():  # until the third is in the queue
         pass
 
     with pytest.raises(Overloaded), lane.entered():

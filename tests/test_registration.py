@@ -1,5 +1,6 @@
 """Registration: a new account, logged in at once."""
 
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -189,3 +190,20 @@ def test_whatever_the_text(client, username, email, password):
         assert (username, email) == (user["username"], user["email"])
         assert client.log_in(username, password).status_code == 200
         assert client.log_in(email, password).status_code == 200
+
+
+def test_closed_before_anything_else(make_client):
+    """Where registration is closed nothing is told of the body, nor of who is there."""
+    answer = make_client(registration="closed").post("/register", {})
+
+    assert answer.json["error"] == "registration_closed"
+
+
+def test_the_longest_password_decomposed(client):
+    """1,024 characters may come as four parts each; either form logs in."""
+    password = "ᾂ" * 1_024
+    parts = unicodedata.normalize("NFD", password)
+
+    assert len(parts) == 4_096
+    assert client.register(password=parts).status_code == 201
+    assert client.log_in(password=password).status_code == 200

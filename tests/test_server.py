@@ -682,3 +682,23 @@ def test_clients_that_vanish_while_they_are_told_to_continue(port):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
 
     assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
+
+
+def test_idle_connections(port, monkeypatch):
+    """A kept-alive connection that is silent for too long is closed."""
+    with connected(port) as idle:
+        idle.sendall(GET + b"\r\n")
+        assert b" 401 " in idle.recv(65_536)
+        monkeypatch.setattr(server.time, "time", lambda: 1e12)
+        assert idle.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("memory", "passes", "warned"),
+    [(47_104, 1, False), (7_168, 5, False), (7_167, 6, True), (7_168, 4, True), (35_839, 1, True)],
+)
+def test_cheap_hashing_is_warned_of(caplog, memory, passes, warned):
+    """Hashing below each of OWASP's choices is said at the start."""
+    serve._warn(Settings(argon2_memory_kib=memory, argon2_time_cost=passes))
+
+    assert bool(caplog.messages) is warned

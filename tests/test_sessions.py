@@ -53,10 +53,12 @@ def test_lifetime_is_a_setting(make_client, clock):
     assert client.get_as(token).status_code == 401
 
 
-def test_row_decides(client, token):
-    """A row that expired earlier than its token ends the session."""
-    client.query("UPDATE sessions SET expires_at = 1")
+def test_row_decides(client, token, clock):
+    """A row that expires earlier than its token ends the session, in that very second."""
+    client.query("UPDATE sessions SET expires_at = ?", int(clock.now) + 1)
+    assert client.get_as(token).status_code == 200
 
+    clock.move(1)
     assert client.get_as(token).status_code == 401
 
 

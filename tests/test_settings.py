@@ -255,6 +255,8 @@ def test_weak_keys():
     assert weak_key(bytes(range(32))) is None
     assert weak_key(bytes(range(31)))
     assert weak_key(bytes(range(16)) * 2)
+    assert weak_key(bytes(range(7)) * 7 + b"\0")
+    assert weak_key(bytes(range(8)) * 7 + b"\0") is None
 
 
 def test_docs_have_every_setting():

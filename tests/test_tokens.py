@@ -415,3 +415,19 @@ def test_keys_are_not_shown(make_app):
     secret = "a secret of thirty-two bytes, and more"
     assert secret not in repr(make_app(secret_key=secret).core.settings)
     assert encoded(SECRET) not in repr(Key.of(SECRET))
+
+
+def test_longest_token(client, parts, secret):
+    """A token of 4 KiB is read, one byte more is not."""
+    header, payload = parts
+    fits = next(
+        token
+        for length in range(2_000, 3_000)
+        if len(token := forged(header, {**payload, "username": "u" * length}, secret)) >= 4_096
+    )
+    longer = forged(header, {**payload, "username": payload["username"] * 300}, secret)
+
+    assert len(fits) == 4_096
+    assert client.get_as(fits).status_code == 200
+    assert len(longer) > 4_096
+    assert_refused(client, longer)
