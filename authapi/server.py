@@ -210,13 +210,15 @@ class Channel(HTTPChannel):
 
         NOTE: waitress lets a worker that says 100 close the channel, under the loop's feet.
         """
-        if not do_close or self.server.is_loop():
+        if self.server.is_loop():
             return int(super().send(data, do_close))
         try:
             return int(super().send(data, do_close=False))
-        except OSError:
+        except (OSError, AttributeError) as error:  # an attribute: the loop has closed the socket
             self.will_close = True
-            return 0
+            if do_close:
+                return 0
+            raise BrokenPipeError from error
 
     def expire(self) -> None:
         """End a wait that is overdue: answer 408 to a request that has begun, or just close."""
