@@ -58,7 +58,7 @@ class StrictParser(HTTPRequestParser):
     error: Any = None  # one of waitress's, or a Failure
     completed = False
     expect_continue = False
-    request_uri = ""
+    path = request_uri = ""
 
     def received(self, data: bytes) -> int:
         """Take bytes; return how many belonged to this request."""
@@ -187,9 +187,12 @@ class Channel(HTTPChannel):
     def handle_write(self) -> None:
         """Write to the client; end our side first where this lingers."""
         self.flush()
+        if not self.connected:
+            return
         done = self.close_when_flushed and not self.total_outbufs_len and not self.will_close
         if not self.lingers or not done:
-            super().handle_write()
+            with self.outbuf_lock:
+                super().handle_write()
             return
         self.lingers = self.close_when_flushed = False
         self.to_drop = DISCARD_LIMIT
@@ -210,6 +213,8 @@ class Channel(HTTPChannel):
 
         NOTE: waitress lets a worker that says 100 close the channel, under the loop's feet.
         """
+        if self.socket is None:  # closed meanwhile
+            return 0
         if self.server.is_loop():
             return int(super().send(data, do_close))
         try:
@@ -223,6 +228,8 @@ class Channel(HTTPChannel):
     def expire(self) -> None:
         """End a wait that is overdue: answer 408 to a request that has begun, or just close."""
         with self.requests_lock:
+            if self.began is None and self.request is not None and not self.requests:
+                self.began = time.monotonic()  # it began in one packet with the last one
             waits = self.began is not None and not self.requests
             if not waits or time.monotonic() - (self.began or 0) < REQUEST_DEADLINE:
                 return

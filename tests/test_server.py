@@ -704,3 +704,27 @@ def test_cheap_hashing_is_warned_of(caplog, memory, passes, warned):
     serve._warn(Settings(argon2_memory_kib=memory, argon2_time_cost=passes))
 
     assert bool(caplog.messages) is warned
+
+
+def test_deadline_of_a_request_that_came_with_another(port, monkeypatch):
+    """A request that begins in one packet with a whole one has its deadline too."""
+    with connected(port) as slow:
+        slow.sendall(GET + b"\r\n" + POST + b"Content-Length: 9\r\n\r\n{")
+        received = slow.recv(65_536)
+        monkeypatch.setattr(server, "REQUEST_DEADLINE", 0)
+        while chunk := slow.recv(65_536):
+            received += chunk
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"401", b"408"]
+
+
+def test_clients_that_vanish_after_a_bad_request(port, caplog):
+    """A reset in place of reading the failure leaves no traceback in the log."""
+    reset = struct.pack("ii", 1, 0)
+    for _ in range(200):
+        with connected(port) as connection:
+            connection.sendall(b"nonsense\r\n\r\n")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+
+    assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
