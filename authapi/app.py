@@ -16,7 +16,7 @@ from authapi import errors, features
 from authapi.core import Core
 from authapi.database import Database
 from authapi.events import Events, log
-from authapi.features.sessions import SessionRepository
+from authapi.features.sessions import Sessions
 from authapi.keys import load_keys
 from authapi.middleware import SAFE_METHODS, Authenticate, CrossSite, Headers, caller_of
 from authapi.migrations import migrate
@@ -37,16 +37,13 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
         """Wire the middleware, the router and the error handlers onto the core."""
         self.core = core
         self._quick_paths: set[str] = set()
-        sessions = SessionRepository(core.database)
+        self.cross_site = CrossSite(core.settings)
+        self.authenticate = Authenticate(core, Sessions(core))
         super().__init__(
-            middleware=[
-                Headers(core.wire),
-                CrossSite(core.settings),
-                Authenticate(core.wire, core.tokens, core.clock, sessions.authenticate),
-            ],
+            middleware=[Headers(core.wire), self.cross_site, self.authenticate],
             router=_Router(),
         )
-        self.add_error_handler(errors.Failure, self._fail)
+        self.add_error_handler(errors.Failure, self.fail)
         self.add_error_handler(falcon.HTTPError, self._fail_as_falcon)
         self.add_error_handler(Exception, self._fail_internally)
 
@@ -75,9 +72,10 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
         """Refuse: Falcon calls no authentication before a static route."""
         raise TypeError("a static route would be open to everyone: add a resource with add_route")
 
-    def _fail(
+    def fail(
         self, req: falcon.Request, resp: falcon.Response, failure: errors.Failure, _params: object
     ) -> None:
+        """Answer a failure; where it is ours, say its cause in the log."""
         cause = failure.__cause__ if failure.status >= 500 else None
         logger.log(
             logging.WARNING if cause else logging.DEBUG,
@@ -94,7 +92,7 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
     ) -> None:
         """Answer what Falcon, or an application's own resource, raised."""
         resp.set_headers(error.headers or {})
-        self._fail(req, resp, _failure_of(req, error), None)
+        self.fail(req, resp, _failure_of(req, error), None)
 
     def _fail_internally(
         self, req: falcon.Request, resp: falcon.Response, error: Exception, _params: object
@@ -172,7 +170,7 @@ def _received_path(req: falcon.Request) -> str:
     target = str(req.env.get("REQUEST_URI", ""))
     if target.startswith("/"):
         return quote(target.partition("?")[0], safe=f"{_PATH_CHARACTERS}%")
-    return quote(req.path, safe=_PATH_CHARACTERS)
+    return quote(req.root_path + req.path, safe=_PATH_CHARACTERS)
 
 
 def _failure_of(req: falcon.Request, error: falcon.HTTPError) -> errors.Failure:

@@ -10,6 +10,14 @@ class StartError(Exception):
     """What stops the start. Its text is one sentence that says what to do."""
 
 
+class HandOver(BaseException):
+    """A request that must wait, in a server's loop: to be run again from its start by a thread.
+
+    Raised before anything is changed, and only where the environ has `authapi.in_loop`. It is
+    no failure, so nothing on its way to the server may take it for one.
+    """
+
+
 class Failure(Exception):
     """An answer with a status of 400 or above."""
 
@@ -77,6 +85,18 @@ class CrossSiteRequest(Failure):
     """A request from another site that would change something."""
 
     status, error, message = 403, "cross_site_request", "Requests from other sites are refused."
+
+
+class WrongPassword(Failure):
+    """A password that is not the user's, in a session of theirs."""
+
+    status, error, message = 403, "wrong_password", "The password is wrong."
+
+
+class FreshLoginRequired(Failure):
+    """A session whose password was given too long ago for what it asks."""
+
+    status, error, message = 403, "fresh_login_required", "Give your password again first."
 
 
 class RegistrationClosed(Failure):

@@ -12,60 +12,116 @@ logger = logging.getLogger("authapi.events")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Where a request came from: the peer's address, and the id that its answer carries."""
+    """Where a request came from, and the id that its answer carries.
+
+    The peer's address, and what it calls itself: at most 256 characters, or none.
+    """
 
     ip: str
+    user_agent: str
     request_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened. `user_id` is None where no user is known."""
+    """Something that happened.
+
+    `user_id` is None where no user is known; `session_id` is the public id of the session that it
+    happened to, or in.
+    """
 
     user_id: int | None
     caller: Caller
+    session_id: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The class in snake_case: `password_changed`."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
 
 
+@dataclass(frozen=True, slots=True)
 class Registered(Event):
-    """A user came to be; follows the change, inside its transaction."""
+    """A user came to be, with a session."""
 
 
+@dataclass(frozen=True, slots=True)
 class LoggedIn(Event):
-    """A session was opened by a password; follows the change, inside its transaction."""
+    """A session was opened by a password."""
 
 
+@dataclass(frozen=True, slots=True)
 class LoginFailed(Event):
-    """A login was refused; outside any transaction."""
+    """A password was refused, at a login or, where there is a session, in it."""
 
 
+@dataclass(frozen=True, slots=True)
 class LoggedOut(Event):
-    """A session was ended by its user; follows the change, inside its transaction."""
+    """A session was ended by its own user, in itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reauthenticated(Event):
+    """A session was made fresh by the password."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRevoked(Event):
+    """A session was ended from another one, or by a change, or was one too many."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRenewed(Event):
+    """A session that was in use had its expiry moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordChanged(Event):
+    """A user has another password."""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsChanged(Event):
+    """What a user logs in with is another: all that the old one opened ends, but this session."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserRenamed(Event):
+    """A user has another username."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserDeleted(Event):
+    """A user and all that was theirs is gone."""
 
 
 class Events:
     """Hands each event to the subscribers, in order, in the caller's thread.
 
-    An event that follows a change is emitted inside the change's transaction, so a subscriber that
-    raises undoes the change, and what it writes is kept or lost with it.
+    An event is emitted inside the transaction of the change that it follows, so a subscriber that
+    raises undoes the change, and what it writes is kept or lost with it. One that follows no
+    change, LoginFailed, has a transaction of its own.
     """
 
     def __init__(self) -> None:
         """Begin with no subscribers."""
-        self._subscribers: list[Callable[[Event], None]] = []
+        self._subscribers: list[tuple[type[Event], Callable[[Event], None]]] = []
 
-    def subscribe(self, subscriber: Callable[[Event], None]) -> None:
-        """Call `subscriber` with every event from now on."""
-        self._subscribers.append(subscriber)
+    def subscribe(self, subscriber: Callable[[Event], None], kind: type[Event] = Event) -> None:
+        """Call `subscriber` with every event of a kind from now on."""
+        self._subscribers.append((kind, subscriber))
 
     def emit(self, event: Event) -> None:
         """Tell every subscriber."""
-        for subscriber in self._subscribers:
-            subscriber(event)
+        for kind, subscriber in self._subscribers:
+            if isinstance(event, kind):
+                subscriber(event)
 
 
 def log(event: Event) -> None:
     """Write an event as one log line. It holds no name and no secret: people type both wrongly."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(event).__name__).lower()
     caller = event.caller
     user_id = "-" if event.user_id is None else event.user_id
-    logger.info("%s user_id=%s ip=%s request_id=%s", name, user_id, caller.ip, caller.request_id)
+    logger.info(
+        "%s user_id=%s ip=%s request_id=%s", event.name, user_id, caller.ip, caller.request_id
+    )

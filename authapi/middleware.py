@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import falcon
 
-from authapi.errors import CrossSiteRequest, Failure, InvalidToken
+from authapi.core import Core
+from authapi.errors import (
+    CrossSiteRequest,
+    Failure,
+    FreshLoginRequired,
+    HandOver,
+    InvalidToken,
+    Unavailable,
+)
 from authapi.events import Caller
 from authapi.settings import Settings
-from authapi.tokens import Claims, Tokens
+from authapi.tokens import Claims
 from authapi.wire import UserRecord, Wire
 
+logger = logging.getLogger("authapi")
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1; there is no TRACE here
+IN_LOOP = "authapi.in_loop"  # in the environ: whether a server's loop runs the application
+USER_AGENT_LENGTH = 256  # characters
 
 
 class LiveSession(Protocol):
@@ -23,6 +35,37 @@ class LiveSession(Protocol):
     @property
     def user(self) -> UserRecord:
         """Whose session it is."""
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether its password was given a short while ago."""
+
+
+Session = TypeVar("Session", bound=LiveSession)
+
+
+class SessionKeeper(Protocol[Session]):
+    """Who knows the sessions."""
+
+    def authenticate(self, claims: Claims, now: float) -> Session | None:
+        """The live session of a token, or None."""
+
+    def is_due(self, session: Session, now: float) -> bool:
+        """Whether its renewal is due, which writes."""
+
+    def renew(self, session: Session, claims: Claims, caller: Caller) -> Issued | None:
+        """A newer token, or None where another request was quicker."""
+
+
+class Issued(Protocol):
+    """A token, and for how many seconds it is good."""
+
+    @property
+    def token(self) -> str:
+        """The cookie's value."""
+
+    @property
+    def max_age(self) -> int:
+        """The cookie's `Max-Age`."""
 
 
 def caller_of(req: falcon.Request) -> Caller:
@@ -33,8 +76,11 @@ def caller_of(req: falcon.Request) -> Caller:
     try:
         caller: Caller = req.context.caller
     except AttributeError:
-        ip = req.env.get("REMOTE_ADDR", "")
-        caller = req.context.caller = Caller(ip=ip, request_id=new_request_id())
+        caller = req.context.caller = Caller(
+            ip=req.env.get("REMOTE_ADDR", ""),
+            user_agent=req.get_header("User-Agent", default="")[:USER_AGENT_LENGTH],
+            request_id=new_request_id(),
+        )
     return caller
 
 
@@ -48,13 +94,14 @@ class Headers:
 
     def __init__(self, wire: Wire) -> None:
         """Take the headers from the wire."""
-        self._headers = wire.headers
+        self._wire = wire
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: object
     ) -> None:
-        """Add the headers, to failures too."""
-        resp.set_headers(self._headers)
+        """Add the headers, to failures too, and the cookie."""
+        resp.set_headers(self._wire.headers)
+        self._wire.write_cookie(resp)
         resp.set_header("X-Request-ID", caller_of(req).request_id)
 
 
@@ -62,20 +109,28 @@ class CrossSite:
     """Refuses requests from other sites that would change something (OWASP CSRF Prevention).
 
     Browsers say where a request comes from in `Sec-Fetch-Site`, older ones in `Origin`. A client
-    that sends neither is no browser, and carries no one else's cookie.
+    that sends neither is no browser, and carries no one else's cookie. Allowed origins pass, and
+    may read the answers (Fetch Standard, 3.2).
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Take our own origin from the public URL."""
+        """Take our own origin from the public URL, and the others that are allowed."""
         self._origin = settings.public_url
         self._schemes = ("https",) if settings.https else ("https", "http")
+        self._allowed = settings.origins
 
     def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
+        """Raise CrossSiteRequest."""
+        self.check(req)
+
+    def check(self, req: falcon.Request) -> None:
         """Raise CrossSiteRequest."""
         if req.method in SAFE_METHODS:
             return
         site = req.get_header("Sec-Fetch-Site")
         origin = req.get_header("Origin")
+        if origin in self._allowed:
+            return
         if site is not None:
             passes = site in {"same-origin", "none"}
         else:
@@ -83,53 +138,96 @@ class CrossSite:
         if not passes:
             raise CrossSiteRequest
 
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: object
+    ) -> None:
+        """Let an allowed origin read the answer, and tell it what it may send."""
+        if not self._allowed:
+            return
+        resp.append_header("Vary", "Origin")
+        origin = req.get_header("Origin")
+        if origin not in self._allowed:
+            return
+        resp.set_header("Access-Control-Allow-Origin", origin)
+        resp.set_header("Access-Control-Allow-Credentials", "true")
+        resp.set_header("Access-Control-Expose-Headers", "Retry-After, X-Request-ID")
+        if req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
+            resp.set_header("Access-Control-Allow-Methods", resp.get_header("Allow") or "")
+            resp.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type")
+            resp.set_header("Access-Control-Max-Age", "600")
+
     def _is_ours(self, origin: str, host: str | None) -> bool:
         return origin == self._origin or origin in {
             f"{scheme}://{host}" for scheme in self._schemes
         }
 
 
-class Authenticate:
+class Authenticate(Generic[Session]):
     """Lets only a live session reach a resource, unless the resource says `public = True`.
 
-    Leaves `req.context.session` and `req.context.user`.
+    Where it says `fresh = True` the session's password must have been given a short while ago.
+    Leaves `req.context.session`, `req.context.user` and `req.context.claims`. A session that is in
+    use is renewed, unless the resource says `renews = False`.
     """
 
     def __init__(
         self,
-        wire: Wire,
-        tokens: Tokens,
-        clock: Callable[[], float],
-        find_session: Callable[[Claims, float], LiveSession | None],
+        core: Core,
+        sessions: SessionKeeper[Session],
     ) -> None:
-        """Take how a token is read, and `find_session(claims, now)`: a session, or None."""
-        self._wire = wire
-        self._tokens = tokens
-        self._clock = clock
-        self._find_session = find_session
+        """Take the core, and who knows the sessions."""
+        self._wire = core.wire
+        self._tokens = core.tokens
+        self._clock = core.clock
+        self._renew_after = core.settings.session_renew_after
+        self._sessions = sessions
 
     def process_resource(
-        self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: dict[str, Any]
+        self, req: falcon.Request, resp: falcon.Response, resource: object, _params: dict[str, Any]
     ) -> None:
-        """Raise NotAuthenticated or InvalidToken."""
+        """Raise NotAuthenticated, InvalidToken or FreshLoginRequired."""
         if req.method == "OPTIONS" or getattr(resource, "public", False) is True:
             return
         try:
-            session = self._session(req)
+            session = self.session(req)
+            if getattr(resource, "fresh", False) is True and not session.is_fresh(self._clock()):
+                raise FreshLoginRequired
         except Failure:
             if _answers(resource, req.method):
                 raise
             return  # to Falcon's 405
-        req.context.session = session
-        req.context.user = session.user
+        if getattr(resource, "renews", True) is True:
+            renewed = self.renewed(req)
+            if renewed:
+                self._wire.set_token(resp, renewed.token, renewed.max_age)
 
-    def _session(self, req: falcon.Request) -> LiveSession:
-        token = self._wire.token(req)
+    def session(self, req: falcon.Request) -> Session:
+        """The session that a request carries. Raises NotAuthenticated or InvalidToken."""
         now = self._clock()
-        session = self._find_session(self._tokens.read(token, now), now)
+        claims = self._tokens.read(self._wire.token(req), now)
+        session = self._sessions.authenticate(claims, now)
         if session is None:
             raise InvalidToken
+        req.context.claims = claims
+        req.context.session = session
+        req.context.user = session.user
         return session
+
+    def renewed(self, req: falcon.Request) -> Issued | None:
+        """A newer token for the session of a request, where its own is old. Raises HandOver.
+
+        At most one request in `session_renew_after` seconds writes; the older token stays good.
+        """
+        claims, session, now = req.context.claims, req.context.session, self._clock()
+        if now - claims.iat < self._renew_after:
+            return None
+        if req.env.get(IN_LOOP) and self._sessions.is_due(session, now):
+            raise HandOver
+        try:
+            return self._sessions.renew(session, claims, caller_of(req))
+        except Unavailable as unavailable:  # a session is worth its answer, renewed or not
+            logger.warning("a session was not renewed: %s", unavailable.__cause__)
+            return None
 
 
 def _answers(resource: object, method: str) -> bool:

@@ -1,30 +1,33 @@
-"""The only module that knows waitress: the strict parser, deadlines, limits, the loop."""
+"""The only module that knows waitress, but for the parser: deadlines, limits, the loop."""
 
 from __future__ import annotations
 
-import re
 import socket
 import threading
 import time
 from collections import deque
 from contextlib import suppress
-from http import HTTPStatus
 from typing import Any
 
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.proxy_headers import (
+    PROXY_HEADERS,
+    MalformedProxyHeader,
+    clear_untrusted_headers,
+    parse_proxy_headers,
+)
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.wasyncore import dispatcher, loop
 
 from authapi import errors
 from authapi.app import AuthAPI
-from authapi.middleware import new_request_id
-from authapi.wire import BODY_LIMIT, prefers_problem
+from authapi.middleware import IN_LOOP, new_request_id
+from authapi.parser import StrictParser
+from authapi.wire import BODY_LIMIT
 
 HEADER_LIMIT = 16_384  # bytes, request line included
-URL_LIMIT = 4_096  # bytes
 DISCARD_LIMIT = 1_048_576  # bytes that are read and dropped after a failure
 MOST_CONNECTIONS = 1_000
 SEND_BYTES = 16_384  # an answer up to this size leaves in one piece
@@ -32,80 +35,40 @@ IDLE_TIMEOUT = 60  # seconds that a kept-alive connection may be silent
 REQUEST_DEADLINE = 10  # seconds from the first byte of a request to its last
 DRAIN_DEADLINE = 8  # seconds that a stop waits for running requests; containers wait for 10
 
+TRUSTED_HEADERS = frozenset({"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"})
+
 _FAILURES: dict[int, type[errors.Failure]] = {
     400: errors.BadRequest,
     413: errors.PayloadTooLarge,
     431: errors.HeadersTooLarge,
     501: errors.NotImplementedHere,
 }
-_FRAMING_FIELDS = (b"host", b"content-length", b"transfer-encoding")
-_FRAMING = re.compile(rb"\r\n(" + b"|".join(_FRAMING_FIELDS) + rb"):([^\r\n]*)", re.IGNORECASE)
-_CONTROL_OR_FOLD = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[ \t]")
-_REQUEST_LINE = re.compile(rb"[^ \r]+ [^ \r]+ HTTP/1\.[01]\r\n")
-_LEADING_SPACE = re.compile(rb"(\r\n[^\r\n:]*:)[ \t]+")
-_TARGET = re.compile(r"(/|https?://)[^\t#]*|\*", re.IGNORECASE)
-_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]+")
-
-
-class StrictParser(HTTPRequestParser):
-    """Waitress's parser, without what it lets pass.
-
-    SECURITY: whatever two parsers can read differently ends with 400 and a closed connection:
-    Content-Length with Transfer-Encoding, `chunked` twice, a doubled or missing Host, folded lines,
-    control characters, HTTP/0.9 (RFC 9112, 3.2, 5.2, 6.1).
-    """
-
-    error: Any = None  # one of waitress's, or a Failure
-    completed = False
-    expect_continue = False
-    path = request_uri = ""
-
-    def received(self, data: bytes) -> int:
-        """Take bytes; return how many belonged to this request."""
-        consumed: int = super().received(data)
-        if self.error is None and len(self.request_uri) > URL_LIMIT:
-            self.error = errors.URITooLong()
-        self.completed = self.completed or self.error is not None
-        if self.completed:
-            # SECURITY: else waitress sends 100 and reads the next request's headers into this one.
-            self.expect_continue = False
-        return consumed
-
-    def parse_header(self, header_plus: bytes) -> None:
-        """Parse the request line and headers. Raises ParsingError."""
-        if _CONTROL_OR_FOLD.search(header_plus):
-            raise ParsingError("control character or folded line")
-        if not _REQUEST_LINE.match(header_plus):  # waitress's own takes quadratic time to fail
-            raise ParsingError("no request line of HTTP/1")
-        found: dict[bytes, list[bytes]] = {name: [] for name in _FRAMING_FIELDS}
-        for name, value in _FRAMING.findall(header_plus):
-            found[name.lower()].append(value.strip(b" \t"))
-        hosts, lengths, codings = found.values()
-        if len(hosts) > 1 or len(lengths) + len(codings) > 1:
-            raise ParsingError("doubled Host or length")
-        try:
-            # SECURITY: waitress takes quadratic time over white space that leads a value.
-            super().parse_header(_LEADING_SPACE.sub(rb"\1", header_plus))
-        except ValueError as error:  # a length of thousands of digits, a URL with half a bracket
-            raise ParsingError("no number, or no URL") from error
-        if not _TARGET.fullmatch(self.request_uri):
-            raise ParsingError("no request target")
-        if self.version == "1.1" and not hosts:
-            raise ParsingError("no Host")
-        if hosts and not _HOST.fullmatch(hosts[0]):
-            raise ParsingError("Host is no host")
-        if codings and (self.version != "1.1" or codings[0].lower() != b"chunked"):
-            raise ParsingError("Transfer-Encoding that is not chunked")
 
 
 class Task(WSGITask):
     """Has the application answer a request."""
 
     def get_environment(self) -> dict[str, Any]:
-        """The environ, with the path as it is: waitress makes one slash of several before it."""
+        """The environ, with the path as it is: waitress makes one slash of several before it.
+
+        SECURITY: forwarded headers count from the trusted proxy alone, and its own hop alone.
+        """
         environ: dict[str, Any] = super().get_environment()
         environ["PATH_INFO"] = self.request.path
+        environ[IN_LOOP] = self.channel.server.is_loop()
+        environ["REMOTE_ADDR"] = environ["REMOTE_ADDR"].removeprefix("::ffff:")  # RFC 4291, 2.5.5.2
+        untrusted = PROXY_HEADERS
+        if environ["REMOTE_ADDR"] == self.channel.server.trusted_proxy:
+            untrusted = parse_proxy_headers(environ, 1, TRUSTED_HEADERS)
+        clear_untrusted_headers(environ, untrusted)
         return environ
+
+    def execute(self) -> None:
+        """Have the application answer."""
+        try:
+            super().execute()
+        except MalformedProxyHeader:
+            _fail(self, errors.BadRequest())
 
     def finish(self) -> None:
         """Send headers and body in one piece, where they were small enough to be kept back."""
@@ -114,27 +77,24 @@ class Task(WSGITask):
 
 
 class FailureTask(ErrorTask):
-    """Answers what never reached the application, in the envelope and with our headers."""
+    """Answers what never reached the application."""
 
     def execute(self) -> None:
         """Write the answer, and close when the client has read it."""
-        self.channel.lingers = True
         error = self.request.error
         known = isinstance(error, errors.Failure)
-        failure = error if known else _FAILURES.get(error.code, errors.InternalError)()
-        wire = self.channel.server.wire
-        problem = prefers_problem(self.request.headers.get("ACCEPT", ""))
-        media_type, body = wire.render(failure, problem=problem)
-        self.status = f"{failure.status} {HTTPStatus(failure.status).phrase}"
-        self.response_headers = [
-            ("Content-Type", media_type),
-            *failure.headers.items(),
-            *wire.headers,
-            ("X-Request-ID", new_request_id()),
-        ]
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(b"" if getattr(self.request, "command", "") == "HEAD" else body)
+        _fail(self, error if known else _FAILURES.get(error.code, errors.InternalError)())
+
+
+def _fail(task: Any, failure: errors.Failure) -> None:  # noqa: ANN401 - one of waitress's
+    """Answer in the envelope and with our headers, and close when the client has read it."""
+    task.channel.lingers = True
+    accept = task.request.headers.get("ACCEPT", "")
+    answer = task.channel.server.wire.whole(failure, accept, new_request_id())
+    task.status, task.response_headers, body = answer
+    task.set_close_on_finish()
+    task.content_length = len(body)
+    task.write(b"" if getattr(task.request, "command", "") == "HEAD" else body)
 
 
 class Channel(HTTPChannel):
@@ -263,6 +223,7 @@ class Server(TcpWSGIServer):
         """Start the threads and accept connections; `run` answers them."""
         self.wire = app.core.wire
         self.stopping = False
+        self.trusted_proxy = app.core.settings.trusted_proxy
         self._is_quick = app.is_quick
         self._quick: deque[Channel] = deque()
         self._loop_thread = threading.get_ident()
@@ -273,6 +234,7 @@ class Server(TcpWSGIServer):
             asyncore_use_poll=True,
             channel_request_lookahead=0,
             channel_timeout=IDLE_TIMEOUT,
+            clear_untrusted_proxy_headers=False,
             cleanup_interval=1,
             connection_limit=connections,
             ident="",
@@ -345,7 +307,11 @@ class Server(TcpWSGIServer):
         """Wait for the sockets once, then answer what is quick."""
         loop(timeout=0 if self._quick else timeout, use_poll=True, map=self._map, count=1)
         for _ in range(len(self._quick)):  # what comes meanwhile waits for its turn
-            self._quick.popleft().service()
+            channel = self._quick.popleft()
+            try:
+                channel.service()
+            except errors.HandOver:
+                super().add_task(channel)
 
     def _close_idle(self) -> bool:
         """Close the connections with nothing to do; tell whether any are left."""

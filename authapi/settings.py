@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from authapi.hosts import as_origin, bracketed, is_address, is_host, is_origin
+from authapi.machine import available_cpus
+
 PREFIX = "AUTHAPI_"
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LONGEST_SESSION = 3_650 * 86_400  # seconds
 LONGEST_COOKIE_LIFETIME = 400 * 86_400  # seconds; browsers cut longer ones (RFC 6265bis, 5.5)
 
-_ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]_-]+/?", re.IGNORECASE)
-_LABELS = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", re.IGNORECASE)
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 _KNOWN_KEYS = frozenset(
@@ -79,9 +81,25 @@ class Settings:
     )
     session_lifetime: int = _setting(
         259_200,
-        "Seconds that a session and its cookie live.",
+        "Seconds that a session may be idle; its cookie lives as long.",
         low=60,
         high=LONGEST_COOKIE_LIFETIME,
+    )
+    session_max_lifetime: int = _setting(
+        2_592_000,
+        "Seconds after which a session ends, however busy it is.",
+        low=60,
+        high=LONGEST_SESSION,
+    )
+    session_renew_after: int = _setting(
+        0,
+        "Seconds after which a session's cookie is renewed. "
+        "Default: 3600, or half of AUTHAPI_SESSION_LIFETIME where that is less.",
+        low=0,
+        high=LONGEST_COOKIE_LIFETIME,
+    )
+    max_sessions: int = _setting(
+        100, "Sessions of one user; the longest unused goes first.", low=1, high=10_000
     )
     password_min_length: int = _setting(
         8, "The fewest characters of a new password.", low=8, high=64
@@ -107,19 +125,40 @@ class Settings:
     registration: str = _setting(
         "open", "Who may register: open (anyone) or closed (nobody).", choices=("open", "closed")
     )
+    allowed_origins: str = _setting(
+        "",
+        "Origins of browser applications elsewhere that may call the service, with a space "
+        "between them. Default: none.",
+    )
+    trusted_proxy: str = _setting(
+        "",
+        "The address of a proxy whose X-Forwarded-For, -Proto and -Host are believed. "
+        "Default: none.",
+    )
     log_level: str = _setting("info", "What is logged to standard error.", choices=LOG_LEVELS)
 
     def __post_init__(self) -> None:
         """Check every value, then fill in what follows from the others."""
         for setting in dataclasses.fields(self):
             _check(setting, getattr(self, setting.name))
-        if not _is_host(self.host):
+        if not is_host(self.host):
             raise _refused("host", self.host, "an IP address or a host name")
+        if self.trusted_proxy:
+            if not is_address(self.trusted_proxy):
+                raise _refused("trusted_proxy", self.trusted_proxy, "an IP address")
+            self._fill(trusted_proxy=str(ip_address(self.trusted_proxy)))
+        for origin in self.allowed_origins.split():
+            if not is_origin(origin):
+                wanted = "origins such as https://app.example.com, with a space between them"
+                raise _refused("allowed_origins", origin, wanted)
         self._fill(public_url=self.public_url or self.address)
-        _check_public_url(self.public_url)
-        self._fill(public_url=_as_origin(self.public_url))
+        if not is_origin(self.public_url):
+            wanted = "http:// or https://, a host and no path, such as https://auth.example.com"
+            raise _refused("public_url", self.public_url, wanted)
+        self._fill(public_url=as_origin(self.public_url))
         self._fill(key_file=self.key_file or f"{self.database_path}.key")
         self._fill(cookie_name=self.cookie_name or ("__Host-jwt" if self.https else "jwt"))
+        self._check_sessions()
         self._check_cookie()
         self._check_key()
         self._check_hashing()
@@ -131,17 +170,22 @@ class Settings:
     @property
     def address(self) -> str:
         """Where the service itself listens."""
-        return f"http://{_bracketed(self.host)}:{self.port}"
+        return f"http://{bracketed(self.host)}:{self.port}"
 
     def on_port(self, port: int) -> Settings:
         """The settings for the port that was found where any free one was asked for."""
-        public_url = "" if self.public_url == _as_origin(self.address) else self.public_url
+        public_url = "" if self.public_url == as_origin(self.address) else self.public_url
         return dataclasses.replace(self, port=port, public_url=public_url)
 
     @property
     def https(self) -> bool:
         """Whether clients come over TLS."""
         return self.public_url.startswith("https:")
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """The allowed origins, each as a browser writes it."""
+        return frozenset(as_origin(origin) for origin in self.allowed_origins.split())
 
     @property
     def database_path(self) -> Path:
@@ -184,6 +228,20 @@ class Settings:
         }
         return cls(**values)
 
+    def _check_sessions(self) -> None:
+        if self.session_max_lifetime < self.session_lifetime:
+            raise SettingError(
+                "AUTHAPI_SESSION_MAX_LIFETIME must be at least AUTHAPI_SESSION_LIFETIME: "
+                f"set it to {self.session_lifetime} or more, or shorten the lifetime."
+            )
+        renew_after = self.session_renew_after or min(3_600, self.session_lifetime // 2)
+        if renew_after >= self.session_lifetime:
+            raise SettingError(
+                "AUTHAPI_SESSION_RENEW_AFTER must be less than AUTHAPI_SESSION_LIFETIME "
+                f"({self.session_lifetime}), or sessions end unrenewed."
+            )
+        self._fill(session_renew_after=renew_after)
+
     def _check_cookie(self) -> None:
         name = self.cookie_name
         if not _TOKEN.fullmatch(name):
@@ -205,7 +263,7 @@ class Settings:
             )
         domain = self.cookie_domain.lower().removeprefix(".")
         host = str(urlsplit(self.public_url).hostname)
-        named = _HOST_NAME.fullmatch(domain) and not _is_address(host)
+        named = _HOST_NAME.fullmatch(domain) and not is_address(host)
         if not named or not f".{host}".endswith(f".{domain}"):
             raise _refused(
                 "cookie_domain",
@@ -252,45 +310,6 @@ def weak_key(key: bytes) -> str | None:
     return None
 
 
-def available_cpus() -> int:
-    """The CPUs that this process may use, by its affinity and its control group's quota."""
-    try:
-        cpus = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        cpus = os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return cpus if quota is None else max(1, min(cpus, round(quota)))
-
-
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """The CPUs that control groups v2 or v1 allow, or None for as many as there are."""
-    try:
-        if (root / "cpu.max").exists():
-            quota, period = (root / "cpu.max").read_text().split()
-        else:
-            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text()
-            period = (root / "cpu" / "cpu.cfs_period_us").read_text()
-        return int(quota) / int(period) if int(quota) > 0 else None
-    except (OSError, ValueError):  # no control groups, or "max"
-        return None
-
-
-def _is_host(host: str) -> bool:
-    return _is_address(host) or bool(_LABELS.fullmatch(host))
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
 def _refused(name: str, value: object, wanted: str) -> SettingError:
     # SECURITY: a URL with an @ may hold a password.
     shown = "" if name == "secret_key" or "@" in str(value) else f", not {value!r}"
@@ -332,22 +351,3 @@ def _wanted(setting: dataclasses.Field[Any]) -> str:
     if isinstance(setting.default, int):
         return f"a whole number from {rule['low']} to {rule['high']}"
     return "text"
-
-
-def _check_public_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        fits = bool(_ORIGIN.fullmatch(url)) and _is_host(parts.hostname or "") and parts.port != -1
-    except ValueError:  # a port that is no number, a bracket that does not close
-        fits = False
-    if not fits:
-        wanted = "http:// or https://, a host and no path, such as https://auth.example.com"
-        raise _refused("public_url", url, wanted)
-
-
-def _as_origin(url: str) -> str:
-    """The URL as a browser writes it in `Origin`: lower case, no default port (RFC 6454, 6.2)."""
-    parts = urlsplit(url.lower())
-    host, default = _bracketed(str(parts.hostname)), 443 if parts.scheme == "https" else 80
-    port = "" if parts.port in {None, default} else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}"

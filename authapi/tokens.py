@@ -78,18 +78,8 @@ class Tokens:
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(Claims)
 
-    def issue(
-        self, *, user_id: int, username: str, session_id: str, issued_at: int, expires_at: int
-    ) -> str:
-        """The token of a session, good until `expires_at` (seconds since the epoch)."""
-        claims = Claims(
-            id=user_id,
-            username=username,
-            sub=str(user_id),
-            iat=issued_at,
-            exp=expires_at,
-            sid=session_id,
-        )
+    def issue(self, claims: Claims) -> str:
+        """The token that carries these claims."""
         return self._ring.sign(self._encoder.encode(claims))
 
     def read(self, token: str, now: float) -> Claims:

@@ -76,7 +76,6 @@ class Wire:
         self._encode = msgspec.json.Encoder().encode
         self._cookie = settings.cookie_name
         self._cookie_attributes = _cookie_attributes(settings)
-        self._lifetime = settings.session_lifetime
         self.headers = _headers(settings)
 
     # Answers
@@ -133,24 +132,48 @@ class Wire:
         if isinstance(failure, InvalidToken):
             self.delete_token(resp)
 
+    def whole(
+        self, failure: Failure, accept: str, request_id: str
+    ) -> tuple[str, list[tuple[str, str]], bytes]:
+        """The status line, headers and body of a failure that Falcon does not answer."""
+        media_type, body = self.render(failure, problem=prefers_problem(accept))
+        headers = [
+            ("Content-Type", media_type),
+            *failure.headers.items(),
+            *self.headers,
+            ("X-Request-ID", request_id),
+        ]
+        if isinstance(failure, InvalidToken):
+            headers.append(("Set-Cookie", self.cookie("", 0)))
+        return f"{failure.status} {HTTPStatus(failure.status).phrase}", headers, body
+
     def _timestamp(self) -> str:
         return http_date(int(self._clock()))
 
     # The token
 
-    def set_token(self, resp: falcon.Response, token: str) -> None:
-        """Set the session cookie."""
-        self._set_cookie(resp, token, self._lifetime)
+    def set_token(self, resp: falcon.Response, token: str, max_age: int) -> None:
+        """Have the answer set the session cookie, for so many seconds; the last one counts."""
+        resp.context.cookie = self.cookie(token, max_age)
 
     def delete_token(self, resp: falcon.Response) -> None:
-        """Delete the session cookie: an empty one, with the attributes that it was set with."""
-        self._set_cookie(resp, "", 0)
+        """Have the answer delete the session cookie."""
+        resp.context.cookie = self.cookie("", 0)
 
-    def _set_cookie(self, resp: falcon.Response, value: str, max_age: int) -> None:
-        # NOTE: Falcon's set_cookie drops a max_age of 0, its unset_cookie drops Secure, and without
-        # that a browser keeps a `__Host-` cookie.
-        attributes = f"Max-Age={max_age}; {self._cookie_attributes}"
-        resp.append_header("Set-Cookie", f"{self._cookie}={value}; {attributes}")
+    def cookie(self, token: str, max_age: int) -> str:
+        """The value of `Set-Cookie`; an empty token and an age of 0 delete the cookie.
+
+        NOTE: Falcon's set_cookie drops a max_age of 0, its unset_cookie drops Secure, and without
+        that a browser keeps a `__Host-` cookie.
+        """
+        return f"{self._cookie}={token}; Max-Age={max_age}; {self._cookie_attributes}"
+
+    @staticmethod
+    def write_cookie(resp: falcon.Response) -> None:
+        """Write what `set_token` or `delete_token` asked for into the response."""
+        cookie = getattr(resp.context, "cookie", None)
+        if cookie is not None:
+            resp.append_header("Set-Cookie", cookie)
 
     def token(self, req: falcon.Request) -> str:
         """The token that a request carries, in the cookie or as `Authorization: Bearer`.
@@ -176,6 +199,11 @@ def prefers_problem(accept: str) -> bool:
         return mediatypes.best_match((JSON, PROBLEM), accept) == PROBLEM
     except ValueError:  # no media types
         return False
+
+
+def has_json(req: falcon.Request) -> bool:
+    """Whether a request brings a body that says it is JSON."""
+    return bool(req.content_length) and _media_type(req)[0] == JSON
 
 
 def read_body(
@@ -222,11 +250,14 @@ def _document(req: falcon.Request) -> dict[str, object]:
 
 def _require_json(req: falcon.Request) -> None:
     """Take one `application/json` and nothing else; a form would open the door to CSRF."""
+    media_type, parameters = _media_type(req)
+    if media_type != JSON or parameters not in {"", "charset=utf-8", 'charset="utf-8"'}:
+        raise UnsupportedMediaType
+
+
+def _media_type(req: falcon.Request) -> tuple[str, str]:
     media_type, _, parameters = (req.content_type or "").partition(";")
-    if parameters.strip().lower() not in {"", "charset=utf-8", 'charset="utf-8"'}:
-        raise UnsupportedMediaType
-    if media_type.strip().lower() != JSON:
-        raise UnsupportedMediaType
+    return media_type.strip().lower(), parameters.strip().lower()
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -32,8 +32,9 @@ from pathlib import Path
 from argon2 import PasswordHasher
 
 from authapi import server as service
+from authapi.machine import available_cpus
 from authapi.passwords import HASH_LENGTH, SALT_LENGTH
-from authapi.settings import PREFIX, Settings, available_cpus
+from authapi.settings import PREFIX, Settings
 from authapi.wire import BODY_LIMIT
 
 HOST = "127.0.0.1"

@@ -5,7 +5,7 @@ from conftest import USER
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authapi.features.accounts import email_fault, email_key, username_fault, username_key
+from authapi.identifiers import email_fault, email_key, username_fault, username_key
 
 
 @pytest.mark.parametrize("path", ["/user", "/"])

@@ -403,7 +403,7 @@ def test_well_formed(port):
     for method in (b"FOO", b"PROPFIND", b"CONNECT", b"TRACE"):
         answer = exchange(port, method + b" /user HTTP/1.1\r\nHost: x\r\n" + close)
         assert b" 405 " in answer
-        assert b"Allow: GET, HEAD, OPTIONS\r\n" in answer
+        assert b"Allow: DELETE, GET, HEAD, PATCH, OPTIONS\r\n" in answer
 
 
 def test_pipelining(port):

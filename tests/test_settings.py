@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from authapi import SettingError, Settings
-from authapi.settings import _cgroup_quota, available_cpus, weak_key
+from authapi.machine import _cgroup_quota, available_cpus
+from authapi.settings import weak_key
 
 DOCS = Path(__file__).parent.parent / "docs" / "settings.md"
 
@@ -244,7 +245,7 @@ def test_available_cpus(monkeypatch):
     """At least one, at most what the affinity allows, and less by quota."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     for quota, cpus in ((None, 8), (0.5, 1), (2.0, 2), (64.0, 8)):
-        monkeypatch.setattr("authapi.settings._cgroup_quota", lambda quota=quota: quota)
+        monkeypatch.setattr("authapi.machine._cgroup_quota", lambda quota=quota: quota)
         assert cpus == available_cpus()
     monkeypatch.delattr(os, "sched_getaffinity")
     assert available_cpus() >= 1

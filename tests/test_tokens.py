@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from authapi import Settings, StartError
 from authapi.errors import InvalidToken
 from authapi.keys import Key, load_keys
-from authapi.tokens import KeyRing, Tokens
+from authapi.tokens import Claims, KeyRing, Tokens
 
 SECRET = bytes(range(32))
 
@@ -260,7 +260,7 @@ def test_expiry_by_the_clock(client, token, parts):
 
 def issue(keys):
     return Tokens(KeyRing(keys)).issue(
-        user_id=1, username="a", session_id="s", issued_at=0, expires_at=9
+        Claims(id=1, username="a", sub="1", iat=0, exp=9, sid="s"),
     )
 
 

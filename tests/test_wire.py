@@ -139,9 +139,9 @@ def test_not_found(client, path, shown):
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("DELETE", "/user", "GET, HEAD, OPTIONS"),
+        ("PUT", "/user", "DELETE, GET, HEAD, PATCH, OPTIONS"),
         ("POST", "/", "GET, HEAD, OPTIONS"),
-        ("TRACE", "/user", "GET, HEAD, OPTIONS"),
+        ("TRACE", "/user", "DELETE, GET, HEAD, PATCH, OPTIONS"),
         ("GET", "/login", "POST, OPTIONS"),
         ("HEAD", "/login", "POST, OPTIONS"),
         ("PUT", "/register", "POST, OPTIONS"),

@@ -6,7 +6,16 @@ from collections.abc import Iterable
 from importlib import import_module
 from types import ModuleType
 
-DEFAULT = ("accounts", "sessions", "registration", "login")
+DEFAULT = (
+    "audit",  # first, so that it keeps what other subscribers do in their order
+    "accounts",
+    "sessions",
+    "registration",
+    "login",
+    "reauthentication",
+    "password",
+    "forward_auth",
+)
 
 
 def load(names: Iterable[str]) -> list[ModuleType]:

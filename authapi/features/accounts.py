@@ -1,33 +1,33 @@
 """Accounts: who a user is.
 
-Endpoints: GET /user, GET /. Table: users.
+Endpoints: GET /user, PATCH /user, DELETE /user, GET /. Table: users.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import falcon
+import msgspec
 
 from authapi.core import Core
 from authapi.database import Database, UniqueViolation
-from authapi.errors import EmailTaken, UsernameTaken
+from authapi.errors import (
+    EmailTaken,
+    FreshLoginRequired,
+    InvalidToken,
+    UsernameTaken,
+    WrongPassword,
+)
+from authapi.events import Caller, LoginFailed, UserDeleted, UserRenamed
+from authapi.identifiers import LONGEST_EMAIL, email_key, username_fault, username_key
+from authapi.middleware import caller_of
+from authapi.wire import read_body
 
 REQUIRES: tuple[str, ...] = ()
-
-LONGEST_USERNAME = 80  # code points
-LONGEST_EMAIL = 254  # characters; RFC 5321, 4.5.3.1.3, less the angle brackets
-
-_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
-_EMAIL = re.compile(rf"[a-zA-Z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})*")
-
-# The letters and marks among Unicode's Default_Ignorable_Code_Point.
-_UNSEEN = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0"
-    "\U000e0100-\U000e01ef]"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,24 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a login is checked against."""
+    """What a login is checked against; the version counts the passwords that the user has had."""
 
     user: User
-    password_hash: str
+    password_hash: str = field(repr=False)
+    password_version: int
     disabled: bool
+
+
+class OwnSession(Protocol):
+    """A session, as far as this feature knows one."""
+
+    @property
+    def id(self) -> str:
+        """The public id."""
+
+    @property
+    def user(self) -> User:
+        """Whose it is."""
 
 
 class UserRepository:
@@ -57,9 +70,9 @@ class UserRepository:
         """Take the database."""
         self._statements = database.statements("users")
 
-    def insert(self, username: str, email: str, password_hash: str) -> User:
+    def insert(self, username: str, email: str, password_hash: str) -> Credential:
         """Add a user, inside a transaction. Raises UsernameTaken or EmailTaken."""
-        try:
+        with _taken():
             row = self._statements.insert(
                 username=username,
                 username_key=username_key(username),
@@ -67,10 +80,12 @@ class UserRepository:
                 email_key=email_key(email),
                 password_hash=password_hash,
             )
-        except UniqueViolation as violation:
-            taken = UsernameTaken if violation.column == "users.username_key" else EmailTaken
-            raise taken from violation
-        return User(*row)
+        return _credential(row)
+
+    def by_id(self, user_id: int) -> Credential | None:
+        """The credential of a user."""
+        row = self._statements.by_id(id=user_id)
+        return row and _credential(row)
 
     def by_identifier(self, identifier: str) -> Credential | None:
         """The credential of an email, where the identifier holds an `@`, else of a username."""
@@ -80,7 +95,7 @@ class UserRepository:
             row = self._statements.by_email(email_key=email_key(identifier))
         else:
             row = self._statements.by_username(username_key=username_key(identifier))
-        return row and Credential(User(*row[:5]), password_hash=row[5], disabled=bool(row[6]))
+        return row and _credential(row)
 
     def require_free(self, username: str, email: str) -> None:
         """Raise UsernameTaken or EmailTaken. Somebody may be quicker yet: `insert` has the say."""
@@ -95,50 +110,126 @@ class UserRepository:
             id=credential.user.id, verified_hash=credential.password_hash, new_hash=new_hash
         )
 
+    def change_password(self, credential: Credential, new_hash: str) -> bool:
+        """Replace a password, inside a transaction; False where it has changed meanwhile."""
+        changed = self._statements.change_password(
+            id=credential.user.id, password_version=credential.password_version, new_hash=new_hash
+        )
+        return bool(changed)
 
-def username_key(username: str) -> str:
-    """The caseless form: compatibility caseless matching (Unicode 3.13, D146), composed.
+    def rename(self, user_id: int, username: str) -> None:
+        """Give a user another username, inside a transaction. Raises UsernameTaken."""
+        with _taken():
+            self._statements.rename(
+                id=user_id, username=username, username_key=username_key(username)
+            )
 
-    SECURITY: as in Unicode's NFKC_Casefold, characters that are not seen do not count, or one could
-    pose as another by them.
+    def delete(self, credential: Credential) -> bool:
+        """Delete a user and all that is theirs, inside a transaction.
+
+        False where they are gone already, or the password has changed meanwhile.
+        """
+        deleted = self._statements.delete(
+            id=credential.user.id, password_version=credential.password_version
+        )
+        return bool(deleted)
+
+
+@contextmanager
+def _taken() -> Iterator[None]:
+    """Turn a collision into UsernameTaken or EmailTaken."""
+    try:
+        yield
+    except UniqueViolation as violation:
+        taken = UsernameTaken if violation.column == "users.username_key" else EmailTaken
+        raise taken from violation
+
+
+def _credential(row: tuple[Any, ...]) -> Credential:
+    return Credential(User(*row[:5]), row[5], row[6], disabled=bool(row[7]))
+
+
+def require_password(
+    core: Core, users: UserRepository, session: OwnSession, password: str, caller: Caller
+) -> Credential:
+    """The credential of a session's user, whose password this must be. Raises WrongPassword.
+
+    Not to be called inside a transaction: a failure is told, and kept, in one of its own.
     """
-    seen = _UNSEEN.sub("", username)
-    folded = unicodedata.normalize("NFD", seen).casefold()
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", folded).casefold())
+    credential = users.by_id(session.user.id)
+    stored = credential.password_hash if credential else None
+    verdict = core.passwords.verify(stored, password, rehash=False)
+    if credential is None or not verdict.correct:
+        with core.database.transaction():
+            core.events.emit(LoginFailed(session.user.id, caller, session.id))
+        raise WrongPassword
+    return credential
 
 
-def email_key(email: str) -> str:
-    """The caseless form."""
-    return email.casefold()
+class RenameBody(msgspec.Struct):
+    """Another username."""
+
+    username: str
 
 
-def username_fault(username: str) -> str | None:
-    """What makes a username unfit, or None."""
-    if not 1 <= len(username) <= LONGEST_USERNAME:
-        return f"Must have 1 to {LONGEST_USERNAME} characters."
-    if not all(_is_name_character(character) for character in username):
-        return "May hold only letters, marks, digits, '.', '_' and '-'."
-    if not username_key(username):
-        return "Must have a character that can be seen."
-    return None
+class DeletionBody(msgspec.Struct):
+    """The password of who wants to be deleted."""
 
-
-def email_fault(email: str) -> str | None:
-    """What makes an email unfit, or None (WHATWG HTML, `input type=email`)."""
-    if len(email) > LONGEST_EMAIL:
-        return f"Must have at most {LONGEST_EMAIL} characters."
-    if not _EMAIL.fullmatch(email):
-        return "Is not an email address."
-    return None
-
-
-def _is_name_character(character: str) -> bool:
-    category = unicodedata.category(character)
-    return character in "._-" or category[0] in "LM" or category == "Nd"
+    password: str
 
 
 class UserResource:
-    """The current user; at `/` it is the example of a protected resource."""
+    """The current user."""
+
+    quick = True
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._core = core
+        self._users = UserRepository(core.database)
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer the user of the session."""
+        self._core.wire.answer_user(resp, 200, "User.", req.context.user)
+
+    def on_patch(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Give the user another username, and a token that carries it."""
+        core, session, claims = self._core, req.context.session, req.context.claims
+        body = read_body(req, RenameBody, {"username": username_fault})
+        if body.username != session.user.username:
+            with core.database.transaction():
+                self._users.rename(session.user.id, body.username)
+                core.events.emit(UserRenamed(session.user.id, caller_of(req), session.id))
+        credential = self._users.by_id(session.user.id)
+        if credential is None:
+            raise InvalidToken
+        claims = msgspec.structs.replace(claims, username=credential.user.username)
+        core.wire.set_token(resp, core.tokens.issue(claims), claims.exp - int(core.clock()))
+        core.wire.answer_user(resp, 200, "User renamed.", credential.user)
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Delete the user, who gives the password or has given it a short while ago."""
+        core, session = self._core, req.context.session
+        credential = self._entitled(req)
+        with core.database.transaction():
+            if credential is None or not self._users.delete(credential):
+                raise InvalidToken
+            core.events.emit(UserDeleted(session.user.id, caller_of(req), session.id))
+        core.wire.delete_token(resp)
+        core.wire.answer(resp, 200, "User deleted.", user=None)
+
+    def _entitled(self, req: falcon.Request) -> Credential | None:
+        session = req.context.session
+        if req.content_length:
+            password = read_body(req, DeletionBody).password
+            return require_password(self._core, self._users, session, password, caller_of(req))
+        if not session.is_fresh(self._core.clock()):
+            raise FreshLoginRequired
+        return self._users.by_id(session.user.id)
+
+
+class ExampleResource:
+    """The example of a protected resource."""
 
     quick = True
 
@@ -153,6 +244,5 @@ class UserResource:
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
     """Add the routes."""
-    user = UserResource(core)
-    app.add_route("/user", user)
-    app.add_route("/", user)
+    app.add_route("/user", UserResource(core))
+    app.add_route("/", ExampleResource(core))

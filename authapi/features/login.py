@@ -12,9 +12,10 @@ from authapi.core import Core
 from authapi.errors import Failure, InvalidCredentials
 from authapi.events import Caller, LoggedIn, LoggedOut, LoginFailed
 from authapi.features.accounts import Credential, User, UserRepository
-from authapi.features.sessions import SessionRepository, open_session
+from authapi.features.sessions import Issued, Sessions, public_id
 from authapi.middleware import caller_of
-from authapi.wire import read_body
+from authapi.tokens import Claims
+from authapi.wire import has_json, read_body
 
 REQUIRES = ("accounts", "sessions")
 
@@ -35,7 +36,7 @@ class LoginResource:
         """Take the core."""
         self._core = core
         self._users = UserRepository(core.database)
-        self._sessions = SessionRepository(core.database)
+        self._sessions = Sessions(core)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Check the password, open a session, set the cookie."""
@@ -43,17 +44,18 @@ class LoginResource:
         body = read_body(req, LoginBody)
         credential = self._users.by_identifier(body.username_or_email)
         try:
-            user, token = self._log_in(credential, body.password, caller_of(req))
+            user, issued = self._log_in(credential, body.password, caller_of(req))
         except InvalidCredentials:
             user_id = credential.user.id if credential else None
-            core.events.emit(LoginFailed(user_id, caller_of(req)))
+            with core.database.transaction():
+                core.events.emit(LoginFailed(user_id, caller_of(req)))
             raise
-        core.wire.set_token(resp, token)
+        core.wire.set_token(resp, issued.token, issued.max_age)
         core.wire.answer_user(resp, 200, "Logged in.", user)
 
     def _log_in(
         self, credential: Credential | None, password: str, caller: Caller
-    ) -> tuple[User, str]:
+    ) -> tuple[User, Issued]:
         core = self._core
         stored = credential.password_hash if credential else None
         enabled = credential is not None and not credential.disabled
@@ -61,36 +63,50 @@ class LoginResource:
         if credential is None or not enabled or not verdict.correct:
             raise InvalidCredentials
         with core.database.transaction():
-            token = open_session(core, self._sessions, credential.user)
+            issued = self._sessions.open(credential, caller)
             if verdict.new_hash:
                 self._users.rehash(credential, verdict.new_hash)
-            core.events.emit(LoggedIn(credential.user.id, caller))
-        return credential.user, token
+            core.events.emit(LoggedIn(credential.user.id, caller, issued.session_id))
+        return credential.user, issued
+
+
+class LogoutBody(msgspec.Struct):
+    """Which sessions to end: this one, or all of the user."""
+
+    everywhere: bool = False
 
 
 class LogoutResource:
-    """Where a session ends."""
+    """Where sessions end."""
 
     public = True
 
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
-        self._sessions = SessionRepository(core.database)
+        self._sessions = Sessions(core)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """End the session that the request carries, if it carries one, and delete the cookie."""
         core = self._core
+        body = read_body(req, LogoutBody) if has_json(req) else LogoutBody()
         try:
             claims = core.tokens.read(core.wire.token(req), core.clock())
         except Failure:
             claims = None
         if claims is not None:
-            with core.database.transaction():
-                if self._sessions.revoke(claims.sid):
-                    core.events.emit(LoggedOut(claims.id, caller_of(req)))
+            self._log_out(claims, caller_of(req), everywhere=body.everywhere)
         core.wire.delete_token(resp)
         core.wire.answer(resp, 200, "Logged Out.", user=None)
+
+    def _log_out(self, claims: Claims, caller: Caller, *, everywhere: bool) -> None:
+        session_id = public_id(claims)
+        with self._core.database.transaction():
+            if not self._sessions.end(session_id, claims.id):
+                return
+            self._core.events.emit(LoggedOut(claims.id, caller, session_id))
+            if everywhere:
+                self._sessions.end_others(claims.id, caller, kept=None)
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -11,8 +11,9 @@ import msgspec
 from authapi.core import Core
 from authapi.errors import RegistrationClosed
 from authapi.events import Registered
-from authapi.features.accounts import UserRepository, email_fault, username_fault
-from authapi.features.sessions import SessionRepository, open_session
+from authapi.features.accounts import UserRepository
+from authapi.features.sessions import Sessions
+from authapi.identifiers import email_fault, username_fault
 from authapi.middleware import caller_of
 from authapi.wire import read_body
 
@@ -36,7 +37,7 @@ class RegistrationResource:
         """Take the core."""
         self._core = core
         self._users = UserRepository(core.database)
-        self._sessions = SessionRepository(core.database)
+        self._sessions = Sessions(core)
         self._rules = {
             "username": username_fault,
             "email": email_fault,
@@ -45,18 +46,18 @@ class RegistrationResource:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Add the user, open a session, set the cookie."""
-        core = self._core
+        core, caller = self._core, caller_of(req)
         if core.settings.registration == "closed":
             raise RegistrationClosed
         body = read_body(req, RegistrationBody, self._rules)
         self._users.require_free(body.username, body.email)
         password_hash = core.passwords.hash(body.password)
         with core.database.transaction():
-            user = self._users.insert(body.username, body.email, password_hash)
-            token = open_session(core, self._sessions, user)
-            core.events.emit(Registered(user.id, caller_of(req)))
-        core.wire.set_token(resp, token)
-        core.wire.answer_user(resp, 201, "User created.", user)
+            credential = self._users.insert(body.username, body.email, password_hash)
+            issued = self._sessions.open(credential, caller)
+            core.events.emit(Registered(credential.user.id, caller, issued.session_id))
+        core.wire.set_token(resp, issued.token, issued.max_age)
+        core.wire.answer_user(resp, 201, "User created.", credential.user)
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -1,90 +1,316 @@
 """Sessions: the row under each token, which every request is checked against.
 
-Endpoints: none yet. Table: sessions.
+Endpoints: GET /sessions, DELETE /sessions, DELETE /sessions/{id}. Table: sessions.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import falcon
 
 from authapi.core import Core
 from authapi.database import Database
-from authapi.errors import InvalidCredentials
-from authapi.features.accounts import User
+from authapi.errors import InvalidCredentials, InvalidToken
+from authapi.events import (
+    Caller,
+    CredentialsChanged,
+    Event,
+    SessionRenewed,
+    SessionRevoked,
+)
+from authapi.features.accounts import Credential, User
+from authapi.middleware import caller_of
 from authapi.tokens import Claims
+from authapi.wire import http_date
 
 REQUIRES = ("accounts",)
 
 PRUNED_AT_ONCE = 100  # rows; a login ends at most so many expired sessions
+FRESH_FOR = 300  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A live session and its user; times are seconds since the epoch."""
+    """A live session; times are seconds since the epoch.
 
-    created_at: int
-    expires_at: int
+    Its public `id` is the SHA-256, in hexadecimal, of the secret one that the token carries.
+    """
+
+    id: str
     user: User
+    created_at: int
+    authenticated_at: int
+    last_seen_at: int
+    expires_at: int
+    ip: str
+    user_agent: str
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether its password was given within FRESH_FOR seconds (ASVS 7.5.1)."""
+        return now < self.authenticated_at + FRESH_FOR
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new token of a session, good for `max_age` seconds."""
+
+    session_id: str
+    token: str = field(repr=False)
+    max_age: int
 
 
 class SessionRepository:
-    """The sessions table. A session's id is a secret; only its SHA-256 is kept."""
+    """The sessions table. Writing happens inside transactions; expired rows are as good as gone."""
 
     def __init__(self, database: Database) -> None:
         """Take the database."""
         self._statements = database.statements("sessions")
 
-    def insert(self, session_id: str, user_id: int, *, created_at: int, expires_at: int) -> bool:
-        """Add a session, inside a transaction; False for a user who is gone or disabled by now."""
+    def insert(
+        self, session_id: str, credential: Credential, caller: Caller, *, now: int, expires_at: int
+    ) -> bool:
+        """Add a session; False for a user who has lost the credential by now."""
         added = self._statements.insert(
-            id_hash=_digest(session_id),
-            user_id=user_id,
-            created_at=created_at,
+            id_hash=session_id,
+            user_id=credential.user.id,
+            password_version=credential.password_version,
+            now=now,
             expires_at=expires_at,
+            ip=caller.ip,
+            user_agent=caller.user_agent,
         )
         return bool(added)
 
     def authenticate(self, claims: Claims, now: float) -> Session | None:
         """The session of a token, or None where it is revoked, expired or its user disabled."""
-        row = self._statements.authenticate(id_hash=_digest(claims.sid), user_id=claims.id, now=now)
-        return row and Session(created_at=row[0], expires_at=row[1], user=User(*row[2:]))
+        id_hash = _digest(claims.sid)
+        row = self._statements.authenticate(id_hash=id_hash, user_id=claims.id, now=now)
+        return row and Session(id_hash, User(*row[6:]), *row[:6])
 
-    def revoke(self, session_id: str) -> bool:
-        """End a session, inside a transaction; False where there was none."""
-        return bool(self._statements.revoke(id_hash=_digest(session_id)))
+    def of_user(self, user: User, now: float) -> list[Session]:
+        """The sessions of a user, newest first."""
+        rows = self._statements.of_user(user_id=user.id, now=now)
+        return [Session(row[0], user, *row[1:]) for row in rows]
+
+    def renew(
+        self, session_id: str, caller: Caller, *, seen_until: int, now: int, expires_at: int
+    ) -> bool:
+        """Move the expiry of a session last seen at `seen_until` or before."""
+        renewed = self._statements.renew(
+            id_hash=session_id,
+            seen_until=seen_until,
+            now=now,
+            expires_at=expires_at,
+            ip=caller.ip,
+            user_agent=caller.user_agent,
+        )
+        return bool(renewed)
+
+    def rotate(self, session_id: str, new_id: str, *, now: int, expires_at: int) -> bool:
+        """Give a session another id and make it fresh; False where it has ended."""
+        rotated = self._statements.rotate(
+            id_hash=session_id,
+            new_id_hash=new_id,
+            now=now,
+            expires_at=expires_at,
+        )
+        return bool(rotated)
+
+    def revoke(self, session_id: str, user_id: int, now: float) -> bool:
+        """End a session of a user; False where they have none of this id."""
+        return bool(self._statements.revoke(id_hash=session_id, user_id=user_id, now=now))
+
+    def revoke_all_but(self, kept: str | None, user_id: int, now: float) -> list[str]:
+        """End a user's sessions, all or all but one; give the ids of those ended."""
+        rows = self._statements.revoke_all_but(user_id=user_id, kept=kept, now=now)
+        return [session_id for (session_id,) in rows]
+
+    def revoke_unused(self, user_id: int, *, kept: int, now: float) -> list[str]:
+        """End the longest unused sessions of a user until so many are left; give their ids."""
+        rows = self._statements.revoke_unused(user_id=user_id, kept=kept, now=now)
+        return [session_id for (session_id,) in rows]
 
     def prune(self, now: int) -> None:
-        """Delete expired sessions, the oldest first, inside a transaction."""
+        """Delete expired sessions, the oldest first."""
         self._statements.prune(now=now, at_most=PRUNED_AT_ONCE)
 
 
-def open_session(core: Core, sessions: SessionRepository, user: User) -> str:
-    """Open a session for a user, inside a transaction, and give its token.
+class Sessions:
+    """Opens, renews, rotates and ends sessions, and tells of it."""
 
-    Raises InvalidCredentials for a user who was deleted or disabled a moment ago.
-    """
-    now = int(core.clock())
-    expires_at = now + core.settings.session_lifetime
-    session_id = secrets.token_urlsafe(32)  # 256 bits
-    sessions.prune(now)
-    if not sessions.insert(session_id, user.id, created_at=now, expires_at=expires_at):
-        raise InvalidCredentials
-    return core.tokens.issue(
-        user_id=user.id,
-        username=user.username,
-        session_id=session_id,
-        issued_at=now,
-        expires_at=expires_at,
-    )
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._core = core
+        self._rows = SessionRepository(core.database)
+        self.authenticate = self._rows.authenticate
+        self.of_user = self._rows.of_user
+
+    def open(self, credential: Credential, caller: Caller) -> Issued:
+        """Open a session, inside a transaction; the longest unused goes where there are too many.
+
+        Raises InvalidCredentials for a user who was deleted or disabled, or got another password,
+        a moment ago.
+        """
+        core, user, now = self._core, credential.user, self._now()
+        secret = _new_secret()
+        expires_at = self._expiry(created_at=now)
+        self._rows.prune(now)
+        ended = self._rows.revoke_unused(user.id, kept=core.settings.max_sessions - 1, now=now)
+        self._tell(ended, user.id, caller)
+        if not self._rows.insert(
+            _digest(secret), credential, caller, now=now, expires_at=expires_at
+        ):
+            raise InvalidCredentials
+        return self._issue(user, secret, issued_at=now, expires_at=expires_at)
+
+    def is_due(self, session: Session, now: float) -> bool:
+        """Whether its renewal is due: at most one write in `session_renew_after` seconds."""
+        return now - session.last_seen_at >= self._core.settings.session_renew_after
+
+    def renew(self, session: Session, claims: Claims, caller: Caller) -> Issued | None:
+        """The newest token of a session, its expiry moved where that is due.
+
+        None where another request moved it, or ended the session, at the same moment.
+        """
+        core, now = self._core, self._now()
+        seen_at, expires_at = session.last_seen_at, session.expires_at
+        if self.is_due(session, now):
+            expires_at = max(expires_at, self._expiry(session.created_at))
+            seen_until = now - core.settings.session_renew_after
+            with core.database.transaction():
+                if not self._rows.renew(
+                    session.id, caller, seen_until=seen_until, now=now, expires_at=expires_at
+                ):
+                    return None
+                core.events.emit(SessionRenewed(session.user.id, caller, session.id))
+            seen_at = now
+        return self._issue(session.user, claims.sid, issued_at=seen_at, expires_at=expires_at)
+
+    def rotate(self, session: Session) -> Issued:
+        """Give a session a new secret, inside a transaction, and make it fresh (ASVS 7.2.4).
+
+        The token that it had is dead. Raises InvalidToken where the session has ended meanwhile.
+        """
+        secret = _new_secret()
+        expires_at = max(session.expires_at, self._expiry(session.created_at))
+        now, new_id = self._now(), _digest(secret)
+        if not self._rows.rotate(session.id, new_id, now=now, expires_at=expires_at):
+            raise InvalidToken
+        return self._issue(session.user, secret, issued_at=now, expires_at=expires_at)
+
+    def end(self, session_id: str, user_id: int) -> bool:
+        """End one session of a user, inside a transaction; False where there is none such."""
+        return self._rows.revoke(session_id, user_id, self._now())
+
+    def end_others(self, user_id: int, caller: Caller, kept: str | None) -> int:
+        """End all sessions of a user, or all but one, inside a transaction; give their number."""
+        ended = self._rows.revoke_all_but(kept, user_id, self._now())
+        self._tell(ended, user_id, caller)
+        return len(ended)
+
+    def _tell(self, ended: list[str], user_id: int, caller: Caller) -> None:
+        for session_id in ended:
+            self._core.events.emit(SessionRevoked(user_id, caller, session_id))
+
+    def _issue(self, user: User, secret: str, *, issued_at: int, expires_at: int) -> Issued:
+        claims = Claims(
+            id=user.id,
+            username=user.username,
+            sub=str(user.id),
+            iat=issued_at,
+            exp=expires_at,
+            sid=secret,
+        )
+        max_age = expires_at - max(issued_at, self._now())
+        return Issued(public_id(claims), self._core.tokens.issue(claims), max_age)
+
+    def _expiry(self, created_at: int) -> int:
+        settings = self._core.settings
+        return min(
+            self._now() + settings.session_lifetime, created_at + settings.session_max_lifetime
+        )
+
+    def _now(self) -> int:
+        return int(self._core.clock())
 
 
-def _digest(session_id: str) -> bytes:
-    return hashlib.sha256(session_id.encode()).digest()
+def public_id(claims: Claims) -> str:
+    """The public id of a token's session."""
+    return _digest(claims.sid)
 
 
-def setup(_app: falcon.App[falcon.Request, falcon.Response], _core: Core) -> None:
-    """Add no routes yet."""
+def _new_secret() -> str:
+    return secrets.token_urlsafe(32)  # 256 bits
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class SessionsResource:
+    """The sessions of the current user."""
+
+    def __init__(self, core: Core, sessions: Sessions) -> None:
+        """Take the core and the sessions."""
+        self._core = core
+        self._sessions = sessions
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer them all, newest first."""
+        current: Session = req.context.session
+        shown = [
+            {
+                "id": session.id,
+                "created_at": http_date(session.created_at),
+                "last_seen_at": http_date(session.last_seen_at),
+                "expires_at": http_date(session.expires_at),
+                "ip": session.ip,
+                "user_agent": session.user_agent,
+                "current": session.id == current.id,
+            }
+            for session in self._sessions.of_user(current.user, self._core.clock())
+        ]
+        self._core.wire.answer(resp, 200, "Sessions.", sessions=shown)
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """End all but the current one."""
+        current: Session = req.context.session
+        with self._core.database.transaction():
+            ended = self._sessions.end_others(current.user.id, caller_of(req), kept=current.id)
+        self._core.wire.answer(resp, 200, "Other sessions ended.", ended=ended)
+
+
+class SessionResource:
+    """One session of the current user."""
+
+    def __init__(self, core: Core, sessions: Sessions) -> None:
+        """Take the core and the sessions."""
+        self._core = core
+        self._sessions = sessions
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, session_id: str) -> None:
+        """End it; another user's is not found, as one that is not there."""
+        core, current = self._core, req.context.session
+        with core.database.transaction():
+            if not self._sessions.end(session_id, current.user.id):
+                raise falcon.HTTPRouteNotFound
+            core.events.emit(SessionRevoked(current.user.id, caller_of(req), session_id))
+        if session_id == current.id:
+            core.wire.delete_token(resp)
+        core.wire.answer(resp, 200, "Session ended.")
+
+
+def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
+    """Add the routes, and end other sessions where a user's credentials change."""
+    sessions = Sessions(core)
+
+    def end_others(event: Event) -> None:
+        if event.user_id is not None:
+            sessions.end_others(event.user_id, event.caller, kept=event.session_id)
+
+    core.events.subscribe(end_others, CredentialsChanged)
+    app.add_route("/sessions", SessionsResource(core, sessions))
+    app.add_route("/sessions/{session_id}", SessionResource(core, sessions))

@@ -1,15 +1,18 @@
 -- Sessions.
 
--- name: insert(id_hash, user_id, created_at, expires_at)!
--- Adds nothing for a user who was deleted or disabled since the password was checked.
-INSERT INTO sessions (id_hash, user_id, created_at, expires_at)
-SELECT :id_hash, id, :created_at, :expires_at
+-- name: insert(id_hash, user_id, password_version, now, expires_at, ip, user_agent)!
+-- Adds nothing for a user who was deleted or disabled, or got another password, since the password
+-- was checked.
+INSERT INTO sessions
+       (id_hash, user_id, created_at, authenticated_at, last_seen_at, expires_at, ip, user_agent)
+SELECT :id_hash, id, :now, :now, :now, :expires_at, :ip, :user_agent
   FROM users
- WHERE id = :user_id AND disabled_at IS NULL;
+ WHERE id = :user_id AND password_version = :password_version AND disabled_at IS NULL;
 
 -- name: authenticate(id_hash, user_id, now)^
 -- The session check: one statement, two index searches.
-SELECT sessions.created_at, sessions.expires_at,
+SELECT sessions.created_at, sessions.authenticated_at, sessions.last_seen_at, sessions.expires_at,
+       sessions.ip, sessions.user_agent,
        users.id, users.username, users.email, users.created_at, users.updated_at
   FROM sessions
   JOIN users ON users.id = sessions.user_id
@@ -18,14 +21,47 @@ SELECT sessions.created_at, sessions.expires_at,
    AND sessions.expires_at > :now
    AND users.disabled_at IS NULL;
 
--- name: revoke(id_hash)!
+-- name: of_user(user_id, now)
+SELECT id_hash, created_at, authenticated_at, last_seen_at, expires_at, ip, user_agent
+  FROM sessions
+ WHERE user_id = :user_id AND expires_at > :now
+ ORDER BY id DESC;
+
+-- name: renew(id_hash, seen_until, now, expires_at, ip, user_agent)!
+-- Changes nothing where another request renewed it first.
+UPDATE sessions
+   SET last_seen_at = :now, expires_at = :expires_at, ip = :ip, user_agent = :user_agent
+ WHERE id_hash = :id_hash AND last_seen_at <= :seen_until AND expires_at > :now;
+
+-- name: rotate(id_hash, new_id_hash, now, expires_at)!
+UPDATE sessions
+   SET id_hash = :new_id_hash, authenticated_at = :now, last_seen_at = :now,
+       expires_at = :expires_at
+ WHERE id_hash = :id_hash AND expires_at > :now;
+
+-- name: revoke(id_hash, user_id, now)!
 DELETE FROM sessions
- WHERE id_hash = :id_hash;
+ WHERE id_hash = :id_hash AND user_id = :user_id AND expires_at > :now;
+
+-- name: revoke_all_but(user_id, kept, now)
+DELETE FROM sessions
+ WHERE user_id = :user_id AND id_hash IS NOT :kept AND expires_at > :now
+RETURNING id_hash;
+
+-- name: revoke_unused(user_id, kept, now)
+-- Keeps so many of a user's live sessions, those that were used last.
+DELETE FROM sessions
+ WHERE id IN (SELECT id
+                FROM sessions
+               WHERE user_id = :user_id AND expires_at > :now
+               ORDER BY last_seen_at DESC, id DESC
+               LIMIT -1 OFFSET :kept)
+RETURNING id_hash;
 
 -- name: prune(now, at_most)!
 DELETE FROM sessions
- WHERE id_hash IN (SELECT id_hash
-                     FROM sessions
-                    WHERE expires_at <= :now
-                    ORDER BY expires_at
-                    LIMIT :at_most);
+ WHERE id IN (SELECT id
+                FROM sessions
+               WHERE expires_at <= :now
+               ORDER BY expires_at
+               LIMIT :at_most);

@@ -3,17 +3,25 @@
 -- name: insert(username, username_key, email, email_key, password_hash)^
 INSERT INTO users (username, username_key, email, email_key, password_hash)
 VALUES (:username, :username_key, :email, :email_key, :password_hash)
-RETURNING id, username, email, created_at, updated_at;
+RETURNING id, username, email, created_at, updated_at, password_hash, password_version, disabled_at IS NOT NULL;
 
 -- name: by_username(username_key)^
-SELECT id, username, email, created_at, updated_at, password_hash, disabled_at IS NOT NULL
+SELECT id, username, email, created_at, updated_at,
+       password_hash, password_version, disabled_at IS NOT NULL
   FROM users
  WHERE username_key = :username_key;
 
 -- name: by_email(email_key)^
-SELECT id, username, email, created_at, updated_at, password_hash, disabled_at IS NOT NULL
+SELECT id, username, email, created_at, updated_at,
+       password_hash, password_version, disabled_at IS NOT NULL
   FROM users
  WHERE email_key = :email_key;
+
+-- name: by_id(id)^
+SELECT id, username, email, created_at, updated_at,
+       password_hash, password_version, disabled_at IS NOT NULL
+  FROM users
+ WHERE id = :id;
 
 -- name: is_username_taken(username_key)$
 SELECT EXISTS (SELECT 1 FROM users WHERE username_key = :username_key);
@@ -26,3 +34,18 @@ SELECT EXISTS (SELECT 1 FROM users WHERE email_key = :email_key);
 UPDATE users
    SET password_hash = :new_hash
  WHERE id = :id AND password_hash = :verified_hash;
+
+-- name: change_password(id, password_version, new_hash)!
+-- Changes nothing where the password was changed, or the user disabled, since it was checked.
+UPDATE users
+   SET password_hash = :new_hash, password_version = password_version + 1
+ WHERE id = :id AND password_version = :password_version AND disabled_at IS NULL;
+
+-- name: rename(id, username, username_key)!
+UPDATE users
+   SET username = :username, username_key = :username_key
+ WHERE id = :id;
+
+-- name: delete(id, password_version)!
+DELETE FROM users
+ WHERE id = :id AND password_version = :password_version;

@@ -1,0 +1,119 @@
+"""The audit log: what happened to accounts and sessions, kept for 90 days.
+
+Endpoint: GET /user/activity. Table: audit_log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import falcon
+
+from authapi.core import Core
+from authapi.database import Database
+from authapi.errors import ValidationFailed
+from authapi.events import Event
+from authapi.wire import http_date
+
+REQUIRES: tuple[str, ...] = ()
+
+RETENTION = 90 * 86_400  # seconds; a trigger holds to the same
+PRUNED_AT_ONCE = 100  # rows
+MOST_SHOWN = 100
+SHOWN = 50
+LARGEST_ID = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the log; `created_at` is seconds since the epoch."""
+
+    id: int
+    created_at: int
+    event: str
+    session_id: str | None
+    ip: str
+    user_agent: str
+    request_id: str
+
+
+class AuditRepository:
+    """The audit_log table: rows are added, and go by age alone."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the database."""
+        self._statements = database.statements("audit")
+
+    def insert(self, event: Event, now: int) -> None:
+        """Add an event, inside a transaction, and drop rows that are old enough."""
+        caller = event.caller
+        self._statements.insert(
+            created_at=now,
+            event=event.name,
+            user_id=event.user_id,
+            session_id=event.session_id,
+            ip=caller.ip,
+            user_agent=caller.user_agent,
+            request_id=caller.request_id,
+        )
+        self._statements.prune(until=now - RETENTION, at_most=PRUNED_AT_ONCE)
+
+    def of_user(self, user_id: int, *, before: int, at_most: int) -> list[Entry]:
+        """What happened to a user, newest first, of the entries with an id less than `before`."""
+        rows = self._statements.of_user(user_id=user_id, before=before, at_most=at_most)
+        return [Entry(*row) for row in rows]
+
+
+class ActivityResource:
+    """What happened to the current user."""
+
+    def __init__(self, core: Core, log: AuditRepository) -> None:
+        """Take the core and the log."""
+        self._core = core
+        self._log = log
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer a page of it, newest first."""
+        before, limit = _page(req)
+        entries = self._log.of_user(req.context.user.id, before=before, at_most=limit)
+        shown = [
+            {
+                "id": entry.id,
+                "time": http_date(entry.created_at),
+                "event": entry.event,
+                "session_id": entry.session_id,
+                "ip": entry.ip,
+                "user_agent": entry.user_agent,
+                "request_id": entry.request_id,
+            }
+            for entry in entries
+        ]
+        self._core.wire.answer(resp, 200, "Activity.", activity=shown)
+
+
+def _page(req: falcon.Request) -> tuple[int, int]:
+    """The `before` and `limit` of a request. Raises ValidationFailed."""
+    faults = []
+    page = {"before": LARGEST_ID, "limit": SHOWN}
+    highest = {"before": LARGEST_ID, "limit": MOST_SHOWN}
+    for name in page:
+        texts = req.get_param_as_list(name) or []
+        if not texts:
+            continue
+        text = texts[0]
+        fits = len(texts) == 1 and text.isascii() and text.isdecimal() and len(text) <= 19
+        if fits and 1 <= int(text) <= highest[name]:
+            page[name] = int(text)
+        else:
+            message = f"Must be a whole number from 1 to {highest[name]}."
+            faults.append({"field": name, "message": message})
+    if faults:
+        raise ValidationFailed(faults)
+    return page["before"], page["limit"]
+
+
+def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
+    """Add the route, and keep every event from now on."""
+    log = AuditRepository(core.database)
+    core.events.subscribe(lambda event: log.insert(event, int(core.clock())))
+    app.add_route("/user/activity", ActivityResource(core, log))

@@ -1,0 +1,46 @@
+"""Forward authentication: a proxy asks whether a request may pass, and whose it is.
+
+Endpoint: GET /verify. Table: none of its own.
+"""
+
+from __future__ import annotations
+
+import string
+from urllib.parse import quote
+
+import falcon
+
+from authapi.core import Core
+
+REQUIRES = ("accounts",)
+
+_PLAIN = string.punctuation.replace("%", "")  # what a header may hold as it is, but for the escape
+
+
+class VerificationResource:
+    """Whose session it is, in headers that a proxy can pass on."""
+
+    quick = True
+    renews = False  # proxies drop the cookie of the answer
+
+    def __init__(self, core: Core) -> None:
+        """Take the wire."""
+        self._wire = core.wire
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer the user, in the headers too."""
+        user = req.context.user
+        resp.set_header("X-Auth-User-Id", str(user.id))
+        resp.set_header("X-Auth-Username", _encoded(user.username))
+        resp.set_header("X-Auth-Email", _encoded(user.email))
+        self._wire.answer_user(resp, 200, "User.", user)
+
+
+def _encoded(text: str) -> str:
+    """Percent-encode what is not visible ASCII, and the percent sign (RFC 3986, 2.1)."""
+    return quote(text, safe=_PLAIN)
+
+
+def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
+    """Add the route."""
+    app.add_route("/verify", VerificationResource(core))

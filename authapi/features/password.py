@@ -1,0 +1,57 @@
+"""A change of one's password.
+
+Endpoint: PUT /user/password. Table: none of its own.
+"""
+
+from __future__ import annotations
+
+import falcon
+import msgspec
+
+from authapi.core import Core
+from authapi.errors import WrongPassword
+from authapi.events import CredentialsChanged, PasswordChanged
+from authapi.features.accounts import UserRepository, require_password
+from authapi.features.sessions import Sessions
+from authapi.middleware import caller_of
+from authapi.wire import read_body
+
+REQUIRES = ("accounts", "sessions")
+
+
+class PasswordChangeBody(msgspec.Struct):
+    """The password as it is, and as it shall be."""
+
+    current_password: str
+    new_password: str
+
+
+class PasswordResource:
+    """The password of the current user."""
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._core = core
+        self._users = UserRepository(core.database)
+        self._sessions = Sessions(core)
+        self._rules = {"new_password": core.passwords.fault}
+
+    def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Replace it, end every other session, and give this one a new token."""
+        core, session, caller = self._core, req.context.session, caller_of(req)
+        body = read_body(req, PasswordChangeBody, self._rules)
+        credential = require_password(core, self._users, session, body.current_password, caller)
+        new_hash = core.passwords.hash(body.new_password)
+        with core.database.transaction():
+            if not self._users.change_password(credential, new_hash):
+                raise WrongPassword
+            issued = self._sessions.rotate(session)
+            core.events.emit(PasswordChanged(session.user.id, caller, issued.session_id))
+            core.events.emit(CredentialsChanged(session.user.id, caller, issued.session_id))
+        core.wire.set_token(resp, issued.token, issued.max_age)
+        core.wire.answer_user(resp, 200, "Password changed.", session.user)
+
+
+def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
+    """Add the route."""
+    app.add_route("/user/password", PasswordResource(core))

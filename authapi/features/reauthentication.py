@@ -1,0 +1,50 @@
+"""Reauthentication: a session becomes fresh, for resources that say `fresh = True`.
+
+Endpoint: POST /sessions/reauthenticate. Table: none of its own.
+"""
+
+from __future__ import annotations
+
+import falcon
+import msgspec
+
+from authapi.core import Core
+from authapi.events import Reauthenticated
+from authapi.features.accounts import UserRepository, require_password
+from authapi.features.sessions import Sessions
+from authapi.middleware import caller_of
+from authapi.wire import read_body
+
+REQUIRES = ("accounts", "sessions")
+
+
+class PasswordBody(msgspec.Struct):
+    """The password of the current user."""
+
+    password: str
+
+
+class ReauthenticationResource:
+    """Where a session becomes fresh."""
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._core = core
+        self._sessions = Sessions(core)
+        self._users = UserRepository(core.database)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Check the password; give the session a new token, good for resources that ask for it."""
+        core, session, caller = self._core, req.context.session, caller_of(req)
+        body = read_body(req, PasswordBody)
+        require_password(core, self._users, session, body.password, caller)
+        with core.database.transaction():
+            issued = self._sessions.rotate(session)
+            core.events.emit(Reauthenticated(session.user.id, caller, issued.session_id))
+        core.wire.set_token(resp, issued.token, issued.max_age)
+        core.wire.answer_user(resp, 200, "Authenticated again.", session.user)
+
+
+def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
+    """Add the route."""
+    app.add_route("/sessions/reauthenticate", ReauthenticationResource(core))

@@ -1,0 +1,46 @@
+"""Hosts, addresses and web origins, as settings name them."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]_-]+/?", re.IGNORECASE)
+_LABELS = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", re.IGNORECASE)
+
+
+def is_host(host: str) -> bool:
+    """Whether this is an IP address or a host name."""
+    return is_address(host) or bool(_LABELS.fullmatch(host))
+
+
+def is_address(host: str) -> bool:
+    """Whether this is an IP address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def bracketed(host: str) -> str:
+    """The host as it stands in a URL (RFC 3986, 3.2.2)."""
+    return f"[{host}]" if ":" in host else host
+
+
+def is_origin(url: str) -> bool:
+    """Whether a URL is http or https, a host and no path."""
+    try:
+        parts = urlsplit(url)
+        return bool(_ORIGIN.fullmatch(url)) and is_host(parts.hostname or "") and parts.port != -1
+    except ValueError:  # a port that is no number, a bracket that does not close
+        return False
+
+
+def as_origin(url: str) -> str:
+    """The URL as a browser writes it in `Origin`: lower case, no default port (RFC 6454, 6.2)."""
+    parts = urlsplit(url.lower())
+    host, default = bracketed(str(parts.hostname)), 443 if parts.scheme == "https" else 80
+    port = "" if parts.port in {None, default} else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"

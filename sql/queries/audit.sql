@@ -1,0 +1,20 @@
+-- The audit log.
+
+-- name: insert(created_at, event, user_id, session_id, ip, user_agent, request_id)!
+INSERT INTO audit_log (created_at, event, user_id, session_id, ip, user_agent, request_id)
+VALUES (:created_at, :event, :user_id, :session_id, :ip, :user_agent, :request_id);
+
+-- name: of_user(user_id, before, at_most)
+SELECT id, created_at, event, session_id, ip, user_agent, request_id
+  FROM audit_log
+ WHERE user_id = :user_id AND id < :before
+ ORDER BY id DESC
+ LIMIT :at_most;
+
+-- name: prune(until, at_most)!
+DELETE FROM audit_log
+ WHERE id IN (SELECT id
+                FROM audit_log
+               WHERE created_at <= :until
+               ORDER BY created_at
+               LIMIT :at_most);
