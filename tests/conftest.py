@@ -21,6 +21,7 @@ from authapi import AuthAPI, Settings, create_app
 from authapi.serve import listen
 from authapi.server import Server
 
+OTHER = {"username": "other", "email": "other@example.com", "password": "correct horse"}
 USER = {"username": "crispengari", "email": "crispengari@gmail.com", "password": "crispengari"}
 CHEAP = {"argon2_memory_kib": 8, "argon2_time_cost": 1, "argon2_lanes": 1}
 
@@ -53,7 +54,20 @@ class Client(testing.TestClient):
         return self.post("/login", {"usernameOrEmail": identifier, "password": password}, **options)
 
     def get_as(self, token, path="/user", **options):
-        return self.simulate_get(path, headers={"Cookie": f"jwt={token}"}, **options)
+        return self.request_as(token, "GET", path, **options)
+
+    def request_as(self, token, method, path, body=None, headers=None, **options):
+        headers = {"Cookie": f"jwt={token}", **(headers or {})}
+        return self.simulate_request(method, path, json=body, headers=headers, **options)
+
+    def sessions_of(self, token):
+        return self.get_as(token, "/sessions").json["sessions"]
+
+    def events(self, *columns):
+        """What the audit log holds, oldest first."""
+        shown = ", ".join(columns or ("event",))
+        rows = self.query(f"SELECT {shown} FROM audit_log ORDER BY id")
+        return rows if columns else [name for (name,) in rows]
 
     def query(self, statement, *parameters):
         """Run a statement of the test's own on the database file."""

@@ -2,12 +2,18 @@
 
 import hashlib
 import json
+import re
+import threading
+import urllib.request
 from base64 import urlsafe_b64decode
 
 import pytest
-from conftest import deletes_cookie, token_of
+from conftest import OTHER, USER, connected, deletes_cookie, process, request, running, token_of
 
+from authapi import migrations
+from authapi.database import Database
 from authapi.features.sessions import PRUNED_AT_ONCE
+from authapi.tokens import Claims
 
 
 def claims_of(token):
@@ -121,3 +127,493 @@ def test_one_statement(client, token, path):
 
     assert len(statements) == 1
     assert statements[0].split()[0] == "SELECT"
+
+
+# The list
+
+
+def test_list(client, clock):
+    """A user sees their live sessions, newest first, with where each was opened and seen."""
+    first = token_of(client.register())
+    clock.move(60)
+    headers = {"User-Agent": "curl/8.4.0"}
+    second = token_of(client.log_in(headers=headers, remote_addr="192.0.2.7"))
+
+    answer = client.get_as(second, "/sessions")
+
+    assert (answer.status_code, answer.json["message"]) == (200, "Sessions.")
+    newest, oldest = answer.json["sessions"]
+    assert newest == {
+        "id": public_id(second),
+        "created_at": "Tue, 16 Aug 2022 10:22:29 GMT",
+        "last_seen_at": "Tue, 16 Aug 2022 10:22:29 GMT",
+        "expires_at": "Fri, 19 Aug 2022 10:22:29 GMT",
+        "ip": "192.0.2.7",
+        "user_agent": "curl/8.4.0",
+        "current": True,
+    }
+    assert (public_id(first), False) == (oldest["id"], oldest["current"])
+    assert [each["current"] for each in reversed(client.sessions_of(first))] == [True, False]
+
+
+def public_id(token):
+    return hashlib.sha256(claims_of(token)["sid"].encode()).hexdigest()
+
+
+def test_list_holds_no_secret(client, token):
+    """Neither the list nor the database tells the id that the token carries."""
+    answer = client.get_as(token, "/sessions")
+
+    assert claims_of(token)["sid"] not in answer.text
+    assert token not in answer.text
+
+
+def test_list_in_the_same_second(client):
+    """Sessions of one second stand in the order of their logins."""
+    tokens = [token_of(client.register())] + [token_of(client.log_in()) for _ in range(5)]
+
+    expected = [public_id(token) for token in reversed(tokens)]
+    assert expected == [session["id"] for session in client.sessions_of(tokens[0])]
+
+
+def test_list_is_ones_own_and_live(client, token, clock):
+    """Another user's sessions, and expired ones, are not on the list."""
+    client.register(**OTHER)
+    clock.move(259_199)
+    newer = token_of(client.log_in())
+    assert len(client.sessions_of(newer)) == 2
+
+    clock.move(1)
+    assert [public_id(newer)] == [session["id"] for session in client.sessions_of(newer)]
+
+
+def test_user_agent_is_cut(client):
+    """What a client calls itself is kept to 256 characters, and may be missing or odd."""
+    agents = ["x" * 1_000, "", "\u00e9\u00ff'; DROP TABLE sessions --", "<script>"]
+    client.register()
+    tokens = [token_of(client.log_in(headers={"User-Agent": agent})) for agent in agents]
+
+    shown = [session["user_agent"] for session in client.sessions_of(tokens[0])]
+    assert [agent[:256] for agent in reversed(agents)] == shown[:-1]
+
+
+# Ending
+
+
+def test_end_one(client, token):
+    """A session is ended by its public id, at the next request; the current one stays."""
+    other = token_of(client.log_in())
+
+    answer = client.request_as(token, "DELETE", f"/sessions/{public_id(other)}")
+
+    assert (answer.status_code, answer.json["message"]) == (200, "Session ended.")
+    assert "set-cookie" not in answer.headers
+    assert client.get_as(other).status_code == 401
+    assert client.get_as(token).status_code == 200
+    assert client.request_as(token, "DELETE", f"/sessions/{public_id(other)}").status_code == 404
+
+
+def test_end_the_current_one(client, token):
+    """Ending the current session deletes the cookie too."""
+    answer = client.request_as(token, "DELETE", f"/sessions/{public_id(token)}")
+
+    assert answer.status_code == 200
+    assert deletes_cookie(answer)
+    assert client.get_as(token).status_code == 401
+
+
+def test_end_anothers(client, token):
+    """Another user's session is not found, as one that is not there, and lives on."""
+    other = token_of(client.register(**OTHER))
+    paths = [f"/sessions/{name}" for name in (public_id(other), "0" * 64, "x", "1", "%00", "a/b")]
+
+    answers = [client.request_as(token, "DELETE", path) for path in paths]
+
+    assert [404] * len(paths) == [answer.status_code for answer in answers]
+    assert {"not_found"} == {answer.json["error"] for answer in answers}
+    for path, answer in zip(paths, answers, strict=True):
+        assert f'Path "{path}" not found.' == answer.json["message"]
+    assert client.get_as(other).status_code == 200
+    assert "session_revoked" not in client.events()
+
+
+def test_end_an_expired_one(client, clock):
+    """A session that has expired is not there any more, pruned or not."""
+    first = token_of(client.register())
+    clock.move(10)
+    second = token_of(client.log_in())
+    clock.move(259_190)
+
+    answer = client.request_as(second, "DELETE", f"/sessions/{public_id(first)}")
+
+    assert answer.status_code == 404
+
+
+def test_end_others(client, token):
+    """All but the current session end, and the answer says how many; another user's do not."""
+    others = [token_of(client.log_in()) for _ in range(3)]
+    stranger = token_of(client.register(**OTHER))
+
+    answer = client.request_as(token, "DELETE", "/sessions")
+
+    assert (answer.status_code, answer.json["ended"]) == (200, 3)
+    assert [client.get_as(other).status_code for other in others] == [401] * 3
+    assert client.get_as(token).status_code == 200
+    assert client.get_as(stranger).status_code == 200
+    assert client.request_as(token, "DELETE", "/sessions").json["ended"] == 0
+    ended = client.events("event", "user_id", "session_id")[-3:]
+    assert {("session_revoked", 1, public_id(other)) for other in others} == set(ended)
+
+
+def test_most_sessions(make_client, clock):
+    """One session too many ends the longest unused; an expired one counts for nothing."""
+    client = make_client(max_sessions=3)
+    oldest = token_of(client.register())
+    unused, middle = (token_of(client.log_in()) for _ in range(2))
+    clock.move(3_600)
+    assert client.get_as(oldest).cookies["jwt"].value
+    assert client.get_as(middle).cookies["jwt"].value
+
+    newest = token_of(client.log_in())
+
+    assert [client.get_as(token).status_code for token in (oldest, unused, middle, newest)] == [
+        200,
+        401,
+        200,
+        200,
+    ]
+    assert ("session_revoked", public_id(unused)) in client.events("event", "session_id")
+
+
+def test_most_sessions_of_one(make_client):
+    """With a limit of one, each login ends the session before it."""
+    client = make_client(max_sessions=1)
+    first, second = token_of(client.register()), token_of(client.log_in())
+    other = token_of(client.register(**OTHER))
+
+    assert [client.get_as(each).status_code for each in (first, second, other)] == [401, 200, 200]
+
+
+# Renewal
+
+
+def test_renewal(client, token, clock):
+    """A token of an hour is renewed, not a second before: a new cookie, and the expiry moves."""
+    clock.move(3_599)
+    assert "set-cookie" not in client.get_as(token).headers
+
+    clock.move(1)
+    answer = client.get_as(token)
+    newer = token_of(answer)
+
+    assert answer.cookies["jwt"].max_age == 259_200
+    assert clock.now + 259_200 == claims_of(newer)["exp"]
+    assert claims_of(token)["sid"] == claims_of(newer)["sid"]
+    assert "set-cookie" not in client.get_as(newer).headers
+    (session,) = client.sessions_of(newer)
+    assert session["last_seen_at"] == "Tue, 16 Aug 2022 11:21:29 GMT"
+    assert session["expires_at"] == "Fri, 19 Aug 2022 11:21:29 GMT"
+
+
+def test_older_token_stays_good(client, token, clock):
+    """After a renewal the older token works to its own end, and gets the newer one each time."""
+    clock.move(3_600)
+    newer = token_of(client.get_as(token))
+    clock.move(100)
+
+    again = client.get_as(token)
+    assert newer == token_of(again)
+    assert again.cookies["jwt"].max_age == 259_100
+    clock.move(259_200 - 3_700 - 1)
+    assert client.get_as(token).status_code == 200
+    clock.move(1)
+    assert client.get_as(token).status_code == 401
+    assert client.get_as(newer).status_code == 200
+
+
+def test_idle_limit(client, token, clock):
+    """A session ends when it was idle for its lifetime, a second before it does not."""
+    clock.move(3_600)
+    newer = token_of(client.get_as(token))
+    clock.move(259_199)
+    kept = token_of(client.get_as(newer))
+    clock.move(259_200)
+
+    assert client.get_as(kept).status_code == 401
+
+
+def test_absolute_limit(client, token, clock):
+    """A session that is always in use ends after 30 days, to the second."""
+    start = clock.now
+    while clock.now < start + 2_592_000 - 43_200:
+        clock.move(43_200)
+        answer = client.get_as(token)
+        assert answer.status_code == 200
+        token = token_of(answer)
+    assert answer.cookies["jwt"].max_age == 43_200
+
+    clock.move(43_199)
+    answer = client.get_as(token)
+    assert (answer.status_code, answer.cookies["jwt"].max_age) == (200, 1)
+    clock.move(1)
+    assert client.get_as(token_of(answer)).status_code == 401
+    assert client.log_in().status_code == 200
+
+
+def test_renewal_is_a_setting(make_client, clock):
+    """The time to a renewal and the absolute limit are settings."""
+    client = make_client(session_lifetime=100, session_max_lifetime=150, session_renew_after=10)
+    token = token_of(client.register())
+    clock.move(9)
+    assert "set-cookie" not in client.get_as(token).headers
+    clock.move(1)
+    assert client.get_as(token).cookies["jwt"].max_age == 100
+    clock.move(80)
+    assert client.get_as(token).cookies["jwt"].max_age == 60
+
+
+def test_renewal_writes_once(client, token, clock):
+    """However many requests come, a session is written to once an hour."""
+    clock.move(3_600)
+    statements = trace(client)
+
+    newest = {token_of(client.get_as(token)) for _ in range(20)}
+
+    assert len(newest) == 1
+    assert sum(statement.startswith("SELECT sessions") for statement in statements) == 20
+    assert sum(statement.startswith("UPDATE") for statement in statements) == 1
+    assert sum(statement.startswith("BEGIN") for statement in statements) == 1
+    assert client.events().count("session_renewed") == 1
+    clock.move(3_600)
+    client.get_as(token)
+    assert client.events().count("session_renewed") == 2
+
+
+def trace(client):
+    """The statements that the test's own connection runs from now on, without leading comments."""
+    statements = []
+    client.app.core.database.connection.set_trace_callback(
+        lambda text: statements.append(re.sub(r"^(--.*\n)+", "", text))
+    )
+    return statements
+
+
+def test_renewal_of_many_at_once(make_app, clock):
+    """Sixteen requests with one old token, on threads and in the loop: all pass, one write."""
+    app = make_app()
+    with running(app) as port:
+        url = f"http://127.0.0.1:{port}"
+        token = request(f"{url}/register", USER)[2]["Set-Cookie"].partition(";")[0]
+        clock.move(3_600)
+        statuses, tokens, begin = [], set(), threading.Barrier(16)
+
+        def ask(path):
+            begin.wait()
+            status, _, headers = request(url + path, Cookie=token)
+            statuses.append(status)
+            tokens.add((headers["Set-Cookie"] or "").partition(";")[0])
+
+        threads = [
+            threading.Thread(target=ask, args=(path,)) for path in ["/user", "/sessions"] * 8
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert statuses == [200] * 16
+        assert len(tokens - {""}) == 1
+        assert request(f"{url}/user", Cookie=tokens.pop() or tokens.pop())[0] == 200
+        events = [
+            entry["event"] for entry in request(f"{url}/user/activity", Cookie=token)[1]["activity"]
+        ]
+        assert events.count("session_renewed") == 1
+
+
+def test_renewal_by_bearer(client, token, clock):
+    """A client that sends the token in a header finds the newer one in Set-Cookie too."""
+    clock.move(3_600)
+
+    answer = client.simulate_get("/user", headers={"Authorization": f"Bearer {token}"})
+
+    assert client.get_as(token_of(answer)).status_code == 200
+
+
+def test_renewal_follows_the_client(client, token, clock):
+    """The session's address and client are those of its last renewal."""
+    clock.move(3_600)
+    headers = {"Cookie": f"jwt={token}", "User-Agent": "other"}
+    client.simulate_get("/user", headers=headers, remote_addr="192.0.2.9")
+
+    (session,) = client.sessions_of(token)
+    assert (session["ip"], session["user_agent"]) == ("192.0.2.9", "other")
+
+
+def test_revoked_session_is_not_renewed(client, token, clock):
+    """Neither an old token of a session that has ended nor an expired one is renewed."""
+    client.request_as(token, "POST", "/logout")
+    clock.move(3_600)
+
+    answer = client.get_as(token)
+
+    assert answer.status_code == 401
+    assert deletes_cookie(answer)
+
+
+def test_renewal_that_cannot_write(make_client, clock, caplog, monkeypatch):
+    """A session check is answered also where the renewal cannot be written, and says so once."""
+    monkeypatch.setattr("authapi.database.LOCK_TIMEOUT", 0)
+    client = make_client()
+    token = token_of(client.register())
+    clock.move(3_600)
+    with client.app.core.database._writer:
+        answer = client.get_as(token)
+
+    assert answer.status_code == 200
+    assert "set-cookie" not in answer.headers
+    assert "not renewed" in caplog.text
+    assert client.get_as(token).cookies["jwt"].value
+
+
+def test_clock_back(client, token, clock):
+    """A clock that was set back ends no session, and renews none."""
+    clock.move(-86_400)
+
+    answer = client.get_as(token)
+
+    assert answer.status_code == 200
+    assert "set-cookie" not in answer.headers
+
+
+# More processes, more threads
+
+
+def test_two_processes(tmp_path):
+    """A session that one process ends is dead in the other at its next request."""
+    with (
+        process(tmp_path, AUTHAPI_PUBLIC_URL="http://localhost:1") as (_, one),
+        process(tmp_path, AUTHAPI_PUBLIC_URL="http://localhost:1") as (_, two),
+    ):
+        first = request(f"{one}/register", USER)[2]["Set-Cookie"].partition(";")[0]
+        second = request(
+            f"{two}/login", {"usernameOrEmail": USER["email"], "password": USER["password"]}
+        )[2]["Set-Cookie"].partition(";")[0]
+        for url in (one, two):
+            assert request(f"{url}/user", Cookie=first)[0] == 200
+            assert request(f"{url}/user", Cookie=second)[0] == 200
+
+        assert delete(f"{one}/sessions", Cookie=first) == 200
+        assert request(f"{two}/user", Cookie=second)[0] == 401
+        assert request(f"{two}/user", Cookie=first)[0] == 200
+        assert request(f"{two}/logout", {}, Cookie=first)[0] == 200
+        assert request(f"{one}/user", Cookie=first)[0] == 401
+
+
+def delete(url, **headers):
+    with urllib.request.urlopen(
+        urllib.request.Request(url, method="DELETE", headers=headers)
+    ) as answer:
+        return answer.status
+
+
+def test_no_answer_after_a_revocation(make_app):
+    """Sixteen clients hammer a session while it is revoked: no 200 to what began after that."""
+    app = make_app()
+    with running(app) as port:
+        url = f"http://127.0.0.1:{port}"
+        login = {"usernameOrEmail": USER["username"], "password": USER["password"]}
+        owner = request(f"{url}/register", USER)[2]["Set-Cookie"].partition(";")[0]
+        for _ in range(3):
+            token = request(f"{url}/login", login)[2]["Set-Cookie"].partition(";")[0]
+            revoked, answers, late = threading.Event(), threading.Semaphore(0), []
+
+            def hammer(token=token, revoked=revoked, answers=answers, late=late):
+                get = f"GET /user HTTP/1.1\r\nHost: x\r\nCookie: {token}\r\n\r\n".encode()
+                with connected(port) as connection:
+                    began_after = False
+                    while not began_after:
+                        began_after = revoked.is_set()
+                        connection.sendall(get)
+                        status = answered(connection)
+                        answers.release()
+                    late.append(status)
+
+            threads = [threading.Thread(target=hammer) for _ in range(16)]
+            for thread in threads:
+                thread.start()
+            for _ in range(100):
+                answers.acquire()
+            assert delete(f"{url}/sessions", Cookie=owner) == 200
+            revoked.set()
+            for thread in threads:
+                thread.join()
+
+            assert late == [401] * 16
+
+
+def answered(connection):
+    """Read one answer of a kept connection; give its status."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(65_536)
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = int(re.search(rb"Content-Length: (\d+)", head)[1])
+    while len(body) < length:
+        body += connection.recv(65_536)
+    return int(head.split()[1])
+
+
+# The race of a login with a change of its credential
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE users SET disabled_at = 1",
+        "DELETE FROM users",
+        "UPDATE users SET password_hash = 'x', password_version = 2",
+    ],
+)
+def test_login_that_a_change_overtook(client, token, monkeypatch, statement):
+    """Who was disabled, deleted, or got another password while hashing is not logged in."""
+    passwords = client.app.core.passwords
+    verify = type(passwords).verify
+
+    def overtaken(self, *arguments, **options):
+        verdict = verify(self, *arguments, **options)
+        client.query(statement)
+        return verdict
+
+    monkeypatch.setattr(type(passwords), "verify", overtaken)
+    answer = client.log_in()
+
+    assert (answer.status_code, answer.json["error"]) == (401, "invalid_credentials")
+    assert client.events()[-1] == "login_failed"
+
+
+def test_migration_keeps_sessions(tmp_path, make_client, monkeypatch, clock):
+    """A session of a release before the list goes on, with what is known of it."""
+    path = tmp_path / "authapi.db"
+    everything = migrations.migrations()
+    monkeypatch.setattr(migrations, "migrations", lambda: everything[:2])
+    database = Database(path)
+    migrations.migrate(database)
+    secret, now = "s" * 43, int(clock.now)
+    with database.transaction():
+        database.connection.execute(
+            "INSERT INTO users (username, username_key, email, email_key, password_hash)"
+            " VALUES ('a', 'a', 'a@b', 'a@b', 'x')"
+        )
+        database.connection.execute(
+            "INSERT INTO sessions VALUES (?, 1, ?, ?)",
+            (hashlib.sha256(secret.encode()).digest(), now - 60, now + 60),
+        )
+    database.close()
+    monkeypatch.setattr(migrations, "migrations", lambda: everything)
+
+    client = make_client()
+    claims = Claims(id=1, username="a", sub="1", iat=now, exp=now + 60, sid=secret)
+    (session,) = client.sessions_of(client.app.core.tokens.issue(claims))
+
+    assert session["created_at"] == session["last_seen_at"] == "Tue, 16 Aug 2022 10:20:29 GMT"
+    assert (session["ip"], session["user_agent"], session["current"]) == ("", "", True)
