@@ -181,12 +181,12 @@ def process(folder, *arguments, **options):
         service.communicate()
 
 
-def request(url, body=None, opener=None, **headers):
+def request(url, body=None, opener=None, method=None, **headers):
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json", **headers} if body is not None else headers
     opener = opener or urllib.request.build_opener()
     try:
-        answer = opener.open(urllib.request.Request(url, data, headers))
+        answer = opener.open(urllib.request.Request(url, data, headers, method=method))
     except urllib.error.HTTPError as error:
         answer = error
     with answer:

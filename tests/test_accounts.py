@@ -1,7 +1,7 @@
 """Accounts: who a user is, and what a username and an email may be."""
 
 import pytest
-from conftest import USER
+from conftest import OTHER, USER, deletes_cookie, token_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -162,3 +162,171 @@ def test_a_username_is_no_email(text):
 def test_caseless_keys_of_reordered_marks():
     """Marks in another order, which Unicode holds for the same text, make the same key."""
     assert username_key("\u03b1\u0345\u0301") == username_key("\u1fb4")
+
+
+# Another username
+
+
+def rename(client, token, username):
+    return client.request_as(token, "PATCH", "/user", {"username": username})
+
+
+def test_rename(client, token):
+    """A user takes another username, and logs in by that one alone."""
+    client.query("UPDATE users SET updated_at = 0")
+    answer = rename(client, token, "Renamed")
+
+    assert (answer.status_code, answer.json["message"]) == (200, "User renamed.")
+    assert (answer.json["user"]["id"], answer.json["user"]["username"]) == (1, "Renamed")
+    assert answer.json["user"]["updated_at"] != "Thu, 01 Jan 1970 00:00:00 GMT"
+    assert answer.json["user"] == client.get_as(token).json["user"]
+    assert client.log_in("renamed").status_code == 200
+    assert client.log_in().status_code == 401
+    assert client.events("event", "user_id")[1] == ("user_renamed", 1)
+
+
+def test_rename_gives_a_token(client, token, clock):
+    """The answer's token carries the new name and lives as long; older ones stay good."""
+    clock.move(100)
+    answer = rename(client, token, "renamed")
+    newer = token_of(answer)
+
+    old, new = (client.app.core.tokens.read(each, clock.now) for each in (token, newer))
+    assert (new.username, new.sid, new.iat, new.exp) == ("renamed", old.sid, old.iat, old.exp)
+    assert answer.cookies["jwt"].max_age == 259_100
+    assert client.get_as(newer).json["user"]["username"] == "renamed"
+    assert client.get_as(token).json["user"]["username"] == "renamed"
+
+
+def test_renewal_carries_the_new_name(client, token, clock):
+    """Another session's token gets the new name with its renewal."""
+    other = token_of(client.log_in())
+    rename(client, token, "renamed")
+    clock.move(3_600)
+
+    newer = token_of(client.get_as(other))
+
+    assert client.app.core.tokens.read(newer, clock.now).username == "renamed"
+
+
+@pytest.mark.parametrize("username", ["", "a b", "a@b", "x" * 81, "\u034f"])
+def test_rename_follows_the_rules(client, token, username):
+    """What is no username at a registration is none here."""
+    answer = rename(client, token, username)
+
+    assert (answer.status_code, answer.json["error"]) == (422, "validation_failed")
+    assert client.get_as(token).json["user"]["username"] == USER["username"]
+
+
+@pytest.mark.parametrize("username", ["other", "OTHER", "\uff4fther"])
+def test_rename_to_a_taken_name(client, token, username):
+    """Another's username is taken, caselessly, and nothing changes."""
+    client.register(**OTHER)
+
+    answer = rename(client, token, username)
+
+    assert (answer.status_code, answer.json["error"]) == (409, "username_taken")
+    assert client.get_as(token).json["user"]["username"] == USER["username"]
+    assert "user_renamed" not in client.events()
+
+
+def test_rename_to_ones_own_name(client, token):
+    """One's own name in another case is free; the very same is no change."""
+    assert rename(client, token, "CrispenGari").json["user"]["username"] == "CrispenGari"
+    assert rename(client, token, "CrispenGari").status_code == 200
+    assert client.events().count("user_renamed") == 1
+
+
+def test_rename_takes_no_other_field(client, token):
+    """Nothing but the username can be changed here."""
+    body = {"username": "a", "email": "a@example.com", "id": 7, "disabled_at": None}
+    answer = client.request_as(token, "PATCH", "/user", body)
+
+    assert {"email", "id", "disabled_at"} == {fault["field"] for fault in answer.json["errors"]}
+    assert client.request_as(token, "PATCH", "/user", {}).status_code == 422
+
+
+# The end of an account
+
+
+def test_delete(client, token, clock):
+    """The user and all that is theirs is gone, with the password; another user stays."""
+    client.log_in()
+    stranger = token_of(client.register(**OTHER))
+    clock.move(300)
+
+    answer = client.request_as(token, "DELETE", "/user", {"password": USER["password"]})
+
+    assert (answer.status_code, answer.json["message"]) == (200, "User deleted.")
+    assert answer.json["user"] is None
+    assert deletes_cookie(answer)
+    assert client.get_as(token).status_code == 401
+    assert client.log_in().status_code == 401
+    assert client.query("SELECT user_id FROM sessions") == [(2,)]
+    assert client.query("SELECT id FROM users") == [(2,)]
+    assert client.get_as(stranger).status_code == 200
+    assert client.events("event", "user_id")[-2] == ("user_deleted", 1)
+    assert client.register().json["user"]["id"] == 3
+
+
+def test_delete_while_fresh(client, token, clock):
+    """A fresh session needs no password, up to the last second of five minutes."""
+    other = token_of(client.register(**OTHER))
+    clock.move(299)
+    assert client.request_as(token, "DELETE", "/user").status_code == 200
+
+    clock.move(1)
+    answer = client.request_as(other, "DELETE", "/user")
+    assert (answer.status_code, answer.json["error"]) == (403, "fresh_login_required")
+    assert client.get_as(other).status_code == 200
+
+
+def test_delete_with_a_wrong_password(client, token):
+    """A wrong password deletes nothing, in a fresh session neither."""
+    answer = client.request_as(token, "DELETE", "/user", {"password": "wrong password"})
+
+    assert (answer.status_code, answer.json["error"]) == (403, "wrong_password")
+    assert client.get_as(token).status_code == 200
+    assert client.events() == ["registered", "login_failed"]
+
+
+@pytest.mark.parametrize("body", [{}, {"password": 1}, {"password": "x", "sure": True}])
+def test_delete_with_a_bad_body(client, token, body):
+    """What is no body of a deletion deletes nothing."""
+    assert client.request_as(token, "DELETE", "/user", body).status_code == 422
+    assert client.get_as(token).status_code == 200
+
+
+def test_delete_overtaken_by_a_password_change(client, token, monkeypatch):
+    """A password that was changed while it was checked deletes nothing."""
+    other = token_of(client.log_in())
+    kind = type(client.app.core.passwords)
+    verify = kind.verify
+
+    def overtaken(self, *arguments, **options):
+        verdict = verify(self, *arguments, **options)
+        monkeypatch.setattr(kind, "verify", verify)
+        body = {"current_password": USER["password"], "new_password": "another password"}
+        assert client.request_as(other, "PUT", "/user/password", body).status_code == 200
+        return verdict
+
+    monkeypatch.setattr(kind, "verify", overtaken)
+    body = {"password": USER["password"]}
+
+    assert client.request_as(token, "DELETE", "/user", body).status_code == 401
+    assert client.log_in(password="another password").status_code == 200
+
+
+def test_password_of_a_user_deleted_meanwhile(client, token, monkeypatch):
+    """Who was deleted a moment ago has no password that could be right."""
+    kind = type(client.app.core.passwords)
+    verify = kind.verify
+
+    def overtaken(self, *arguments, **options):
+        client.query("DELETE FROM users")
+        return verify(self, *arguments, **options)
+
+    monkeypatch.setattr(kind, "verify", overtaken)
+    body = {"password": USER["password"]}
+
+    assert client.request_as(token, "DELETE", "/user", body).status_code == 401

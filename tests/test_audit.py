@@ -1,1 +1,217 @@
-"""x."""
+"""The audit log."""
+
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+from conftest import OTHER, USER, token_of
+
+from authapi.features import audit
+from authapi.features.accounts import UserRepository
+
+DAY = 86_400
+
+
+def activity(client, token, **params):
+    return client.get_as(token, "/user/activity", params=params).json["activity"]
+
+
+def test_every_event_is_kept(client, token, clock):
+    """What happens to an account is kept once each, in its order, without names or secrets."""
+    client.log_in(password="wrong password")
+    client.log_in("nobody")
+    other = token_of(client.log_in())
+    clock.move(3_600)
+    client.get_as(token)
+    token = token_of(client.request_as(token, "PATCH", "/user", {"username": "frodo"}))
+    body = {"current_password": USER["password"], "new_password": "another password"}
+    token = token_of(client.request_as(token, "PUT", "/user/password", body))
+    again = {"password": "another password"}
+    token = token_of(client.request_as(token, "POST", "/sessions/reauthenticate", again))
+    client.request_as(other, "POST", "/logout")
+    client.request_as(token_of(client.log_in("frodo", "another password")), "POST", "/logout")
+    client.request_as(token, "DELETE", "/user")
+
+    assert client.events() == [
+        "registered",
+        "login_failed",
+        "login_failed",
+        "logged_in",
+        "session_renewed",
+        "user_renamed",
+        "password_changed",
+        "credentials_changed",
+        "session_revoked",
+        "reauthenticated",
+        "logged_in",
+        "logged_out",
+        "user_deleted",
+    ]
+    assert [user_id for (user_id,) in client.events("user_id")] == [1, 1, None] + [1] * 10
+    everything = repr(client.events("*"))
+    for secret in (
+        *USER.values(),
+        "frodo",
+        "nobody",
+        "wrong password",
+        "another password",
+        token,
+    ):
+        assert secret not in everything
+
+
+def test_activity(client, clock):
+    """A user sees what happened to them, newest first, from where and by what request."""
+    headers = {"User-Agent": "curl/8.4.0"}
+    client.register()
+    clock.move(1)
+    answer = client.log_in(headers=headers, remote_addr="192.0.2.7")
+    token = token_of(answer)
+
+    shown = client.get_as(token, "/user/activity")
+
+    assert (shown.status_code, shown.json["message"]) == (200, "Activity.")
+    assert shown.json["activity"][0] == {
+        "id": 2,
+        "time": "Tue, 16 Aug 2022 10:21:30 GMT",
+        "event": "logged_in",
+        "session_id": client.sessions_of(token)[0]["id"],
+        "ip": "192.0.2.7",
+        "user_agent": "curl/8.4.0",
+        "request_id": answer.headers["x-request-id"],
+    }
+    assert [entry["event"] for entry in shown.json["activity"]] == ["logged_in", "registered"]
+
+
+def test_activity_is_ones_own(client, token):
+    """What happened to another user is not shown, nor what happened to nobody."""
+    other = token_of(client.register(**OTHER))
+    client.log_in("nobody")
+
+    assert [entry["event"] for entry in activity(client, token)] == ["registered"]
+    assert [entry["event"] for entry in activity(client, other)] == ["registered"]
+
+
+def test_pages(client, token):
+    """`before` and `limit` page through it, without gaps or repeats, whatever happens meanwhile."""
+    for _ in range(9):
+        client.log_in()
+
+    pages, before = [], {}
+    while page := activity(client, token, limit=4, **before):
+        pages.append([entry["id"] for entry in page])
+        before = {"before": page[-1]["id"]}
+        client.log_in()
+
+    assert pages == [[10, 9, 8, 7], [6, 5, 4, 3], [2, 1]]
+
+
+def test_page_sizes(client, token):
+    """A page is 50 unless asked otherwise, and 100 at most."""
+    for _ in range(110):
+        client.log_in("crispengari", "wrong password")
+
+    assert len(activity(client, token)) == 50
+    assert len(activity(client, token, limit=100)) == 100
+    assert len(activity(client, token, limit=1)) == 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=101", "limit=-1", "limit=x", "limit=", "limit=1&limit=2", "limit=1.0"]
+    + ["before=0", "before=9223372036854775808", "before=99999999999999999999", "before=%D9%A1"],
+)
+def test_bad_pages(client, token, query):
+    """What is no number of a page is refused, by name."""
+    answer = client.simulate_get(
+        "/user/activity", query_string=query, headers={"Cookie": f"jwt={token}"}
+    )
+
+    (fault,) = answer.json["errors"]
+    assert (422, query.partition("=")[0]) == (answer.status_code, fault["field"])
+
+
+def test_largest_page_number(client, token):
+    """The largest id that there can be is a fine `before`."""
+    assert len(activity(client, token, before=2**63 - 1)) == 1
+
+
+def test_needs_a_session(client):
+    """Nobody's activity is shown to nobody."""
+    assert client.simulate_get("/user/activity").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_log SET event = 'logged_out'",
+        "UPDATE audit_log SET ip = ''",
+        "DELETE FROM audit_log",
+        "DELETE FROM audit_log WHERE id = 1",
+        "REPLACE INTO audit_log SELECT id, created_at, 'x', 2, '', '', '', '' FROM audit_log",
+        "INSERT OR REPLACE INTO audit_log VALUES (1, 0, 'x', 2, '', '', '', '')",
+        "INSERT INTO audit_log SELECT * FROM audit_log WHERE 1 ON CONFLICT DO UPDATE SET ip = 'x'",
+    ],
+)
+def test_append_only(client, token, statement):
+    """The schema itself refuses to change, replace or delete what the log holds."""
+    client.log_in()
+    before = client.events("*")
+
+    with pytest.raises(sqlite3.IntegrityError, match="audit_log"):
+        client.query(statement)
+
+    assert before == client.events("*")
+
+
+def test_forgets_by_age(client, token, clock):
+    """Entries go when they are 90 days older than the newest, not a second earlier."""
+    client.log_in()
+    clock.move(90 * DAY - 1)
+    client.log_in()
+    assert len(client.events()) == 3
+
+    clock.move(1)
+    client.log_in()
+    assert client.events() == ["logged_in", "logged_in"]
+
+
+def test_retention_is_one_number(client):
+    """Code, schema and page say the same of how long it is kept."""
+    root = Path(__file__).parent.parent
+    schema = (root / "sql" / "migrations" / "0004_audit_log.sql").read_text()
+    page = (root / "docs" / "features" / "audit.md").read_text()
+
+    assert [str(audit.RETENTION)] == re.findall(r"- (\d+)\n", schema)
+    assert audit.RETENTION == 90 * DAY
+    assert "90 days" in page
+
+
+def test_pruning_is_bounded(client, token, clock):
+    """One event drops so many old entries and no more."""
+    for _ in range(audit.PRUNED_AT_ONCE + 20):
+        client.query("INSERT INTO audit_log VALUES (NULL, 0, 'x', 2, NULL, '', '', '')")
+
+    client.log_in()
+    assert client.events().count("x") == 20
+    client.log_in()
+    assert client.events().count("x") == 0
+
+
+def test_kept_with_the_change_or_not_at_all(client, token):
+    """Where the log cannot be written, nothing is changed."""
+    client.query("DROP TABLE audit_log")
+
+    assert client.log_in().status_code == 500
+    assert client.query("SELECT count(*) FROM sessions") == [(1,)]
+    assert client.register(**OTHER).status_code == 500
+    assert client.query("SELECT count(*) FROM users") == [(1,)]
+
+
+def test_collision_keeps_nothing(client, token, monkeypatch):
+    """A registration that collides at the last moment leaves no entry."""
+    monkeypatch.setattr(UserRepository, "require_free", lambda *_: None)
+
+    assert client.register().status_code == 409
+    assert client.events() == ["registered"]

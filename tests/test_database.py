@@ -3,6 +3,7 @@
 import fcntl
 import multiprocessing
 import os
+import re
 import sqlite3
 import stat
 import threading
@@ -11,7 +12,7 @@ import pytest
 from conftest import token_of
 
 from authapi import StartError, database
-from authapi.database import Database, UniqueViolation, split
+from authapi.database import SQL, Database, UniqueViolation, split
 from authapi.errors import Unavailable
 from authapi.migrations import migrate, migrations
 
@@ -448,3 +449,44 @@ def test_nothing_is_answered_before_it_is_kept(client, monkeypatch):
     monkeypatch.undo()
     assert client.query("SELECT count(*) FROM sessions") == [(1,)]
     assert client.get_as(token_of(client.log_in())).status_code == 200
+
+
+def plans(database):
+    """How SQLite runs each named statement: file, name, and the steps of its plan."""
+    for path in sorted((SQL / "queries").glob("*.sql")):
+        statements = database.statements(path.stem)
+        for name in re.findall(r"^-- name: (\w+)\(", path.read_text(), re.MULTILINE):
+            text = getattr(statements, name).sql
+            if re.search(r"^(SELECT|INSERT|UPDATE|DELETE)", text, re.MULTILINE):
+                parameters = dict.fromkeys(re.findall(r":(\w+)", text), 1)
+                rows = database.connection.execute(f"EXPLAIN QUERY PLAN {text}", parameters)
+                yield path.stem, name, [step for *_, step in rows]
+
+
+def test_no_statement_scans(client):
+    """Every named statement finds its rows by an index; only a start reads the ledger whole."""
+    found = list(plans(client.app.core.database))
+
+    scans = {
+        (file, name)
+        for file, name, steps in found
+        if any(re.match("SCAN (?!CONSTANT ROW)", step) for step in steps)
+    }
+    searches = {
+        (file, name)
+        for file, name, steps in found
+        if any(step.startswith("SEARCH") for step in steps)
+    }
+    writes = {("audit", "insert"), ("users", "insert"), ("migrations", "record")}
+    assert {("migrations", name) for name in ("has_ledger", "is_empty", "applied")} == scans
+    assert {(file, name) for file, name, _ in found} == scans | searches | writes
+
+
+def test_session_check_is_two_searches(client):
+    """The statement of the session check is two index searches, the first unique."""
+    found = {(file, name): steps for file, name, steps in plans(client.app.core.database)}
+
+    assert found["sessions", "authenticate"] == [
+        "SEARCH sessions USING INDEX sqlite_autoindex_sessions_1 (id_hash=?)",
+        "SEARCH users USING INTEGER PRIMARY KEY (rowid=?)",
+    ]

@@ -5,7 +5,7 @@ import unicodedata
 
 import argon2
 import pytest
-from conftest import CHEAP, USER, deletes_cookie, token_of
+from conftest import CHEAP, OTHER, USER, deletes_cookie, token_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -287,3 +287,60 @@ def test_the_longest_email(client):
 
     assert len(email) == 254
     assert client.log_in(email).status_code == 200
+
+
+# Logout everywhere
+
+
+def test_logout_everywhere(client, token):
+    """All sessions of the user end, the current one included; another user's do not."""
+    others = [token_of(client.log_in()) for _ in range(2)]
+    stranger = token_of(client.register(**OTHER))
+
+    answer = client.request_as(token, "POST", "/logout", {"everywhere": True})
+
+    assert (answer.status_code, answer.json["message"]) == (200, "Logged Out.")
+    assert deletes_cookie(answer)
+    assert [client.get_as(each).status_code for each in (token, *others)] == [401] * 3
+    assert client.get_as(stranger).status_code == 200
+    assert client.events().count("logged_out") == 1
+    assert client.events().count("session_revoked") == 2
+
+
+@pytest.mark.parametrize("body", [{}, {"everywhere": False}])
+def test_logout_here(client, token, body):
+    """Without the word only the current session ends."""
+    other = token_of(client.log_in())
+
+    client.request_as(token, "POST", "/logout", body)
+
+    assert [client.get_as(each).status_code for each in (token, other)] == [401, 200]
+
+
+@pytest.mark.parametrize("body", [{"everywhere": "yes"}, {"everywhere": 1}, {"all": True}])
+def test_logout_with_a_bad_body(client, token, body):
+    """A body that says nothing clear is refused, and nobody is logged out by it."""
+    answer = client.request_as(token, "POST", "/logout", body)
+
+    assert answer.status_code == 422
+    assert client.get_as(token).status_code == 200
+
+
+def test_dead_token_logs_nobody_out(client, token):
+    """A token whose session has ended ends no other one."""
+    other = token_of(client.log_in())
+    client.request_as(token, "POST", "/logout")
+
+    answer = client.request_as(token, "POST", "/logout", {"everywhere": True})
+
+    assert answer.status_code == 200
+    assert client.get_as(other).status_code == 200
+    assert client.events().count("logged_out") == 1
+
+
+def test_empty_json_body_of_a_logout(client, token):
+    """A client that declares JSON and sends nothing is logged out."""
+    headers = {"Cookie": f"jwt={token}", "Content-Type": "application/json"}
+
+    assert client.simulate_post("/logout", headers=headers).status_code == 200
+    assert client.get_as(token).status_code == 401
