@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
 from collections import deque
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any
 
 from waitress.adjustments import Adjustments
@@ -23,6 +25,7 @@ from waitress.wasyncore import dispatcher, loop
 
 from authapi import errors
 from authapi.app import AuthAPI
+from authapi.hosts import is_address
 from authapi.middleware import IN_LOOP, new_request_id
 from authapi.parser import StrictParser
 from authapi.wire import BODY_LIMIT
@@ -36,6 +39,8 @@ REQUEST_DEADLINE = 10  # seconds from the first byte of a request to its last
 DRAIN_DEADLINE = 8  # seconds that a stop waits for running requests; containers wait for 10
 
 TRUSTED_HEADERS = frozenset({"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"})
+
+_BRACKETED = re.compile(r"\[([^\]]*)\]:[0-9]+")
 
 _FAILURES: dict[int, type[errors.Failure]] = {
     400: errors.BadRequest,
@@ -60,6 +65,7 @@ class Task(WSGITask):
         untrusted = PROXY_HEADERS
         if environ["REMOTE_ADDR"] == self.channel.server.trusted_proxy:
             untrusted = parse_proxy_headers(environ, 1, TRUSTED_HEADERS)
+            environ["REMOTE_ADDR"] = _client_address(environ["REMOTE_ADDR"])
         clear_untrusted_headers(environ, untrusted)
         return environ
 
@@ -74,6 +80,14 @@ class Task(WSGITask):
         """Send headers and body in one piece, where they were small enough to be kept back."""
         super().finish()
         self.channel.flush(do_close=False)
+
+
+def _client_address(forwarded: str) -> str:
+    """The address that a proxy names, in its usual form. Raises MalformedProxyHeader."""
+    address = _BRACKETED.sub(r"\1", forwarded)  # waitress leaves [2001:db8::9]:443 as it is
+    if not is_address(address):
+        raise MalformedProxyHeader("X-Forwarded-For", "no address", forwarded)
+    return str(ip_address(address))
 
 
 class FailureTask(ErrorTask):
@@ -92,6 +106,7 @@ def _fail(task: Any, failure: errors.Failure) -> None:  # noqa: ANN401 - one of 
     accept = task.request.headers.get("ACCEPT", "")
     answer = task.channel.server.wire.whole(failure, accept, new_request_id())
     task.status, task.response_headers, body = answer
+    task.complete = True  # as if start_response had been called
     task.set_close_on_finish()
     task.content_length = len(body)
     task.write(b"" if getattr(task.request, "command", "") == "HEAD" else body)

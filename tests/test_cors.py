@@ -1,0 +1,133 @@
+"""Browser applications on other origins: who may call, and who may read (Fetch Standard, 3.2)."""
+
+import pytest
+from conftest import USER, token_of
+
+APP, LOCAL = "https://app.example.com", "http://localhost:5173"
+STRANGERS = [
+    "https://app.example.com.evil.example",
+    "https://evil-app.example.com",
+    "https://sub.app.example.com",
+    "https://app.example.co",
+    "https://app.example.com:8443",
+    "https://app.example.com/",
+    "https://APP.example.com",
+    "HTTPS://app.example.com",
+    "http://app.example.com",
+    "https://example.com",
+    "http://localhost",
+    "http://localhost:51730",
+    "null",
+    "",
+    "*",
+    f"{APP} {LOCAL}",
+    f"{APP}, {APP}",
+]
+
+
+def cors_of(answer):
+    return {
+        name: value
+        for name, value in answer.headers.items()
+        if name.startswith("access-control") or name == "vary"
+    }
+
+
+@pytest.fixture(name="cors")
+def _cors(make_client):
+    return make_client(allowed_origins=f"{APP} {LOCAL}")
+
+
+READABLE = {
+    "vary": "Origin",
+    "access-control-allow-credentials": "true",
+    "access-control-expose-headers": "Retry-After, X-Request-ID",
+}
+
+
+@pytest.mark.parametrize("origin", [APP, LOCAL])
+@pytest.mark.parametrize("site", ["same-site", "cross-site"])
+def test_allowed(cors, origin, site):
+    """An allowed origin may log in, with credentials, and read answers and failures."""
+    headers = {"Origin": origin, "Sec-Fetch-Site": site}
+
+    registered = cors.post("/register", USER, headers=headers)
+    read = cors.get_as(token_of(registered), headers=headers)
+    refused = cors.simulate_get("/user", headers=headers)
+    missing = cors.simulate_get("/nowhere", headers=headers)
+
+    statuses = [answer.status_code for answer in (registered, read, refused, missing)]
+    assert statuses == [201, 200, 401, 404]
+    for answer in (registered, read, refused, missing):
+        assert cors_of(answer) == {**READABLE, "access-control-allow-origin": origin}
+
+
+@pytest.mark.parametrize("path", ["/login", "/sessions", "/user", "/user/password", "/sessions/1"])
+def test_preflight(cors, path):
+    """A browser that asks first is told the methods of the route, and what it may send."""
+    headers = {
+        "Origin": APP,
+        "Access-Control-Request-Method": "PATCH",
+        "Access-Control-Request-Headers": "content-type",
+    }
+
+    answer = cors.simulate_options(path, headers=headers)
+
+    assert (answer.status_code, answer.text) == (200, "")
+    assert cors_of(answer) == {
+        **READABLE,
+        "access-control-allow-origin": APP,
+        "access-control-allow-methods": answer.headers["allow"],
+        "access-control-allow-headers": "Authorization, Content-Type",
+        "access-control-max-age": "600",
+    }
+
+
+@pytest.mark.parametrize("origin", STRANGERS)
+def test_strangers(cors, origin):
+    """Every other origin gets no CORS header at all, and can change nothing."""
+    headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
+    preflight = {**headers, "Access-Control-Request-Method": "POST"}
+    login = {"usernameOrEmail": USER["username"], "password": USER["password"]}
+
+    answers = [
+        cors.post("/login", login, headers=headers),
+        cors.simulate_get("/user", headers=headers),
+        cors.simulate_options("/login", headers=preflight),
+    ]
+
+    assert [answer.status_code for answer in answers] == [403, 401, 200]
+    for answer in answers:
+        assert cors_of(answer) == {"vary": "Origin"}
+    assert cors.post("/login", login, headers={"Origin": origin}).status_code == 403
+
+
+@pytest.mark.parametrize("origin", [APP, "null", "*"])
+def test_none_by_default(client, origin):
+    """Without the setting no origin is allowed, and none is told of any."""
+    headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+
+    for answer in (
+        client.simulate_options("/login", headers=headers),
+        client.simulate_get("/user", headers=headers),
+        client.post("/logout", headers=headers),
+    ):
+        assert cors_of(answer) == {}
+    assert client.post("/logout", headers=headers).status_code == 403
+
+
+def test_no_origin(cors, token):
+    """A client that is no browser is answered as ever, without CORS headers but Vary."""
+    answer = cors.get_as(token)
+
+    assert cors_of(answer) == {"vary": "Origin"}
+
+
+def test_our_own_origin(cors, token):
+    """Our own origin needs no place on the list."""
+    headers = {"Origin": "http://127.0.0.1:3001", "Sec-Fetch-Site": "same-origin"}
+
+    answer = cors.request_as(token, "POST", "/logout", headers=headers)
+
+    assert answer.status_code == 200
+    assert cors_of(answer) == {"vary": "Origin"}
