@@ -28,6 +28,7 @@ from authapi.errors import (
 from authapi.settings import Settings
 
 BODY_LIMIT = 65_536  # bytes
+LONGEST_ACCEPT = 1_024  # characters; parsing takes its time
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 
@@ -193,7 +194,7 @@ class Wire:
 
 def prefers_problem(accept: str) -> bool:
     """Whether an `Accept` header prefers problem details to plain JSON."""
-    if PROBLEM not in accept:
+    if PROBLEM not in accept or len(accept) > LONGEST_ACCEPT:
         return False
     try:
         return mediatypes.best_match((JSON, PROBLEM), accept) == PROBLEM

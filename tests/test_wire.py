@@ -81,6 +81,8 @@ def test_every_failure_as_a_problem(client, failure):
     ("accept", "problem"),
     [
         ("application/problem+json", True),
+        ("application/problem+json" + ", a/b" * 200, True),
+        ("application/problem+json" + ", a/b" * 201, False),  # too long to be looked at
         ("application/problem+json, application/json;q=0.5", True),
         ("application/json;q=0.5, application/problem+json", True),
         ("application/json, application/problem+json", False),
