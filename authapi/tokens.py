@@ -77,9 +77,14 @@ class Tokens:
         self._ring = ring
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(Claims)
+        self.issue = lru_cache(maxsize=REMEMBERED)(self._issue)
 
-    def issue(self, claims: Claims) -> str:
-        """The token that carries these claims."""
+    def _issue(self, claims: Claims) -> str:
+        """The token that carries these claims.
+
+        NOTE: `issue` remembers them, for a client that goes on with an older token is answered with
+        the same newer one each time.
+        """
         return self._ring.sign(self._encoder.encode(claims))
 
     def read(self, token: str, now: float) -> Claims:
