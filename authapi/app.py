@@ -76,6 +76,12 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
         self, req: falcon.Request, resp: falcon.Response, failure: errors.Failure, _params: object
     ) -> None:
         """Answer a failure; where it is ours, say its cause in the log."""
+        self.log(req, failure)
+        self.core.wire.fail(req, resp, failure)
+
+    @staticmethod
+    def log(req: falcon.Request, failure: errors.Failure) -> None:
+        """Write a failure into the log, with its cause where it is ours."""
         cause = failure.__cause__ if failure.status >= 500 else None
         logger.log(
             logging.WARNING if cause else logging.DEBUG,
@@ -85,7 +91,6 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
             failure.error,
             cause or "",
         )
-        self.core.wire.fail(req, resp, failure)
 
     def _fail_as_falcon(
         self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _params: object

@@ -35,7 +35,7 @@ def mount(
     subscribe to its events. Raises TypeError for an ASGI application, ValueError for a prefix that
     is no path, StartError.
     """
-    if not isinstance(app, falcon.App):
+    if not isinstance(app, falcon.App) or isinstance(app, AuthAPI):
         raise TypeError(f"mount takes a falcon.App, not {type(app).__name__}: see protect")
     _require_wsgi(app)
     if not _PREFIX.fullmatch(prefix):
@@ -43,8 +43,9 @@ def mount(
     auth = create_app(settings, clock=clock)
     guard = _Guard(auth)
     app.add_middleware(guard)
+    app._router_search = _truthy(app._router_search)  # noqa: SLF001 - Falcon has no public way
     app.add_error_handler(Failure, guard.fail)
-    app.add_sink(_Mounted(auth, prefix), re.compile(f"{re.escape(prefix)}(/|$)"))
+    app.add_sink(_Mounted(auth, prefix), re.compile(rf"{re.escape(prefix)}(/|\Z)"))
     return auth
 
 
@@ -60,7 +61,7 @@ class Protected:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Pass a request on, with its session where it has one."""
         auth = self._auth
-        req = falcon.Request(environ, options=auth.req_options)
+        req = falcon.Request({"PATH_INFO": "", **environ}, options=auth.req_options)
         try:
             auth.cross_site.check(req)
             session = auth.authenticate.session(req)
@@ -88,6 +89,7 @@ class Protected:
     def _refuse(
         self, req: falcon.Request, failure: Failure, start_response: StartResponse
     ) -> Iterable[bytes]:
+        self._auth.log(req, failure)
         accept = req.get_header("Accept", default="")
         answer = self._auth.core.wire.whole(failure, accept, caller_of(req).request_id)
         status, headers, body = answer
@@ -113,7 +115,24 @@ def protect(
     return Protected(app, create_app(settings, clock=clock), required=required)
 
 
+def _truthy(search: Callable[..., Any]) -> Callable[..., Any]:
+    """Falcon's search for a route, for applications whose resources must be protected.
+
+    SECURITY: Falcon calls no authentication before a resource that is falsy.
+    """
+
+    def checked(uri: str, req: falcon.Request | None = None) -> Any:  # noqa: ANN401 - Falcon's
+        route = search(uri, req=req)
+        if route is not None and route[0] is not None and not route[0]:
+            raise TypeError(f"{type(route[0]).__name__} must define neither __bool__ nor __len__")
+        return route
+
+    return checked
+
+
 def _require_wsgi(app: Callable[..., Any]) -> None:
+    if not callable(app):
+        raise TypeError(f"{app!r} is no WSGI application")
     # Falcon's own, Starlette's and FastAPI's applications have a coroutine for their __call__.
     if iscoroutinefunction(app) or iscoroutinefunction(type(app).__call__):
         raise TypeError(
@@ -136,10 +155,16 @@ def _with_cookie(start_response: StartResponse, cookie: str) -> StartResponse:
         set_already = any(
             key.lower() == "set-cookie" and value.startswith(name) for key, value in headers
         )
-        ours = [] if set_already else [("Set-Cookie", cookie)]
+        cached = any(key.lower() == "cache-control" and _is_shared(value) for key, value in headers)
+        ours = [] if set_already or cached else [("Set-Cookie", cookie)]
         return start_response(status, [*headers, *ours], exc_info)
 
     return start
+
+
+def _is_shared(cache_control: str | None) -> bool:
+    """Whether shared caches may keep an answer, its cookies with it (RFC 9111, 7.3)."""
+    return bool(re.search(r"\b(public|s-maxage)\b", cache_control or "", re.IGNORECASE))
 
 
 class _Guard:
@@ -162,7 +187,8 @@ class _Guard:
     def process_response(
         self, _req: falcon.Request, resp: falcon.Response, _resource: object, _ok: object
     ) -> None:
-        self._auth.core.wire.write_cookie(resp)
+        if not _is_shared(resp.get_header("Cache-Control")):
+            self._auth.core.wire.write_cookie(resp)
 
     def fail(
         self, req: falcon.Request, resp: falcon.Response, failure: Failure, params: object

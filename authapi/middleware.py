@@ -74,9 +74,9 @@ def caller_of(req: falcon.Request) -> Caller:
     SECURITY: REMOTE_ADDR alone; `req.access_route` believes headers that a client can write.
     """
     try:
-        caller: Caller = req.context.caller
+        caller: Caller = req.context.authapi_caller
     except AttributeError:
-        caller = req.context.caller = Caller(
+        caller = req.context.authapi_caller = Caller(
             ip=req.env.get("REMOTE_ADDR", ""),
             user_agent=req.get_header("User-Agent", default="")[:USER_AGENT_LENGTH],
             request_id=new_request_id(),

@@ -155,11 +155,11 @@ class Wire:
 
     def set_token(self, resp: falcon.Response, token: str, max_age: int) -> None:
         """Have the answer set the session cookie, for so many seconds; the last one counts."""
-        resp.context.cookie = self.cookie(token, max_age)
+        resp.context.authapi_cookie = self.cookie(token, max_age)
 
     def delete_token(self, resp: falcon.Response) -> None:
         """Have the answer delete the session cookie."""
-        resp.context.cookie = self.cookie("", 0)
+        resp.context.authapi_cookie = self.cookie("", 0)
 
     def cookie(self, token: str, max_age: int) -> str:
         """The value of `Set-Cookie`; an empty token and an age of 0 delete the cookie.
@@ -172,9 +172,10 @@ class Wire:
     @staticmethod
     def write_cookie(resp: falcon.Response) -> None:
         """Write what `set_token` or `delete_token` asked for into the response."""
-        cookie = getattr(resp.context, "cookie", None)
+        cookie = getattr(resp.context, "authapi_cookie", None)
         if cookie is not None:
             resp.append_header("Set-Cookie", cookie)
+            resp.context.authapi_cookie = None
 
     def token(self, req: falcon.Request) -> str:
         """The token that a request carries, in the cookie or as `Authorization: Bearer`.
