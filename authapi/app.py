@@ -128,11 +128,21 @@ def create_app(
         tokens=Tokens(KeyRing(load_keys(settings))),
         wire=Wire(settings, clock),
     )
-    core.events.subscribe(log)
+    core.events.subscribe(lambda event: database.after_commit(lambda: log(event)))
     app = AuthAPI(core)
     for feature in features.load(names):
         feature.setup(app, core)
     return app
+
+
+def refuse_falsy(resource: object) -> None:
+    """Raise TypeError for a resource that could be falsy.
+
+    SECURITY: Falcon calls no authentication before one that is.
+    """
+    kind = type(resource)
+    if resource is not None and (hasattr(kind, "__bool__") or hasattr(kind, "__len__")):
+        raise TypeError(f"{kind.__name__} must define neither __bool__ nor __len__")
 
 
 class _Methods(dict[str, Any]):
@@ -151,9 +161,7 @@ class _Router(CompiledRouter):
 
     def map_http_methods(self, resource: object, **kwargs: Any) -> _Methods:  # noqa: ANN401
         """Map the methods of a resource to its responders."""
-        # SECURITY: Falcon calls no authentication before a resource that is falsy.
-        if hasattr(type(resource), "__bool__") or hasattr(type(resource), "__len__"):
-            raise TypeError(f"{type(resource).__name__} must define neither __bool__ nor __len__")
+        refuse_falsy(resource)
         methods = _Methods(super().map_http_methods(resource, **kwargs))
         if "GET" in methods:
             methods.setdefault("HEAD", methods["GET"])

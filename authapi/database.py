@@ -138,16 +138,18 @@ class Database:
         return connection
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, patience: float | None = None) -> Iterator[None]:
         """Run the block's statements as one change, kept on the disk before this returns.
 
-        Raises Unavailable where no turn comes within LOCK_TIMEOUT, or the disk refuses.
+        Raises Unavailable where no turn comes within `patience`, LOCK_TIMEOUT seconds unless said
+        otherwise, or the disk refuses.
         """
         with _translated():
             connection = self.connection
         if connection.in_transaction:
             raise RuntimeError("transactions do not nest")
-        with self._turn(), _translated():
+        actions = self._local.actions = []
+        with self._turn(LOCK_TIMEOUT if patience is None else patience), _translated():
             self._statements.begin_immediate()
             try:
                 yield
@@ -155,19 +157,31 @@ class Database:
             except BaseException:
                 connection.rollback()
                 raise
+        for action in actions:
+            action()
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Call `action` when the calling thread's transaction is kept, and not if it is lost.
+
+        At once, outside of one.
+        """
+        if self.connection.in_transaction:
+            self._local.actions.append(action)
+        else:
+            action()
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self, patience: float) -> Iterator[None]:
         """Be the only writer, of all threads and processes.
 
         NOTE: SQLite's busy handler is unfair under load, and builds before 3.51.3 can lose a
         transaction when one connection writes while another checkpoints. A commit checkpoints
         inside this lock, so one at a time it is.
         """
-        if not self._writer.acquire(timeout=LOCK_TIMEOUT):
+        if not self._writer.acquire(timeout=patience):
             raise Unavailable from TimeoutError("other threads kept on writing")
         try:
-            with _file_locked(f"{self.path}.lock"):
+            with _file_locked(f"{self.path}.lock", patience):
                 yield
         finally:
             self._writer.release()
@@ -213,19 +227,19 @@ class Database:
 
     def use_write_ahead_log(self) -> bool:
         """Keep a write-ahead log from now on; False where the file system cannot."""
-        with self._turn():
+        with self._turn(LOCK_TIMEOUT):
             return bool(self._statements.use_write_ahead_log() == "wal")
 
 
 @contextmanager
-def _file_locked(path: str) -> Iterator[None]:
+def _file_locked(path: str, patience: float) -> Iterator[None]:
     """Hold an advisory lock on a file, made if need be; the system lets go of it in a crash."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise Unavailable from error
     try:
-        deadline = time.monotonic() + LOCK_TIMEOUT
+        deadline = time.monotonic() + patience
         while not _try_lock(descriptor):
             if time.monotonic() >= deadline:
                 raise Unavailable from TimeoutError("another process kept on writing")

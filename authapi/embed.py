@@ -12,7 +12,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import falcon
 
-from authapi.app import AuthAPI, create_app
+from authapi.app import AuthAPI, create_app, refuse_falsy
 from authapi.errors import CrossSiteRequest, Failure, InvalidToken, NotAuthenticated
 from authapi.middleware import caller_of
 from authapi.settings import Settings
@@ -116,15 +116,12 @@ def protect(
 
 
 def _truthy(search: Callable[..., Any]) -> Callable[..., Any]:
-    """Falcon's search for a route, for applications whose resources must be protected.
-
-    SECURITY: Falcon calls no authentication before a resource that is falsy.
-    """
+    """Falcon's search for a route, for applications whose resources must be protected."""
 
     def checked(uri: str, req: falcon.Request | None = None) -> Any:  # noqa: ANN401 - Falcon's
         route = search(uri, req=req)
-        if route is not None and route[0] is not None and not route[0]:
-            raise TypeError(f"{type(route[0]).__name__} must define neither __bool__ nor __len__")
+        if route is not None:
+            refuse_falsy(route[0])
         return route
 
     return checked

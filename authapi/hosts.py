@@ -7,6 +7,7 @@ import re
 from urllib.parse import urlsplit
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]_-]+/?", re.IGNORECASE)
+_WITH_PORT = re.compile(r"(?:\[([^\]]*)\]|([0-9.]+))(?::[0-9]+)?")
 _LABELS = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", re.IGNORECASE)
 
 
@@ -22,6 +23,18 @@ def is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def plain_address(text: str) -> str:
+    """An IP address in its usual form, without brackets and port. Raises ValueError.
+
+    IPv4 in IPv6 (RFC 4291, 2.5.5.2) is IPv4; an address with a zone is refused.
+    """
+    match = _WITH_PORT.fullmatch(text)
+    address = ipaddress.ip_address((match[1] or match[2]) if match else text)
+    if "%" in text:
+        raise ValueError("an address with a zone")
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def bracketed(host: str) -> str:

@@ -52,12 +52,16 @@ class SessionKeeper(Protocol[Session]):
     def is_due(self, session: Session, now: float) -> bool:
         """Whether its renewal is due, which writes."""
 
-    def renew(self, session: Session, claims: Claims, caller: Caller) -> Issued | None:
+    def renew(self, session: Session, claims: Claims, caller: Caller, now: float) -> Issued | None:
         """A newer token, or None where another request was quicker."""
 
 
 class Issued(Protocol):
-    """A token, and for how many seconds it is good."""
+    """A token, what it carries, and for how many seconds it is good."""
+
+    @property
+    def claims(self) -> Claims:
+        """What the token carries."""
 
     @property
     def token(self) -> str:
@@ -152,7 +156,7 @@ class CrossSite:
         resp.set_header("Access-Control-Allow-Credentials", "true")
         resp.set_header("Access-Control-Expose-Headers", "Retry-After, X-Request-ID")
         if req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
-            resp.set_header("Access-Control-Allow-Methods", resp.get_header("Allow") or "")
+            resp.set_header("Access-Control-Allow-Methods", resp.get_header("Allow", default=""))
             resp.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type")
             resp.set_header("Access-Control-Max-Age", "600")
 
@@ -193,9 +197,10 @@ class Authenticate(Generic[Session]):
             if getattr(resource, "fresh", False) is True and not session.is_fresh(self._clock()):
                 raise FreshLoginRequired
         except Failure:
-            if _answers(resource, req.method):
+            methods = _methods(resource)
+            if req.method in methods:
                 raise
-            return  # to Falcon's 405
+            raise falcon.HTTPMethodNotAllowed([*methods, "OPTIONS"]) from None
         if getattr(resource, "renews", True) is True:
             renewed = self.renewed(req)
             if renewed:
@@ -224,16 +229,26 @@ class Authenticate(Generic[Session]):
         if req.env.get(IN_LOOP) and self._sessions.is_due(session, now):
             raise HandOver
         try:
-            return self._sessions.renew(session, claims, caller_of(req))
+            issued = self._sessions.renew(session, claims, caller_of(req), now)
         except Unavailable as unavailable:  # a session is worth its answer, renewed or not
             logger.warning("a session was not renewed: %s", unavailable.__cause__)
             return None
+        if issued:
+            req.context.claims = issued.claims
+        return issued
 
 
-def _answers(resource: object, method: str) -> bool:
-    """Whether any responder of a resource, under whatever suffix, takes the method."""
-    responder = f"on_{'get' if method == 'HEAD' else method.lower()}"
-    return any(
-        name == responder or name.startswith((f"{responder}_", "on_request"))
-        for name in dir(resource)
-    )
+def _methods(resource: object) -> list[str]:
+    """The methods that a resource takes, under whatever suffix of a route.
+
+    SECURITY: whatever this says, nothing passes that is not authenticated: it only decides between
+    401 and 405.
+    """
+    responders = {name for name in dir(resource) if name.startswith("on_")}
+    found = {
+        method
+        for method in falcon.COMBINED_METHODS
+        if callable(getattr(resource, f"on_{method.lower()}", None))
+        or any(name.startswith((f"on_{method.lower()}_", "on_request")) for name in responders)
+    }
+    return sorted((found | {"HEAD"} if "GET" in found else found) - {"OPTIONS"})

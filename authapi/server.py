@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import threading
 import time
 from collections import deque
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import Any
 
 from waitress.adjustments import Adjustments
@@ -25,7 +23,7 @@ from waitress.wasyncore import dispatcher, loop
 
 from authapi import errors
 from authapi.app import AuthAPI
-from authapi.hosts import is_address
+from authapi.hosts import plain_address
 from authapi.middleware import IN_LOOP, new_request_id
 from authapi.parser import StrictParser
 from authapi.wire import BODY_LIMIT
@@ -39,8 +37,6 @@ REQUEST_DEADLINE = 10  # seconds from the first byte of a request to its last
 DRAIN_DEADLINE = 8  # seconds that a stop waits for running requests; containers wait for 10
 
 TRUSTED_HEADERS = frozenset({"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"})
-
-_BRACKETED = re.compile(r"\[([^\]]*)\]:[0-9]+")
 
 _FAILURES: dict[int, type[errors.Failure]] = {
     400: errors.BadRequest,
@@ -64,8 +60,10 @@ class Task(WSGITask):
         environ["REMOTE_ADDR"] = environ["REMOTE_ADDR"].removeprefix("::ffff:")  # RFC 4291, 2.5.5.2
         untrusted = PROXY_HEADERS
         if environ["REMOTE_ADDR"] == self.channel.server.trusted_proxy:
+            client = environ.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip(' "')
             untrusted = parse_proxy_headers(environ, 1, TRUSTED_HEADERS)
-            environ["REMOTE_ADDR"] = _client_address(environ["REMOTE_ADDR"])
+            if client:  # waitress takes part of an IPv6 address for a port
+                environ["REMOTE_ADDR"] = _address(client)
         clear_untrusted_headers(environ, untrusted)
         return environ
 
@@ -82,12 +80,11 @@ class Task(WSGITask):
         self.channel.flush(do_close=False)
 
 
-def _client_address(forwarded: str) -> str:
-    """The address that a proxy names, in its usual form. Raises MalformedProxyHeader."""
-    address = _BRACKETED.sub(r"\1", forwarded)  # waitress leaves [2001:db8::9]:443 as it is
-    if not is_address(address):
-        raise MalformedProxyHeader("X-Forwarded-For", "no address", forwarded)
-    return str(ip_address(address))
+def _address(forwarded: str) -> str:
+    try:
+        return plain_address(forwarded)
+    except ValueError as error:
+        raise MalformedProxyHeader("X-Forwarded-For", "no address", forwarded) from error
 
 
 class FailureTask(ErrorTask):
@@ -223,6 +220,26 @@ class Channel(HTTPChannel):
         return bool(self.requests or self.total_outbufs_len or arriving)
 
 
+def _adjustments(listener: socket.socket, threads: int, connections: int) -> Any:  # noqa: ANN401
+    """Waitress's own settings."""
+    adjustments = Adjustments(
+        sockets=[listener],
+        asyncore_use_poll=True,
+        channel_request_lookahead=0,
+        channel_timeout=IDLE_TIMEOUT,
+        clear_untrusted_proxy_headers=False,
+        cleanup_interval=1,
+        connection_limit=connections,
+        ident="",
+        log_socket_errors=False,
+        max_request_body_size=BODY_LIMIT + 1,
+        max_request_header_size=HEADER_LIMIT,
+        threads=threads,
+    )
+    adjustments.send_bytes = SEND_BYTES
+    return adjustments
+
+
 class Server(TcpWSGIServer):
     """Waitress on a socket that is bound already, with a stop that lets requests finish."""
 
@@ -242,23 +259,11 @@ class Server(TcpWSGIServer):
         self._is_quick = app.is_quick
         self._quick: deque[Channel] = deque()
         self._loop_thread = threading.get_ident()
+        self._trigger_lock = threading.Lock()
+        self._ended = False
         tasks = ThreadedTaskDispatcher()
         tasks.set_thread_count(threads)
-        adjustments = Adjustments(
-            sockets=[listener],
-            asyncore_use_poll=True,
-            channel_request_lookahead=0,
-            channel_timeout=IDLE_TIMEOUT,
-            clear_untrusted_proxy_headers=False,
-            cleanup_interval=1,
-            connection_limit=connections,
-            ident="",
-            log_socket_errors=False,
-            max_request_body_size=BODY_LIMIT + 1,
-            max_request_header_size=HEADER_LIMIT,
-            threads=threads,
-        )
-        adjustments.send_bytes = SEND_BYTES
+        adjustments = _adjustments(listener, threads, connections)
         super().__init__(
             app,
             {},
@@ -291,9 +296,12 @@ class Server(TcpWSGIServer):
             super().add_task(channel)
 
     def pull_trigger(self) -> None:
-        """Wake the loop, unless this is the loop."""
-        if not self.is_loop():
-            super().pull_trigger()
+        """Wake the loop, unless this is the loop, or it is gone."""
+        if self.is_loop():
+            return
+        with self._trigger_lock:  # a descriptor that is closed may soon be another file's
+            if not self._ended:
+                super().pull_trigger()
 
     def is_loop(self) -> bool:
         """Whether the caller is the thread that runs the loop."""
@@ -311,7 +319,9 @@ class Server(TcpWSGIServer):
         self.task_dispatcher.shutdown(timeout=1)
         for channel in list(self.active_channels.values()):
             channel.handle_close()
-        self.trigger.close()
+        with self._trigger_lock:
+            self._ended = True
+            self.trigger.close()
 
     def stop(self) -> None:
         """Make `run` end; from another thread or a signal handler."""

@@ -8,12 +8,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from authapi.hosts import as_origin, bracketed, is_address, is_host, is_origin
+from authapi.hosts import as_origin, bracketed, is_address, is_host, is_origin, plain_address
 from authapi.machine import available_cpus
 
 PREFIX = "AUTHAPI_"
@@ -144,9 +143,9 @@ class Settings:
         if not is_host(self.host):
             raise _refused("host", self.host, "an IP address or a host name")
         if self.trusted_proxy:
-            if not is_address(self.trusted_proxy):
+            if not is_address(self.trusted_proxy) or "%" in self.trusted_proxy:
                 raise _refused("trusted_proxy", self.trusted_proxy, "an IP address")
-            self._fill(trusted_proxy=str(ip_address(self.trusted_proxy)))
+            self._fill(trusted_proxy=plain_address(self.trusted_proxy))
         for origin in self.allowed_origins.split():
             if not is_origin(origin):
                 wanted = "origins such as https://app.example.com, with a space between them"

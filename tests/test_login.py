@@ -327,13 +327,15 @@ def test_logout_with_a_bad_body(client, token, body):
 
 
 def test_dead_token_logs_nobody_out(client, token):
-    """A token whose session has ended ends no other one."""
+    """A token whose session has ended ends no other one, and the answer does not say so."""
     other = token_of(client.log_in())
     client.request_as(token, "POST", "/logout")
 
     answer = client.request_as(token, "POST", "/logout", {"everywhere": True})
 
-    assert answer.status_code == 200
+    assert (answer.status_code, answer.json["error"]) == (401, "invalid_token")
+    assert deletes_cookie(answer)
+    assert client.post("/logout", {"everywhere": True}).json["error"] == "not_authenticated"
     assert client.get_as(other).status_code == 200
     assert client.events().count("logged_out") == 1
 

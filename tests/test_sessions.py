@@ -459,11 +459,8 @@ def test_revoked_session_is_not_renewed(client, token, clock):
     assert deletes_cookie(answer)
 
 
-def test_renewal_that_cannot_write(make_client, clock, caplog, monkeypatch):
+def test_renewal_that_cannot_write(client, token, clock, caplog):
     """A session check is answered also where the renewal cannot be written, and says so once."""
-    monkeypatch.setattr("authapi.database.LOCK_TIMEOUT", 0)
-    client = make_client()
-    token = token_of(client.register())
     clock.move(3_600)
     with client.app.core.database._writer:
         answer = client.get_as(token)

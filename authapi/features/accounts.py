@@ -117,12 +117,16 @@ class UserRepository:
         )
         return bool(changed)
 
-    def rename(self, user_id: int, username: str) -> None:
-        """Give a user another username, inside a transaction. Raises UsernameTaken."""
+    def rename(self, user_id: int, username: str) -> bool:
+        """Give a user another username, inside a transaction. Raises UsernameTaken.
+
+        False where it is the one that they have, or they are gone.
+        """
         with _taken():
-            self._statements.rename(
+            renamed = self._statements.rename(
                 id=user_id, username=username, username_key=username_key(username)
             )
+        return bool(renamed)
 
     def delete(self, credential: Credential) -> bool:
         """Delete a user and all that is theirs, inside a transaction.
@@ -152,14 +156,15 @@ def _credential(row: tuple[Any, ...]) -> Credential:
 def require_password(
     core: Core, users: UserRepository, session: OwnSession, password: str, caller: Caller
 ) -> Credential:
-    """The credential of a session's user, whose password this must be. Raises WrongPassword.
+    """The credential of a session's user, whose password this must be.
 
+    Raises WrongPassword, or InvalidToken for a user who is gone.
     Not to be called inside a transaction: a failure is told, and kept, in one of its own.
     """
     credential = users.by_id(session.user.id)
-    stored = credential.password_hash if credential else None
-    verdict = core.passwords.verify(stored, password, rehash=False)
-    if credential is None or not verdict.correct:
+    if credential is None:
+        raise InvalidToken
+    if not core.passwords.verify(credential.password_hash, password, rehash=False).correct:
         with core.database.transaction():
             core.events.emit(LoginFailed(session.user.id, caller, session.id))
         raise WrongPassword
@@ -196,11 +201,10 @@ class UserResource:
         """Give the user another username, and a token that carries it."""
         core, session, claims = self._core, req.context.session, req.context.claims
         body = read_body(req, RenameBody, {"username": username_fault})
-        if body.username != session.user.username:
-            with core.database.transaction():
-                self._users.rename(session.user.id, body.username)
+        with core.database.transaction():
+            if self._users.rename(session.user.id, body.username):
                 core.events.emit(UserRenamed(session.user.id, caller_of(req), session.id))
-        credential = self._users.by_id(session.user.id)
+            credential = self._users.by_id(session.user.id)
         if credential is None:
             raise InvalidToken
         claims = msgspec.structs.replace(claims, username=credential.user.username)

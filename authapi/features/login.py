@@ -9,7 +9,7 @@ import falcon
 import msgspec
 
 from authapi.core import Core
-from authapi.errors import Failure, InvalidCredentials
+from authapi.errors import InvalidCredentials, InvalidToken, NotAuthenticated
 from authapi.events import Caller, LoggedIn, LoggedOut, LoginFailed
 from authapi.features.accounts import Credential, User, UserRepository
 from authapi.features.sessions import Issued, Sessions, public_id
@@ -87,15 +87,19 @@ class LogoutResource:
         self._sessions = Sessions(core)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """End the session that the request carries, if it carries one, and delete the cookie."""
+        """End the session that the request carries, if it carries one, and delete the cookie.
+
+        All of the user's where that is asked for: then it must carry one. Raises NotAuthenticated
+        or InvalidToken.
+        """
         core = self._core
         body = read_body(req, LogoutBody) if has_json(req) else LogoutBody()
         try:
             claims = core.tokens.read(core.wire.token(req), core.clock())
-        except Failure:
-            claims = None
-        if claims is not None:
             self._log_out(claims, caller_of(req), everywhere=body.everywhere)
+        except (NotAuthenticated, InvalidToken):
+            if body.everywhere:
+                raise
         core.wire.delete_token(resp)
         core.wire.answer(resp, 200, "Logged Out.", user=None)
 
@@ -103,7 +107,7 @@ class LogoutResource:
         session_id = public_id(claims)
         with self._core.database.transaction():
             if not self._sessions.end(session_id, claims.id):
-                return
+                raise InvalidToken
             self._core.events.emit(LoggedOut(claims.id, caller, session_id))
             if everywhere:
                 self._sessions.end_others(claims.id, caller, kept=None)

@@ -30,6 +30,7 @@ REQUIRES = ("accounts",)
 
 PRUNED_AT_ONCE = 100  # rows; a login ends at most so many expired sessions
 FRESH_FOR = 300  # seconds
+RENEWAL_PATIENCE = 0.05  # seconds; a renewal that must wait longer is left to a later request
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Issued:
     """A new token of a session, good for `max_age` seconds."""
 
     session_id: str
+    claims: Claims = field(repr=False)
     token: str = field(repr=False)
     max_age: int
 
@@ -156,7 +158,7 @@ class Sessions:
         """
         core, user, now = self._core, credential.user, self._now()
         secret = _new_secret()
-        expires_at = self._expiry(created_at=now)
+        expires_at = self._expiry(now, created_at=now)
         self._rows.prune(now)
         ended = self._rows.revoke_unused(user.id, kept=core.settings.max_sessions - 1, now=now)
         self._tell(ended, user.id, caller)
@@ -170,23 +172,22 @@ class Sessions:
         """Whether its renewal is due: at most one write in `session_renew_after` seconds."""
         return now - session.last_seen_at >= self._core.settings.session_renew_after
 
-    def renew(self, session: Session, claims: Claims, caller: Caller) -> Issued | None:
+    def renew(self, session: Session, claims: Claims, caller: Caller, now: float) -> Issued | None:
         """The newest token of a session, its expiry moved where that is due.
 
-        None where another request moved it, or ended the session, at the same moment.
+        None where another request moved it, or ended the session, at the same moment. Raises
+        Unavailable.
         """
-        core, now = self._core, self._now()
-        seen_at, expires_at = session.last_seen_at, session.expires_at
+        core, seen_at, expires_at = self._core, session.last_seen_at, session.expires_at
         if self.is_due(session, now):
-            expires_at = max(expires_at, self._expiry(session.created_at))
-            seen_until = now - core.settings.session_renew_after
-            with core.database.transaction():
+            seen_at, expires_at = int(now), self._expiry(int(now), session.created_at)
+            seen_until = seen_at - core.settings.session_renew_after
+            with core.database.transaction(patience=RENEWAL_PATIENCE):
                 if not self._rows.renew(
-                    session.id, caller, seen_until=seen_until, now=now, expires_at=expires_at
+                    session.id, caller, seen_until=seen_until, now=seen_at, expires_at=expires_at
                 ):
                     return None
                 core.events.emit(SessionRenewed(session.user.id, caller, session.id))
-            seen_at = now
         return self._issue(session.user, claims.sid, issued_at=seen_at, expires_at=expires_at)
 
     def rotate(self, session: Session) -> Issued:
@@ -194,9 +195,8 @@ class Sessions:
 
         The token that it had is dead. Raises InvalidToken where the session has ended meanwhile.
         """
-        secret = _new_secret()
-        expires_at = max(session.expires_at, self._expiry(session.created_at))
-        now, new_id = self._now(), _digest(secret)
+        secret, now = _new_secret(), self._now()
+        new_id, expires_at = _digest(secret), self._expiry(now, session.created_at)
         if not self._rows.rotate(session.id, new_id, now=now, expires_at=expires_at):
             raise InvalidToken
         return self._issue(session.user, secret, issued_at=now, expires_at=expires_at)
@@ -224,14 +224,12 @@ class Sessions:
             exp=expires_at,
             sid=secret,
         )
-        max_age = expires_at - max(issued_at, self._now())
-        return Issued(public_id(claims), self._core.tokens.issue(claims), max_age)
+        max_age = max(0, expires_at - self._now())
+        return Issued(public_id(claims), claims, self._core.tokens.issue(claims), max_age)
 
-    def _expiry(self, created_at: int) -> int:
+    def _expiry(self, now: int, created_at: int) -> int:
         settings = self._core.settings
-        return min(
-            self._now() + settings.session_lifetime, created_at + settings.session_max_lifetime
-        )
+        return min(now + settings.session_lifetime, created_at + settings.session_max_lifetime)
 
     def _now(self) -> int:
         return int(self._core.clock())

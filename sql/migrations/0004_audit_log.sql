@@ -1,6 +1,6 @@
 -- What happened to accounts and sessions. It outlives the users, whose ids are never given again.
 CREATE TABLE audit_log (
-    id         INTEGER PRIMARY KEY,
+    id         INTEGER PRIMARY KEY CHECK (id > 0),
     created_at INTEGER NOT NULL,
     event      TEXT    NOT NULL,
     user_id    INTEGER,

@@ -44,7 +44,7 @@ UPDATE users
 -- name: rename(id, username, username_key)!
 UPDATE users
    SET username = :username, username_key = :username_key
- WHERE id = :id;
+ WHERE id = :id AND username <> :username;
 
 -- name: delete(id, password_version)!
 DELETE FROM users
