@@ -135,14 +135,16 @@ def create_app(
     return app
 
 
-def refuse_falsy(resource: object) -> None:
-    """Raise TypeError for a resource that could be falsy.
+def check_resource(resource: object) -> None:
+    """Raise TypeError for a resource that would be open when it should not be.
 
-    SECURITY: Falcon calls no authentication before one that is.
+    SECURITY: Falcon calls no authentication before one that is falsy.
     """
     kind = type(resource)
     if resource is not None and (hasattr(kind, "__bool__") or hasattr(kind, "__len__")):
         raise TypeError(f"{kind.__name__} must define neither __bool__ nor __len__")
+    if getattr(resource, "public", False) is True and getattr(resource, "fresh", False) is True:
+        raise TypeError(f"{kind.__name__} cannot be public and ask for a fresh session")
 
 
 class _Methods(dict[str, Any]):
@@ -161,7 +163,7 @@ class _Router(CompiledRouter):
 
     def map_http_methods(self, resource: object, **kwargs: Any) -> _Methods:  # noqa: ANN401
         """Map the methods of a resource to its responders."""
-        refuse_falsy(resource)
+        check_resource(resource)
         methods = _Methods(super().map_http_methods(resource, **kwargs))
         if "GET" in methods:
             methods.setdefault("HEAD", methods["GET"])

@@ -12,7 +12,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import falcon
 
-from authapi.app import AuthAPI, create_app, refuse_falsy
+from authapi.app import AuthAPI, check_resource, create_app
 from authapi.errors import CrossSiteRequest, Failure, InvalidToken, NotAuthenticated
 from authapi.middleware import caller_of
 from authapi.settings import Settings
@@ -43,24 +43,24 @@ def mount(
     auth = create_app(settings, clock=clock)
     guard = _Guard(auth)
     app.add_middleware(guard)
-    app._router_search = _truthy(app._router_search)  # noqa: SLF001 - Falcon has no public way
+    app._router_search = _checked(app._router_search)  # noqa: SLF001 - Falcon has no public way
     app.add_error_handler(Failure, guard.fail)
     app.add_sink(_Mounted(auth, prefix), re.compile(rf"{re.escape(prefix)}(/|\Z)"))
     return auth
 
 
 class Protected:
-    """A WSGI application that is told whose session a request comes in."""
+    """A WSGI application that is told whose session a request comes in; `auth` knows that."""
 
     def __init__(self, app: WSGIApplication, auth: AuthAPI, *, required: bool) -> None:
         """Take the application, who knows the sessions, and whether one is required."""
         self._app = app
-        self._auth = auth
+        self.auth = auth
         self._required = required
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Pass a request on, with its session where it has one."""
-        auth = self._auth
+        auth = self.auth
         req = falcon.Request({"PATH_INFO": "", **environ}, options=auth.req_options)
         try:
             auth.cross_site.check(req)
@@ -84,14 +84,14 @@ class Protected:
 
     def close(self) -> None:
         """Close the database, when no request is running any more."""
-        self._auth.close()
+        self.auth.close()
 
     def _refuse(
         self, req: falcon.Request, failure: Failure, start_response: StartResponse
     ) -> Iterable[bytes]:
-        self._auth.log(req, failure)
+        self.auth.log(req, failure)
         accept = req.get_header("Accept", default="")
-        answer = self._auth.core.wire.whole(failure, accept, caller_of(req).request_id)
+        answer = self.auth.core.wire.whole(failure, accept, caller_of(req).request_id)
         status, headers, body = answer
         start_response(status, [*headers, ("Content-Length", str(len(body)))])
         return [] if req.method == "HEAD" else [body]
@@ -115,13 +115,13 @@ def protect(
     return Protected(app, create_app(settings, clock=clock), required=required)
 
 
-def _truthy(search: Callable[..., Any]) -> Callable[..., Any]:
+def _checked(search: Callable[..., Any]) -> Callable[..., Any]:
     """Falcon's search for a route, for applications whose resources must be protected."""
 
     def checked(uri: str, req: falcon.Request | None = None) -> Any:  # noqa: ANN401 - Falcon's
         route = search(uri, req=req)
         if route is not None:
-            refuse_falsy(route[0])
+            check_resource(route[0])
         return route
 
     return checked

@@ -155,8 +155,9 @@ class CrossSite:
         resp.set_header("Access-Control-Allow-Origin", origin)
         resp.set_header("Access-Control-Allow-Credentials", "true")
         resp.set_header("Access-Control-Expose-Headers", "Retry-After, X-Request-ID")
-        if req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
-            resp.set_header("Access-Control-Allow-Methods", resp.get_header("Allow", default=""))
+        methods = resp.get_header("Allow")
+        if methods and req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
+            resp.set_header("Access-Control-Allow-Methods", methods)
             resp.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type")
             resp.set_header("Access-Control-Max-Age", "600")
 

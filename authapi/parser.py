@@ -20,6 +20,11 @@ _TARGET = re.compile(r"(/|https?://)[^\t#]*|\*", re.IGNORECASE)
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]+")
 
 
+def is_host_header(value: str) -> bool:
+    """Whether a `Host` is one: none at all is, in HTTP/1.0 (RFC 9112, 3.2)."""
+    return not value or bool(_HOST.fullmatch(value.encode("latin-1", "replace")))
+
+
 class StrictParser(HTTPRequestParser):
     """Waitress's parser, without what it lets pass.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -25,7 +26,7 @@ from authapi import errors
 from authapi.app import AuthAPI
 from authapi.hosts import plain_address
 from authapi.middleware import IN_LOOP, new_request_id
-from authapi.parser import StrictParser
+from authapi.parser import StrictParser, is_host_header
 from authapi.wire import BODY_LIMIT
 
 HEADER_LIMIT = 16_384  # bytes, request line included
@@ -35,6 +36,8 @@ SEND_BYTES = 16_384  # an answer up to this size leaves in one piece
 IDLE_TIMEOUT = 60  # seconds that a kept-alive connection may be silent
 REQUEST_DEADLINE = 10  # seconds from the first byte of a request to its last
 DRAIN_DEADLINE = 8  # seconds that a stop waits for running requests; containers wait for 10
+
+logger = logging.getLogger("authapi.server")
 
 TRUSTED_HEADERS = frozenset({"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"})
 
@@ -64,6 +67,8 @@ class Task(WSGITask):
             untrusted = parse_proxy_headers(environ, 1, TRUSTED_HEADERS)
             if client:  # waitress takes part of an IPv6 address for a port
                 environ["REMOTE_ADDR"] = _address(client)
+            if not is_host_header(environ.get("HTTP_HOST", "")):
+                raise MalformedProxyHeader("X-Forwarded-Host", "no host", environ["HTTP_HOST"])
         clear_untrusted_headers(environ, untrusted)
         return environ
 
@@ -71,7 +76,8 @@ class Task(WSGITask):
         """Have the application answer."""
         try:
             super().execute()
-        except MalformedProxyHeader:
+        except MalformedProxyHeader as error:
+            logger.warning("%s from the trusted proxy: %s, %r", *error.args)
             _fail(self, errors.BadRequest())
 
     def finish(self) -> None:
@@ -100,8 +106,9 @@ class FailureTask(ErrorTask):
 def _fail(task: Any, failure: errors.Failure) -> None:  # noqa: ANN401 - one of waitress's
     """Answer in the envelope and with our headers, and close when the client has read it."""
     task.channel.lingers = True
-    accept = task.request.headers.get("ACCEPT", "")
-    answer = task.channel.server.wire.whole(failure, accept, new_request_id())
+    accept, request_id = task.request.headers.get("ACCEPT", ""), new_request_id()
+    logger.debug("request %s: %s %s", request_id, failure.status, failure.error)
+    answer = task.channel.server.wire.whole(failure, accept, request_id)
     task.status, task.response_headers, body = answer
     task.complete = True  # as if start_response had been called
     task.set_close_on_finish()
@@ -259,7 +266,7 @@ class Server(TcpWSGIServer):
         self._is_quick = app.is_quick
         self._quick: deque[Channel] = deque()
         self._loop_thread = threading.get_ident()
-        self._trigger_lock = threading.Lock()
+        self._trigger_lock = threading.RLock()  # a signal handler may call `stop` anywhere
         self._ended = False
         tasks = ThreadedTaskDispatcher()
         tasks.set_thread_count(threads)
@@ -296,12 +303,14 @@ class Server(TcpWSGIServer):
             super().add_task(channel)
 
     def pull_trigger(self) -> None:
-        """Wake the loop, unless this is the loop, or it is gone."""
-        if self.is_loop():
-            return
+        """Wake the loop, unless this is the loop."""
+        if not self.is_loop():
+            self._wake()
+
+    def _wake(self) -> None:
         with self._trigger_lock:  # a descriptor that is closed may soon be another file's
             if not self._ended:
-                super().pull_trigger()
+                self.trigger.pull_trigger()
 
     def is_loop(self) -> bool:
         """Whether the caller is the thread that runs the loop."""
@@ -326,7 +335,7 @@ class Server(TcpWSGIServer):
     def stop(self) -> None:
         """Make `run` end; from another thread or a signal handler."""
         self.stopping = True
-        self.trigger.pull_trigger()
+        self._wake()
 
     def _turn(self, timeout: float) -> None:
         """Wait for the sockets once, then answer what is quick."""
