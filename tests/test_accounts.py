@@ -5,6 +5,7 @@ from conftest import OTHER, USER, deletes_cookie, token_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authapi.features.accounts import UserRepository
 from authapi.identifiers import email_fault, email_key, username_fault, username_key
 
 
@@ -330,3 +331,41 @@ def test_password_of_a_user_deleted_meanwhile(client, token, monkeypatch):
     body = {"password": USER["password"]}
 
     assert client.request_as(token, "DELETE", "/user", body).status_code == 401
+
+
+def test_rename_keeps_a_renewal(client, token, clock):
+    """A rename by a token near its end gives one up to the renewed end, and no shorter one."""
+    clock.move(259_170)
+
+    answer = rename(client, token, "renamed")
+
+    assert answer.cookies["jwt"].max_age == 259_200
+    clock.move(31)
+    assert client.get_as(token_of(answer)).json["user"]["username"] == "renamed"
+
+
+def test_rename_of_a_user_who_is_gone(client, token, monkeypatch):
+    """Who was deleted a moment ago is not renamed, and it is not told."""
+    rename_row = UserRepository.rename
+
+    def overtaken(self, *arguments):
+        client.query("DELETE FROM users")
+        return rename_row(self, *arguments)
+
+    monkeypatch.setattr(UserRepository, "rename", overtaken)
+
+    answer = rename(client, token, "renamed")
+
+    assert (answer.status_code, answer.json["error"]) == (401, "invalid_token")
+    assert client.events() == ["registered"]
+
+
+def test_user_deleted_before_the_password_is_checked(client, token, monkeypatch):
+    """Who is gone has no password to be wrong: 401, and no failure is told of them."""
+    monkeypatch.setattr(UserRepository, "by_id", lambda *_: None)
+    body = {"password": USER["password"]}
+
+    for method, path in (("DELETE", "/user"), ("POST", "/sessions/reauthenticate")):
+        answer = client.request_as(token, method, path, body)
+        assert (answer.status_code, answer.json["error"]) == (401, "invalid_token")
+    assert client.events() == ["registered"]

@@ -215,3 +215,20 @@ def test_collision_keeps_nothing(client, token, monkeypatch):
 
     assert client.register().status_code == 409
     assert client.events() == ["registered"]
+
+
+def test_oldest_go_first(client, token):
+    """Of the entries that are old enough, the oldest go first."""
+    for age in range(audit.PRUNED_AT_ONCE + 20):
+        client.query("INSERT INTO audit_log VALUES (NULL, ?, 'x', 2, NULL, '', '', '')", age)
+
+    client.log_in()
+    assert client.query("SELECT min(created_at) FROM audit_log") == [(audit.PRUNED_AT_ONCE,)]
+
+
+def test_ids_are_positive(client, token):
+    """No entry can stand in the way of the next one."""
+    for number in (0, -1, -(2**63)):
+        with pytest.raises(sqlite3.IntegrityError):
+            client.query("INSERT INTO audit_log VALUES (?, 0, 'x', 2, NULL, '', '', '')", number)
+    assert client.log_in().status_code == 200

@@ -490,3 +490,33 @@ def test_session_check_is_two_searches(client):
         "SEARCH sessions USING INDEX sqlite_autoindex_sessions_1 (id_hash=?)",
         "SEARCH users USING INTEGER PRIMARY KEY (rowid=?)",
     ]
+
+
+def test_after_commit(db):
+    """What is to follow a commit follows a commit alone, in order; at once outside of one."""
+    done = []
+    with db.transaction():
+        db.after_commit(lambda: done.append(db.connection.in_transaction))
+        db.after_commit(lambda: done.append("second"))
+        assert done == []
+    assert done == [False, "second"]
+
+    with pytest.raises(ZeroDivisionError), db.transaction():
+        db.after_commit(lambda: done.append("lost"))
+        raise ZeroDivisionError
+    db.after_commit(lambda: done.append("at once"))
+    with db.transaction():
+        pass
+    assert done == [False, "second", "at once"]
+
+
+def test_patience(db, path):
+    """A transaction that is to wait for nothing gives up where another thread or process writes."""
+    with db._writer, pytest.raises(Unavailable), db.transaction(patience=0):
+        pass
+    with path.with_name(f"{path.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable), db.transaction(patience=0):
+            pass
+    with db.transaction(patience=0):
+        insert(db, "a")

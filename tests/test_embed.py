@@ -1223,3 +1223,14 @@ def test_attributes_of_the_page():
     read = set(re.findall(r'getattr\(resource, "(\w+)"', code))
 
     assert read == set(re.findall(r"^\| `(\w+) = ", PAGE, re.MULTILINE))
+
+
+def test_our_word_stands(protecting, token, spy):
+    """What an outer layer says of a user does not stand before the session."""
+    environ = {"REMOTE_USER": "admin", "authapi.user": "admin", "authapi.session": "x"}
+
+    Client(protecting(spy)).simulate_get("/", headers={"Cookie": f"jwt={token}"}, extras=environ)
+
+    assert spy.environ["REMOTE_USER"] == USER["username"]
+    assert spy.environ["authapi.user"].username == USER["username"]
+    assert spy.environ["authapi.session"].user.id == 1

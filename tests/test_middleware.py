@@ -389,3 +389,72 @@ def test_the_log_finds_a_failure(client, caplog):
     assert (first.levelname, second.levelname) == ("DEBUG", "WARNING")
     assert unavailable.headers["x-request-id"] in second.getMessage()
     assert "503 unavailable other threads kept on writing" in second.getMessage()
+
+
+class Delegating:
+    """A resource that finds its responders where `dir` does not look."""
+
+    def __getattr__(self, name):
+        return getattr(Notes(), name)
+
+
+class HeadOnly:
+    def on_head(self, req, resp):
+        resp.set_header("X-Secret", "open")
+
+
+class Nothing:
+    pass
+
+
+class FreshHeadOnly(HeadOnly):
+    fresh = True
+
+
+@pytest.mark.parametrize(
+    ("resource", "methods"),
+    [
+        (Delegating(), ["GET", "HEAD", "POST"]),
+        (HeadOnly(), ["HEAD"]),
+        (FreshHeadOnly(), ["HEAD"]),
+        (Nothing(), []),
+    ],
+)
+def test_odd_resources_are_protected(client, resource, methods):
+    """However a resource has its responders, nobody without a session reaches one."""
+    client.app.add_route("/odd", resource)
+
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
+        answer = client.simulate_request(method, "/odd")
+        assert answer.status_code == (401 if method in methods else 405)
+        assert "x-secret" not in answer.headers
+
+
+class Contradictory(Notes):
+    public = True
+    fresh = True
+
+
+def test_public_and_fresh_contradict(client):
+    """A resource that says both is refused: it would be open to everyone."""
+    with pytest.raises(TypeError, match="cannot be public and ask"):
+        client.app.add_route("/vault", Contradictory())
+
+
+class NearlyFresh(Notes):
+    fresh = 1
+
+
+class NeverRenewed(Notes):
+    renews = False
+
+
+def test_attributes_count_by_their_very_value(client, token, clock):
+    """What is true, but not True, asks for nothing; `renews = False` renews nothing."""
+    client.app.add_route("/nearly", NearlyFresh())
+    client.app.add_route("/never", NeverRenewed())
+    clock.move(3_600)
+
+    assert "set-cookie" not in client.get_as(token, "/never").headers
+    answer = client.get_as(token, "/nearly")
+    assert (answer.status_code, "set-cookie" in answer.headers) == (200, True)

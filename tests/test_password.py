@@ -172,3 +172,12 @@ def test_many_at_once(make_app):
         won = {"usernameOrEmail": USER["username"], "password": f"password {winner}"}
         assert request(f"{url}/login", won)[0] == 200
         assert request(f"{url}/login", login)[0] == 401
+
+
+def test_user_disabled_meanwhile(client, token, monkeypatch):
+    """Who was disabled while hashing keeps the password that they had."""
+    ((before,),) = client.query("SELECT password_hash FROM users")
+    overtake(client, monkeypatch, lambda: client.query("UPDATE users SET disabled_at = 1"))
+
+    assert change(client, token).status_code == 403
+    assert client.query("SELECT password_hash FROM users") == [(before,)]

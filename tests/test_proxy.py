@@ -3,9 +3,14 @@
 import json
 import logging
 import re
+import threading
 
 import pytest
 from conftest import USER, exchange, request, running
+
+from authapi import Settings, StartError
+from authapi.serve import listen
+from authapi.server import Server
 
 FORGED = {
     "X-Forwarded-For": "203.0.113.9",
@@ -84,6 +89,11 @@ def test_trusted_proxy(ask):
         ("2001:db8::9", "2001:db8::9"),
         ("[2001:db8::9]:443", "2001:db8::9"),
         ("203.0.113.9:1234", "203.0.113.9"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("[::ffff:203.0.113.9]:443", "203.0.113.9"),
+        ("2001:DB8:0:0::9", "2001:db8::9"),
+        ('"[2001:db8::9]"', "2001:db8::9"),
+        ("203.0.113.9, ", "127.0.0.1"),
     ],
 )
 def test_one_hop(ask, forwarded_for, address):
@@ -112,6 +122,11 @@ def test_a_proxy_that_says_nothing(ask):
         b"X-Forwarded-For: unknown",
         b"X-Forwarded-For: <script>",
         b"X-Forwarded-For: [",
+        b"X-Forwarded-For: fe80::1%eth0",
+        b"X-Forwarded-For: [::1%x user_id=1]",
+        b"X-Forwarded-For: 203.0.113.9:x",
+        b"X-Forwarded-Host: a b",
+        b"X-Forwarded-Host: <script>",
     ],
 )
 @pytest.mark.parametrize("path", [b"/user", b"/nowhere"])
@@ -160,3 +175,39 @@ def test_forwarded_host_is_our_own(make_app):
         theirs = request(url, {}, Origin="https://evil.example", **forwarded)[0]
 
     assert (ours, theirs) == (200, 403)
+
+
+def has_ipv6():
+    try:
+        listen(Settings(host="::", port=0)).close()
+    except StartError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("trusted", ["127.0.0.1", "::ffff:127.0.0.1", "::ffff:7f00:1"])
+def test_ipv4_over_an_ipv6_socket(make_app, trusted):
+    """A peer that comes over IPv4 to a socket of IPv6 has its address of IPv4."""
+    app = make_app(trusted_proxy=trusted)
+    app.add_route("/environ", Environ())
+    listener = listen(Settings(host="::", port=0))
+    server = Server(app, listener, threads=4)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/environ"
+        assert request(url)[1]["REMOTE_ADDR"] == "127.0.0.1"
+        forwarded = {"X-Forwarded-For": "203.0.113.9"}
+        assert request(url, **forwarded)[1]["REMOTE_ADDR"] == "203.0.113.9"
+    finally:
+        server.stop()
+        thread.join()
+
+
+def test_what_a_proxy_says_wrongly_is_logged(make_app, caplog):
+    """An operator finds why a proxy's requests are refused."""
+    with running(make_app(trusted_proxy="127.0.0.1")) as port:
+        exchange(port, b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: unknown\r\n\r\n")
+
+    assert "X-Forwarded-For from the trusted proxy: no address, 'unknown'" in caplog.text

@@ -7,11 +7,24 @@ import threading
 from base64 import urlsafe_b64decode
 
 import pytest
-from conftest import OTHER, USER, connected, deletes_cookie, process, request, running, token_of
+from conftest import (
+    OTHER,
+    USER,
+    Client,
+    connected,
+    deletes_cookie,
+    exchange,
+    process,
+    request,
+    running,
+    token_of,
+)
 
 from authapi import migrations
 from authapi.database import Database
-from authapi.features.sessions import PRUNED_AT_ONCE
+from authapi.errors import InvalidToken
+from authapi.events import Caller
+from authapi.features.sessions import PRUNED_AT_ONCE, Sessions
 from authapi.tokens import Claims
 
 
@@ -606,3 +619,142 @@ def test_migration_keeps_sessions(tmp_path, make_client, monkeypatch, clock):
 
     assert session["created_at"] == session["last_seen_at"] == "Tue, 16 Aug 2022 10:20:29 GMT"
     assert (session["ip"], session["user_agent"], session["current"]) == ("", "", True)
+
+
+# What waits, and what must not
+
+
+def test_renewals_hold_nobody_up(make_app, clock, monkeypatch):
+    """While the writer lock is held, renewals wait on threads; the loop goes on with the others."""
+    monkeypatch.setattr("authapi.features.sessions.RENEWAL_PATIENCE", 60)
+    app = make_app()
+    with running(app) as port:
+        url = f"http://127.0.0.1:{port}"
+        old = request(f"{url}/register", USER)[2]["Set-Cookie"].partition(";")[0]
+        clock.move(3_600)
+        young = request(f"{url}/register", OTHER)[2]["Set-Cookie"].partition(";")[0]
+        answers, threads = [], []
+        with app.core.database._writer:
+            for path in ("/user", "/", "/user"):
+                thread = threading.Thread(
+                    target=lambda path=path: answers.append(request(url + path, Cookie=old))
+                )
+                thread.start()
+                threads.append(thread)
+            for _ in range(20):
+                for path in ("/user", "/", "/verify"):
+                    assert request(url + path, Cookie=young)[0] == 200
+            assert request(f"{url}/verify", Cookie=old)[0] == 200
+            assert answers == []
+        for thread in threads:
+            thread.join()
+
+    assert [status for status, *_ in answers] == [200] * 3
+    assert any(headers["Set-Cookie"] for *_, headers in answers)
+
+
+def test_pipelined_renewal(make_app, clock):
+    """A request that is handed over keeps its place among those that came with it."""
+    with running(make_app()) as port:
+        url = f"http://127.0.0.1:{port}"
+        old = request(f"{url}/register", USER)[2]["Set-Cookie"].partition(";")[0]
+        clock.move(3_600)
+        get = f"Host: x\r\nCookie: {old}\r\n"
+        received = exchange(
+            port,
+            (
+                f"GET /user HTTP/1.1\r\n{get}\r\nHEAD /user HTTP/1.1\r\n{get}\r\n"
+                f"GET /nowhere HTTP/1.1\r\n{get}\r\n"
+                f"GET /verify HTTP/1.1\r\n{get}Connection: close\r\n\r\n"
+            ).encode(),
+        )
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"200", b"404", b"200"]
+    assert received.count(b"Set-Cookie: jwt=") == 2
+
+
+def test_end_of_one_is_told(client, token):
+    """A session that was ended by its id is told of, once."""
+    other = token_of(client.log_in())
+
+    client.request_as(token, "DELETE", f"/sessions/{public_id(other)}")
+
+    assert client.events("event", "session_id")[-1] == ("session_revoked", public_id(other))
+    assert client.events().count("session_revoked") == 1
+
+
+def test_longest_unused_of_one_second(make_client):
+    """Among sessions last used in the same second, the earliest login goes first."""
+    client = make_client(max_sessions=3)
+    tokens = [token_of(client.register())] + [token_of(client.log_in()) for _ in range(4)]
+
+    assert [client.get_as(token).status_code for token in tokens] == [401, 401, 200, 200, 200]
+
+
+def test_shorter_lifetimes(make_app, clock):
+    """Shorter limits hold for a session that is there from its next renewal."""
+    token = token_of(Client(make_app()).register())
+    client = Client(make_app(session_lifetime=60, session_max_lifetime=7_200))
+    clock.move(3_600)
+
+    answer = client.get_as(token)
+    assert answer.cookies["jwt"].max_age == 60
+    clock.move(60)
+    assert client.get_as(token).status_code == 401
+
+
+def test_absolute_limit_made_shorter(make_app, clock):
+    """A session older than a limit that was made shorter ends with its next renewal."""
+    token = token_of(Client(make_app()).register())
+    client = Client(make_app(session_lifetime=60, session_max_lifetime=60))
+    clock.move(3_600)
+
+    answer = client.get_as(token)
+    assert answer.status_code == 401
+    assert deletes_cookie(answer)
+    assert client.get_as(token, "/verify").status_code == 401
+
+
+def test_expired_while_it_was_renewed(client, token, clock):
+    """What has expired by the time of the write is neither renewed nor rotated."""
+    sessions = Sessions(client.app.core)
+    claims = client.app.core.tokens.read(token, clock.now)
+    session = sessions.authenticate(claims, clock.now)
+    clock.move(259_200)
+
+    assert sessions.renew(session, claims, Caller("", "", ""), clock.now) is None
+    with pytest.raises(InvalidToken), client.app.core.database.transaction():
+        sessions.rotate(session)
+
+
+def test_rotation_counts_as_use(client, token, clock):
+    """A session that was given a new token was seen then."""
+    clock.move(1_800)
+    newer = token_of(
+        client.request_as(token, "POST", "/sessions/reauthenticate", {"password": USER["password"]})
+    )
+    clock.move(3_599)
+
+    assert "set-cookie" not in client.get_as(newer).headers
+    assert client.sessions_of(newer)[0]["last_seen_at"] == "Tue, 16 Aug 2022 10:51:29 GMT"
+
+
+def test_what_is_lost_is_not_logged(make_client, monkeypatch, caplog):
+    """A change that is undone leaves no line in the log, as it leaves no entry in the audit log."""
+    caplog.set_level("INFO")
+    client = make_client(max_sessions=1)
+    client.register()
+    kind = type(client.app.core.passwords)
+    verify = kind.verify
+
+    def overtaken(self, *arguments, **options):
+        verdict = verify(self, *arguments, **options)
+        client.query("UPDATE users SET disabled_at = 1")
+        return verdict
+
+    monkeypatch.setattr(kind, "verify", overtaken)
+
+    assert client.log_in().status_code == 401
+    assert "session_revoked" not in caplog.text
+    assert client.events() == ["registered", "login_failed"]
+    assert "login_failed" in caplog.text

@@ -176,7 +176,7 @@ class Sessions:
         """The newest token of a session, its expiry moved where that is due.
 
         None where another request moved it, or ended the session, at the same moment. Raises
-        Unavailable.
+        Unavailable, and InvalidToken where this is its end.
         """
         core, seen_at, expires_at = self._core, session.last_seen_at, session.expires_at
         if self.is_due(session, now):
@@ -188,6 +188,8 @@ class Sessions:
                 ):
                     return None
                 core.events.emit(SessionRenewed(session.user.id, caller, session.id))
+            if expires_at <= now:  # the absolute limit was made shorter
+                raise InvalidToken
         return self._issue(session.user, claims.sid, issued_at=seen_at, expires_at=expires_at)
 
     def rotate(self, session: Session) -> Issued:
