@@ -16,7 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -65,6 +65,11 @@ class _Connection(sqlite3.Connection):
             self.close()
 
 
+@cache
+def _queries(name: str) -> Any:  # noqa: ANN401 - aiosql's
+    return aiosql.from_path(SQL / "queries" / f"{name}.sql", "sqlite3")
+
+
 class Statements:
     """The named statements of one file of `sql/queries`, each run on the thread's connection.
 
@@ -76,7 +81,7 @@ class Statements:
     def __init__(self, database: Database, name: str) -> None:
         """Load `sql/queries/{name}.sql`."""
         self._database = database
-        queries = aiosql.from_path(SQL / "queries" / f"{name}.sql", "sqlite3")
+        queries = _queries(name)
         for statement in queries.available_queries:
             if not statement.endswith("_cursor"):
                 setattr(self, statement, self._on_connection(getattr(queries, statement)))

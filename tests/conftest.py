@@ -86,6 +86,12 @@ def deletes_cookie(result, name="jwt", also=""):
     return cookie == result.headers.get("set-cookie")
 
 
+def pytest_collection_finish():
+    """Have the collector pass over what lives as long as the run: each test collects."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(name="clock")
 def _clock():
     return Clock()
