@@ -21,10 +21,10 @@ from conftest import (
 )
 
 from authapi import migrations
-from authapi.database import Database
+from authapi.database import LOCK_TIMEOUT, Database
 from authapi.errors import InvalidToken
 from authapi.events import Caller
-from authapi.features.sessions import PRUNED_AT_ONCE, Sessions
+from authapi.features.sessions import PRUNED_AT_ONCE, RENEWAL_PATIENCE, Sessions
 from authapi.tokens import Claims
 
 
@@ -651,6 +651,31 @@ def test_renewals_hold_nobody_up(make_app, clock, monkeypatch):
 
     assert [status for status, *_ in answers] == [200] * 3
     assert any(headers["Set-Cookie"] for *_, headers in answers)
+
+
+def test_renewals_are_not_patient(client, token, clock, monkeypatch):
+    """A renewal waits for the writer lock a moment; other changes wait longer."""
+    waits, turn = [], Database._turn
+
+    def spy(database, patience):
+        waits.append(patience)
+        return turn(database, patience)
+
+    monkeypatch.setattr(Database, "_turn", spy)
+    clock.move(3_600)
+    client.get_as(token)
+    client.request_as(token, "DELETE", "/sessions")
+
+    assert waits == [RENEWAL_PATIENCE, LOCK_TIMEOUT]
+    assert RENEWAL_PATIENCE < 0.1
+
+
+@pytest.mark.parametrize("path", ["/", "/user", "/verify"])
+def test_checks_are_quick(client, path):
+    """What checks a session is answered in the server's loop, and what lists them is not."""
+    assert client.app.is_quick("GET", path)
+    assert not client.app.is_quick("POST", path)
+    assert not client.app.is_quick("GET", "/sessions")
 
 
 def test_pipelined_renewal(make_app, clock):
