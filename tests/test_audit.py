@@ -2,11 +2,13 @@
 
 import re
 import sqlite3
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
 from conftest import OTHER, USER, token_of
 
+from authapi import events
 from authapi.features import audit
 from authapi.features.accounts import UserRepository
 
@@ -232,3 +234,30 @@ def test_ids_are_positive(client, token):
         with pytest.raises(sqlite3.IntegrityError):
             client.query("INSERT INTO audit_log VALUES (?, 0, 'x', 2, NULL, '', '', '')", number)
     assert client.log_in().status_code == 200
+
+
+@pytest.mark.parametrize("kind", events.Event.__subclasses__())
+def test_events_are_frozen(kind):
+    """An event is what happened: no subscriber changes it for the next one."""
+    event = kind(1, events.Caller("192.0.2.1", "curl", "0"), "x")
+
+    for name in ("user_id", "session_id", "caller", "note"):
+        with pytest.raises((FrozenInstanceError, TypeError, AttributeError)):
+            setattr(event, name, 2)
+    with pytest.raises((FrozenInstanceError, TypeError)):
+        event.caller.ip = "192.0.2.2"
+    assert event == kind(1, events.Caller("192.0.2.1", "curl", "0"), "x")
+    assert kind.__doc__
+
+
+def test_a_subscriber_hears_of_what_it_asked_for(client, token):
+    """A subscriber hears of every event, or of those of one class."""
+    everything, renames = [], []
+    client.app.core.events.subscribe(lambda event: everything.append(event.name))
+    client.app.core.events.subscribe(lambda event: renames.append(event.name), events.UserRenamed)
+
+    client.log_in()
+    client.request_as(token, "PATCH", "/user", {"username": "frodo"})
+
+    assert everything == ["logged_in", "user_renamed"]
+    assert renames == ["user_renamed"]
