@@ -209,8 +209,6 @@ class _Mounted:
             **req.env,
             "SCRIPT_NAME": req.env.get("SCRIPT_NAME", "") + self._prefix,
             "PATH_INFO": req.env["PATH_INFO"].removeprefix(self._prefix),
-            # The host cuts a body off its answer to HEAD, and counts it first.
-            "REQUEST_METHOD": "GET" if req.method == "HEAD" else req.method,
         }
 
         def start_response(

@@ -177,25 +177,33 @@ class RenameBody(msgspec.Struct):
     username: str
 
 
-class DeletionBody(msgspec.Struct):
-    """The password of who wants to be deleted."""
+class PasswordBody(msgspec.Struct):
+    """The password of the current user."""
 
     password: str
 
 
-class UserResource:
-    """The current user."""
+class ExampleResource:
+    """The example of a protected resource."""
 
     quick = True
 
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
-        self._users = UserRepository(core.database)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer the user of the session."""
         self._core.wire.answer_user(resp, 200, "User.", req.context.user)
+
+
+class UserResource(ExampleResource):
+    """The current user, who can be renamed and deleted."""
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        super().__init__(core)
+        self._users = UserRepository(core.database)
 
     def on_patch(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Give the user another username, and a token that carries it."""
@@ -225,25 +233,11 @@ class UserResource:
     def _entitled(self, req: falcon.Request) -> Credential | None:
         session = req.context.session
         if req.content_length:
-            password = read_body(req, DeletionBody).password
+            password = read_body(req, PasswordBody).password
             return require_password(self._core, self._users, session, password, caller_of(req))
         if not session.is_fresh(self._core.clock()):
             raise FreshLoginRequired
         return self._users.by_id(session.user.id)
-
-
-class ExampleResource:
-    """The example of a protected resource."""
-
-    quick = True
-
-    def __init__(self, core: Core) -> None:
-        """Take the wire."""
-        self._wire = core.wire
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer the user of the session."""
-        self._wire.answer_user(resp, 200, "User.", req.context.user)
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

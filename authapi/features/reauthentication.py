@@ -6,22 +6,15 @@ Endpoint: POST /sessions/reauthenticate. Table: none of its own.
 from __future__ import annotations
 
 import falcon
-import msgspec
 
 from authapi.core import Core
 from authapi.events import Reauthenticated
-from authapi.features.accounts import UserRepository, require_password
+from authapi.features.accounts import PasswordBody, UserRepository, require_password
 from authapi.features.sessions import Sessions
 from authapi.middleware import caller_of
 from authapi.wire import read_body
 
 REQUIRES = ("accounts", "sessions")
-
-
-class PasswordBody(msgspec.Struct):
-    """The password of the current user."""
-
-    password: str
 
 
 class ReauthenticationResource:

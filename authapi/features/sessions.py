@@ -58,10 +58,14 @@ class Session:
 class Issued:
     """A new token of a session, good for `max_age` seconds."""
 
-    session_id: str
     claims: Claims = field(repr=False)
     token: str = field(repr=False)
     max_age: int
+
+    @property
+    def session_id(self) -> str:
+        """The public id."""
+        return public_id(self.claims)
 
 
 class SessionRepository:
@@ -227,7 +231,7 @@ class Sessions:
             sid=secret,
         )
         max_age = max(0, expires_at - self._now())
-        return Issued(public_id(claims), claims, self._core.tokens.issue(claims), max_age)
+        return Issued(claims, self._core.tokens.issue(claims), max_age)
 
     def _expiry(self, now: int, created_at: int) -> int:
         settings = self._core.settings
