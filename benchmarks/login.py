@@ -1,0 +1,108 @@
+"""Logins per second, beside argon2 alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from argon2 import PasswordHasher
+from figures import Figure, Goal, ratios
+from harness import LOGIN, USER, Bench, BenchError, Server, check_login, number, register
+
+from authapi.hashing import SALT_LENGTH, TAG_LENGTH
+
+SETTLE_TIME = 1  # seconds in which the service finishes the logins that wrk left behind
+
+LOGIN_SCRIPT = """\
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = [[%s]]
+succeeded, overloaded, failed = 0, 0, 0
+
+function setup(thread)
+  only_thread = thread
+end
+
+function response(status)
+  if status == 200 then
+    succeeded = succeeded + 1
+  elseif status == 503 then
+    overloaded = overloaded + 1
+  else
+    failed = failed + 1
+  end
+end
+
+function done()
+  for _, name in ipairs({"succeeded", "overloaded", "failed"}) do
+    print(name .. ": " .. only_thread:get(name))
+  end
+end
+"""
+
+
+def measure(bench: Bench) -> list[Figure]:
+    """Logins per second, beside raw argon2 verifications in the same round."""
+    logins, hashes, overloads = [], [], []
+    with bench.authapi("login") as server:
+        register(server)
+        check_login(server)
+        per_second(bench, server)  # warms up
+        for _ in range(bench.rounds):
+            hashes.append(verifications_per_second(bench))
+            rate, overloaded = per_second(bench, server)
+            logins.append(rate)
+            overloads.append(float(overloaded))
+    return [
+        Figure("logins", logins, "/s"),
+        Figure("raw argon2 verifications", hashes, "/s"),
+        Figure("logins answered 503", overloads, "answers"),
+        Figure("login : raw argon2", ratios(logins, hashes), goal=Goal(">=", 0.90)),
+    ]
+
+
+def per_second(bench: Bench, server: Server) -> tuple[float, int]:
+    """Successful POST /login per second, and how many were answered 503.
+
+    One connection more than hash slots: the next password waits while a session is committed.
+    """
+    script = bench.directory / "login.lua"
+    script.write_text(LOGIN_SCRIPT % json.dumps(LOGIN))
+    output = bench.wrk(server, "/login", bench.settings.hash_slots + 1, "-s", str(script))
+    time.sleep(SETTLE_TIME)
+    succeeded, overloaded, failed = (
+        int(number(f"{name}:", output)) for name in ("succeeded", "overloaded", "failed")
+    )
+    if failed or not succeeded:
+        raise BenchError(f"POST /login was refused under load: {output}")
+    share = succeeded / (succeeded + overloaded)
+    return number("Requests/sec:", output) * share, overloaded
+
+
+def verifications_per_second(bench: Bench) -> float:
+    """Raw argon2 verifications per second, in as many threads as the service has hash slots.
+
+    Counted as wrk counts logins: what is under way at the end is none.
+    """
+    settings = bench.settings
+    hasher = PasswordHasher(
+        time_cost=settings.argon2_time_cost,
+        memory_cost=settings.argon2_memory_kib,
+        parallelism=settings.argon2_lanes,
+        hash_len=TAG_LENGTH,
+        salt_len=SALT_LENGTH,
+    )
+    encoded = hasher.hash(USER["password"])
+    deadline = time.monotonic() + bench.seconds
+
+    def count(_thread: int) -> int:
+        finished = 0
+        while True:
+            hasher.verify(encoded, USER["password"])
+            if time.monotonic() > deadline:
+                return finished
+            finished += 1
+
+    with ThreadPoolExecutor(settings.hash_slots) as pool:
+        return sum(pool.map(count, range(settings.hash_slots))) / bench.seconds
