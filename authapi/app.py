@@ -61,7 +61,8 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
         return method in SAFE_METHODS and path in self._quick_paths
 
     def close(self) -> None:
-        """Close the database, when no request is running any more."""
+        """Close the database and end the hash lane, when no request is running any more."""
+        self.core.passwords.close()
         self.core.database.close()
 
     def add_sink(self, *_args: object, **_kwargs: object) -> NoReturn:

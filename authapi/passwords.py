@@ -1,35 +1,31 @@
-"""The only module that knows argon2: the hash lane, the policy, the decoy, the rehash."""
+"""Passwords: the policy, the hash lane, the decoy, the rehash."""
 
 from __future__ import annotations
 
-import base64
 import importlib.util
-import secrets
+import logging
+import os
+import sys
 import threading
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-from argon2 import PasswordHasher
-from argon2.exceptions import (
-    HashingError,
-    InvalidHashError,
-    VerificationError,
-)
-from argon2.low_level import error_to_str
+from typing import TypeVar
 
 from authapi.errors import Overloaded
+from authapi.hashing import Cost, Hasher, Stored
 from authapi.settings import Settings
 
 MAX_LENGTH = 1_024  # code points, after NFC
 MAX_DECOMPOSED = 4 * MAX_LENGTH  # code points, before: none has more than four parts (UAX 15)
-HASH_LENGTH = 32  # bytes
-SALT_LENGTH = 16  # bytes
+LOWEST_PRIORITY = 19  # of -20 to 19, as nice(1) counts
 
-_OUT_OF_MEMORY = error_to_str(-22)  # ARGON2_MEMORY_ALLOCATION_ERROR
+Result = TypeVar("Result")
+
+logger = logging.getLogger("authapi.passwords")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,38 +37,48 @@ class Verdict:
 
 
 class Lane:
-    """Lets `slots` in at once and `queue` more wait; turns everyone else away without waiting.
+    """Runs `slots` jobs at once, lets `queue` more wait, and turns everyone else away at once.
 
     NOTE: slots and queue together stay below the server's threads, so that requests which hash
-    nothing always find a thread.
+    nothing always find a thread. The jobs run in threads of their own, which give way to all
+    others: a thread cannot take back what it has once yielded.
     """
 
     def __init__(self, slots: int, queue: int) -> None:
         """Take the number of places."""
-        self._places = threading.Semaphore(slots + queue)
-        self._slots = threading.Semaphore(slots)
+        self._slots, self._queue = slots, queue
+        self._start()
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Hold a slot during the block. Raises Overloaded at once where all places are taken."""
+    def _start(self) -> None:
+        self._process = os.getpid()
+        self._places = threading.Semaphore(self._slots + self._queue)
+        self._threads = ThreadPoolExecutor(self._slots, "authapi-hash", initializer=_give_way)
+
+    def run(self, job: Callable[..., Result], *arguments: object) -> Result:
+        """What the job returns or raises. Raises Overloaded where all places are taken.
+
+        A lack of memory is Overloaded too: it says nothing about the password.
+        """
+        if self._process != os.getpid():  # forked: the threads stayed behind
+            self._start()
         if not self._places.acquire(blocking=False):
             raise Overloaded
         try:
-            with self._slots, _memory_watched():
-                yield
+            return self._threads.submit(job, *arguments).result()
+        except MemoryError as error:
+            raise Overloaded from error
         finally:
             self._places.release()
 
+    def close(self) -> None:
+        """End the threads, and give back the memory that they keep."""
+        self._threads.shutdown()
 
-@contextmanager
-def _memory_watched() -> Iterator[None]:
-    """Turn a lack of memory into Overloaded: it says nothing about the password."""
-    try:
-        yield
-    except (VerificationError, HashingError) as error:
-        if str(error) != _OUT_OF_MEMORY:
-            raise
-        raise Overloaded from error
+
+def _give_way() -> None:
+    """Have the system prefer every other thread to this one."""
+    if sys.platform == "linux":  # elsewhere the number would be a process's
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
 
 
 class Passwords:
@@ -80,16 +86,13 @@ class Passwords:
 
     def __init__(self, settings: Settings) -> None:
         """Take the cost, the lane's size and the policy from the settings."""
-        self._hasher = PasswordHasher(
-            time_cost=settings.argon2_time_cost,
-            memory_cost=settings.argon2_memory_kib,
-            parallelism=settings.argon2_lanes,
-            hash_len=HASH_LENGTH,
-            salt_len=SALT_LENGTH,
+        self._hasher = Hasher(
+            Cost(settings.argon2_memory_kib, settings.argon2_time_cost, settings.argon2_lanes)
         )
-        self._decoy = _decoy(settings)
+        self._decoy = self._hasher.decoy()
         self._lane = Lane(settings.hash_slots, settings.hash_queue)
         self._min_length = settings.password_min_length
+        self.close = self._lane.close
 
     def fault(self, password: str) -> str | None:
         """What makes a new password unfit, or None (NIST SP 800-63B-4, 3.1.1.2)."""
@@ -108,28 +111,37 @@ class Passwords:
 
     def hash(self, password: str) -> str:
         """The encoded hash. Raises Overloaded."""
-        with self._lane.entered():
-            return self._hasher.hash(_canonical(password))
+        return str(self._lane.run(self._hasher.hash, _canonical(password)))
 
     def verify(self, stored: str | None, password: str, *, rehash: bool = True) -> Verdict:
         """Check a password against an encoded hash of any argon2 cost. Raises Overloaded.
 
         `rehash` says whether a hash of another cost than ours is to be replaced.
 
-        SECURITY: without a hash (no such user) a decoy is verified, on the same lane and at the
-        same cost, so that the time tells nothing (OWASP Authentication).
+        SECURITY: without a hash (no such user, or none that can be read) a decoy is verified, on
+        the same lane and at the same cost, so that the time tells nothing (OWASP Authentication).
         """
-        with self._lane.entered():
-            text = _canonical(password)
-            try:
-                self._hasher.verify(stored or self._decoy, text)
-            except (VerificationError, InvalidHashError) as error:
-                if str(error) == _OUT_OF_MEMORY:
-                    raise
-                return Verdict(correct=False)
-            if stored is None or not rehash or not self._hasher.check_needs_rehash(stored):
-                return Verdict(correct=stored is not None)
-            return Verdict(correct=True, new_hash=self._hasher.hash(text))
+        known = None if stored is None else self._parse(stored)
+        return self._lane.run(self._verify, known, _canonical(password), rehash)
+
+    def _verify(self, known: Stored | None, password: bytes, rehash: bool) -> Verdict:  # noqa: FBT001
+        correct = self._hasher.matches(known or self._decoy, password)
+        if known is None or not correct:
+            return Verdict(correct=False)
+        if not rehash or self._hasher.is_current(known):
+            return Verdict(correct=True)
+        return Verdict(correct=True, new_hash=str(self._hasher.hash(password)))
+
+    def _parse(self, text: str) -> Stored | None:
+        try:
+            stored = Stored.parse(text)
+        except ValueError:
+            logger.warning("a stored password is no argon2 hash: its user cannot log in")
+            return None
+        if not self._hasher.cost.allows(stored.cost):
+            logger.warning("a stored hash would cost too much: %s", stored.cost)
+            return None
+        return stored
 
 
 def _canonical(password: str) -> bytes:
@@ -138,16 +150,6 @@ def _canonical(password: str) -> bytes:
         password = unicodedata.normalize("NFC", password)
     # SECURITY: a lone surrogate has no UTF-8, so it matches no hash, and fails like any wrong word.
     return password.encode(errors="surrogatepass")
-
-
-def _decoy(settings: Settings) -> str:
-    """A well-formed hash at the current cost, of no password."""
-    salt, digest = (
-        base64.b64encode(secrets.token_bytes(length)).decode().rstrip("=")
-        for length in (SALT_LENGTH, HASH_LENGTH)
-    )
-    cost = f"m={settings.argon2_memory_kib},t={settings.argon2_time_cost},p={settings.argon2_lanes}"
-    return f"$argon2id$v=19${cost}${salt}${digest}"
 
 
 @cache

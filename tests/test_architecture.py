@@ -55,7 +55,7 @@ def test_standard_library_only(module):
     [
         ("sqlite3", {"database"}),
         ("jwt", {"tokens"}),
-        ("argon2", {"passwords"}),
+        ("argon2", {"hashing"}),
         ("waitress", {"parser", "server"}),
     ],
 )

@@ -9,6 +9,8 @@ from conftest import CHEAP, OTHER, USER, deletes_cookie, token_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from authapi.hashing import Cost, Hasher
+
 
 @pytest.mark.parametrize("identifier", [USER["username"], USER["email"]])
 def test_documented_example(client, identifier):
@@ -59,18 +61,18 @@ def test_failures_are_alike(client):
 def test_unknown_user_costs_a_verification(client, monkeypatch):
     """A decoy is verified at the current cost where there is no user, once each."""
     verified = []
-    verify = argon2.PasswordHasher.verify
+    matches = Hasher.matches
 
     def spy(self, stored, password):
         verified.append(stored)
-        return verify(self, stored, password)
+        return matches(self, stored, password)
 
-    monkeypatch.setattr(argon2.PasswordHasher, "verify", spy)
+    monkeypatch.setattr(Hasher, "matches", spy)
     client.register()
     client.log_in("nobody")
     client.log_in(password="wrong password")
 
-    decoy, real = (argon2.extract_parameters(stored) for stored in verified)
+    decoy, real = (argon2.extract_parameters(str(stored)) for stored in verified)
     assert real == decoy
 
 
@@ -157,14 +159,30 @@ def test_rehash_follows_the_settings(make_client):
 
 
 @pytest.mark.parametrize(
-    "stored", ["", "plain", "$2b$12$abcdefghijklmnopqrstuv", "$argon2id$v=19$"]
+    "stored",
+    [
+        "",
+        "plain",
+        "$2b$12$abcdefghijklmnopqrstuv",
+        "$argon2id$v=19$",
+        "$argon2id$v=19$m=4000000,t=4,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+    ],
 )
-def test_unusable_hash(client, stored):
-    """A stored hash that is none fails like a wrong password."""
+def test_unusable_hash(client, monkeypatch, caplog, stored):
+    """A stored hash that is none, or would cost too much, fails like a wrong password.
+
+    The log says it, and it takes the time of a hash.
+    """
     client.register()
     client.query("UPDATE users SET password_hash = ?", stored)
+    costs, tag = [], Hasher._tag
+    monkeypatch.setattr(
+        Hasher, "_tag", lambda self, *rest: costs.append(rest[0].cost) or tag(self, *rest)
+    )
 
     assert client.log_in().status_code == 401
+    assert costs == [Cost(8, 1, 1)]
+    assert "a stored" in caplog.text
 
 
 @pytest.mark.parametrize("change", ["DELETE FROM users", "UPDATE users SET disabled_at = 1"])
@@ -227,13 +245,9 @@ def test_no_memory_for_a_hash(client, monkeypatch, caplog):
     client.register()
 
     def fail(*_):
-        raise argon2.exceptions.VerificationError("Memory allocation error")
+        raise MemoryError("Memory allocation error")
 
-    def fail_to_hash(*_):
-        raise argon2.exceptions.HashingError("Memory allocation error")
-
-    monkeypatch.setattr(argon2.PasswordHasher, "verify", fail)
-    monkeypatch.setattr(argon2.PasswordHasher, "hash", fail_to_hash)
+    monkeypatch.setattr(Hasher, "_tag", fail)
 
     assert client.log_in().json["error"] == "overloaded"
     assert client.register(username="a", email="a@b.c").json["error"] == "overloaded"
@@ -245,7 +259,7 @@ def test_a_disabled_users_login_hashes_nothing_new(client, monkeypatch):
     client.register()
     old = argon2.PasswordHasher(memory_cost=64).hash(USER["password"])
     client.query("UPDATE users SET password_hash = ?, disabled_at = 1", old)
-    monkeypatch.setattr(argon2.PasswordHasher, "hash", None)
+    monkeypatch.setattr(Hasher, "hash", None)
 
     assert client.log_in().status_code == 401
 

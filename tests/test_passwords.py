@@ -1,5 +1,6 @@
 """Passwords: the hash lane, the policy, the decoy."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -87,32 +88,38 @@ def test_the_list_is_loaded_at_first_use():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_lane_turns_away_at_once():
+@pytest.fixture(name="lane")
+def _lane():
+    lanes = []
+
+    def lane(slots, queue=0):
+        lanes.append(Lane(slots, queue))
+        return lanes[-1]
+
+    yield lane
+    for made in lanes:
+        made.close()
+
+
+def test_lane_turns_away_at_once(lane):
     """Slots run, the queue waits, and the next one is turned away while both are full."""
-    lane = Lane(slots=2, queue=1)
+    lane = lane(slots=2, queue=1)
     inside, leave, waited = threading.Semaphore(0), threading.Event(), threading.Event()
 
     def hold():
-        with lane.entered():
-            inside.release()
-            leave.wait()
+        inside.release()
+        leave.wait()
 
-    def queue():
-        with lane.entered():
-            waited.set()
-
-    threads = [threading.Thread(target=target) for target in (hold, hold)]
-    for thread in threads:
+    threads = [threading.Thread(target=lane.run, args=[job]) for job in (hold, hold, waited.set)]
+    for thread in threads[:2]:
         thread.start()
-    for _ in threads:
         inside.acquire()
-    threads.append(threading.Thread(target=queue))
-    threads[-1].start()
-    while lane._places._value and threads[-1].is_alive():  # until the third is in the queue
+    threads[2].start()
+    while lane._places._value and threads[2].is_alive():  # until the third is in the queue
         pass
 
-    with pytest.raises(Overloaded), lane.entered():
-        pass
+    with pytest.raises(Overloaded):
+        lane.run(hold)
     assert not waited.is_set()
     leave.set()
     for thread in threads:
@@ -120,13 +127,52 @@ def test_lane_turns_away_at_once():
     assert waited.is_set()
 
 
-def test_lane_is_left_on_errors():
-    """A failure inside gives the place back."""
-    lane = Lane(slots=1, queue=0)
+def test_lane_is_left_on_errors(lane):
+    """A failure inside reaches the caller, and gives the place back."""
+    lane = lane(slots=1)
 
     for _ in range(3):
-        with pytest.raises(ValueError), lane.entered():
-            raise ValueError
+        with pytest.raises(ValueError, match="invalid literal"):
+            lane.run(int, "x")
 
-    with lane.entered():
+    assert lane.run(int, "1") == 1
+
+
+def test_lack_of_memory_is_overload(lane):
+    """It says nothing about the password."""
+
+    def fail():
+        raise MemoryError
+
+    with pytest.raises(Overloaded):
+        lane(slots=1).run(fail)
+
+
+def test_lane_after_a_fork(lane):
+    """A process that has hashed may fork: the child's lane has threads, and places, of its own."""
+    lane = lane(slots=1)
+    leave = threading.Event()
+    holder = threading.Thread(target=lane.run, args=[leave.wait])
+    holder.start()
+    while lane._places._value:
         pass
+
+    child = os.fork()
+    if not child:
+        os._exit(lane.run(int, "42"))
+    leave.set()
+    holder.join()
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
+def test_hashes_give_way(lane):
+    """Hash threads have the lowest priority, and the threads that wait for them keep theirs."""
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def priority():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    assert lane(slots=1).run(priority) == 19
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own

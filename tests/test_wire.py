@@ -1,12 +1,13 @@
 """The wire: the envelope, every class of failure, and what is a JSON body."""
 
+import threading
 from email.utils import parsedate_to_datetime
 
 import falcon
 import pytest
 from conftest import USER
 
-from authapi import errors, passwords
+from authapi import errors
 from authapi.wire import BODY_LIMIT
 
 PROBLEM = {"Accept": "application/problem+json"}
@@ -297,18 +298,24 @@ def test_an_applications_own_errors(client, error, status, name, message):
     assert (error.headers or {}).get("Retry-After") == answer.headers.get("retry-after")
 
 
-def test_overloaded(make_client, monkeypatch):
+def test_overloaded(make_client):
     """Where slots and queue are full the answer is 503 at once, and costs no hash."""
     client = make_client(hash_slots=1, threads=2)
     client.register()
 
-    with client.app.core.passwords._lane.entered():
-        monkeypatch.setattr(passwords.PasswordHasher, "verify", None)
-        answers = [
-            client.log_in(),
-            client.log_in("nobody"),
-            client.register(username="other", email="o@b.c"),
-        ]
+    leave = threading.Event()
+    lane = client.app.core.passwords._lane
+    holder = threading.Thread(target=lane.run, args=[leave.wait])
+    holder.start()
+    while lane._places._value:  # until the only place is taken
+        pass
+    answers = [
+        client.log_in(),
+        client.log_in("nobody"),
+        client.register(username="other", email="o@b.c"),
+    ]
+    leave.set()
+    holder.join()
 
     for answer in answers:
         assert (
