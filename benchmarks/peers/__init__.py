@@ -1,0 +1,198 @@
+"""The services that ours is compared with: how each is installed, started and spoken to."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+NAME, EMAIL, PASSWORD = "crispengari", "crispengari@gmail.com", "crispengari"
+FORM = "application/x-www-form-urlencoded"
+SECRET = secrets.token_hex(32)  # signs the peers' tokens, for one run
+
+
+class MissingError(Exception):
+    """What cannot be had on this machine. Its text is one sentence that says why."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one argon2id hash costs (RFC 9106, 3.1: m, t, p)."""
+
+    memory_kib: int
+    passes: int
+    lanes: int
+
+    def __str__(self) -> str:
+        """As encoded hashes write it."""
+        return f"m={self.memory_kib},t={self.passes},p={self.lanes}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A POST; `status` is that of its success."""
+
+    path: str
+    body: str
+    status: int
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A service whose source is in the folder of its name.
+
+    `check` is the path of a session check, and `uninvited` the status of one without a cookie.
+    `workers` says whether it can run in several processes.
+    """
+
+    name: str
+    title: str
+    check: str
+    uninvited: int
+    register: Request
+    login: Request
+    workers: bool
+    lock: str = "requirements.txt"
+
+    @property
+    def folder(self) -> Path:
+        """Where its source is."""
+        return Path(__file__).parent / self.name
+
+    def install(self, home: Path) -> None:
+        """Have what its lock file names in a directory. Raises MissingError."""
+        done = home / "installed"
+        wanted = (self.folder / self.lock).read_text()
+        if not done.exists() or done.read_text() != wanted:
+            shutil.rmtree(home, ignore_errors=True)
+            self.fetch(home)
+            done.write_text(wanted)
+
+    def fetch(self, home: Path) -> None:
+        """Make a virtual environment, fill it."""
+        attempt(self.title, [sys.executable, "-m", "venv", str(home)])
+        requirements = str(self.folder / self.lock)
+        attempt(self.title, [f"{home}/bin/pip", "install", "--no-deps", "-qr", requirements])
+
+    def variables(self, database: Path, port: int, workers: int, cost: Cost) -> dict[str, str]:
+        """The environment that it reads."""
+        return {
+            "DATABASE": str(database),
+            "PORT": str(port),
+            "SECRET": SECRET,
+            "WORKERS": str(workers),
+            "ARGON2_MEMORY_KIB": str(cost.memory_kib),
+            "ARGON2_TIME_COST": str(cost.passes),
+            "ARGON2_LANES": str(cost.lanes),
+        }
+
+    def migration(self, _home: Path) -> list[str] | None:
+        """The command that makes the tables, where the service does not."""
+        return None
+
+    def command(self, home: Path, port: int, workers: int) -> list[str]:
+        """The command that serves."""
+        raise NotImplementedError
+
+
+class Tutorial(Peer):
+    """Flask on waitress, which knows one process only."""
+
+    def command(self, home: Path, _port: int, _workers: int) -> list[str]:
+        """The script runs waitress itself."""
+        return [f"{home}/bin/python", str(self.folder / "app.py")]
+
+
+class FastAPIUsers(Peer):
+    """FastAPI on uvicorn."""
+
+    def command(self, home: Path, port: int, workers: int) -> list[str]:
+        """Uvicorn as its page on deployment has it, with its quick parts and no access log."""
+        options = f"--host 127.0.0.1 --port {port} --workers {workers} --loop uvloop"
+        quiet = "--http httptools --no-access-log --log-level warning"
+        ending = "--timeout-graceful-shutdown 3"
+        words = f"{options} {quiet} {ending}".split()
+        return [f"{home}/bin/uvicorn", "app:app", "--app-dir", str(self.folder), *words]
+
+
+class BetterAuth(Peer):
+    """Node's own server, and its cluster module for several processes."""
+
+    def fetch(self, home: Path) -> None:
+        """Copy the source to where its packages are, for Node looks for them beside it."""
+        if not (shutil.which("node") and shutil.which("npm")):
+            raise MissingError(f"{self.title} needs node and npm, which are not installed.")
+        shutil.copytree(self.folder, home)
+        attempt(self.title, ["npm", "ci", "--prefix", str(home), "--no-audit", "--no-fund"])
+        if not list(home.glob("node_modules/better-sqlite3/build/**/better_sqlite3.node")):
+            raise MissingError(f"{self.title}: better-sqlite3 could not be built.")
+
+    def variables(self, database: Path, port: int, workers: int, cost: Cost) -> dict[str, str]:
+        """The environment that it reads, and Node's own switch."""
+        return super().variables(database, port, workers, cost) | {"NODE_ENV": "production"}
+
+    def migration(self, home: Path) -> list[str]:
+        """What its command line tool does."""
+        return ["node", str(home / "migrate.mjs")]
+
+    def command(self, home: Path, _port: int, _workers: int) -> list[str]:
+        """The script reads the rest from the environment."""
+        return ["node", str(home / "server.mjs")]
+
+
+def attempt(title: str, command: list[str], **variables: str) -> None:
+    """Run a command of an installation. Raises MissingError with the last that it said."""
+    environment = {**os.environ, **variables}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if run.returncode:
+        said = (run.stderr or run.stdout).strip().splitlines()
+        raise MissingError(f"{title} cannot be installed: {said[-1] if said else run.returncode}")
+
+
+PEERS: tuple[Peer, ...] = (
+    Tutorial(
+        name="tutorial",
+        title="Flask tutorial",
+        check="/user",
+        uninvited=401,
+        register=Request(
+            "/register", json.dumps({"username": NAME, "email": EMAIL, "password": PASSWORD}), 201
+        ),
+        login=Request("/login", json.dumps({"usernameOrEmail": NAME, "password": PASSWORD}), 200),
+        workers=False,
+    ),
+    FastAPIUsers(
+        name="fastapi_users",
+        title="fastapi-users",
+        check="/users/me",
+        uninvited=401,
+        register=Request("/auth/register", json.dumps({"email": EMAIL, "password": PASSWORD}), 201),
+        login=Request(
+            "/auth/login", urlencode({"username": EMAIL, "password": PASSWORD}), 204, FORM
+        ),
+        workers=True,
+    ),
+    BetterAuth(
+        name="better_auth",
+        title="better-auth",
+        check="/api/auth/get-session",
+        uninvited=200,
+        register=Request(
+            "/api/auth/sign-up/email",
+            json.dumps({"name": NAME, "email": EMAIL, "password": PASSWORD}),
+            200,
+        ),
+        login=Request(
+            "/api/auth/sign-in/email", json.dumps({"email": EMAIL, "password": PASSWORD}), 200
+        ),
+        workers=True,
+        lock="package-lock.json",
+    ),
+)

@@ -1,0 +1,97 @@
+"""A service of fastapi-users as its full example has it, with a cookie in place of the bearer.
+
+Run by uvicorn; DATABASE, SECRET and ARGON2_… come from the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
+from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin, schemas
+from fastapi_users.authentication import AuthenticationBackend, CookieTransport, JWTStrategy
+from fastapi_users.db import SQLAlchemyBaseUserTableUUID, SQLAlchemyUserDatabase
+from fastapi_users.password import PasswordHelper
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+SECRET = os.environ["SECRET"]
+LIFETIME = 259_200  # seconds
+
+engine = create_async_engine(f"sqlite+aiosqlite:///{os.environ['DATABASE']}")
+new_session = async_sessionmaker(engine, expire_on_commit=False)
+hasher = Argon2Hasher(
+    time_cost=int(os.environ["ARGON2_TIME_COST"]),
+    memory_cost=int(os.environ["ARGON2_MEMORY_KIB"]),
+    parallelism=int(os.environ["ARGON2_LANES"]),
+)
+
+
+class Base(DeclarativeBase):
+    """The tables."""
+
+
+class User(SQLAlchemyBaseUserTableUUID, Base):
+    """The table of users."""
+
+
+class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+    """What is done with users."""
+
+    reset_password_token_secret = SECRET
+    verification_token_secret = SECRET
+
+
+async def get_session() -> AsyncIterator[AsyncSession]:
+    """A database session for one request."""
+    async with new_session() as session:
+        yield session
+
+
+async def get_user_db(
+    session: Annotated[AsyncSession, Depends(get_session)],
+) -> AsyncIterator[SQLAlchemyUserDatabase[User, uuid.UUID]]:
+    """The users in that session."""
+    yield SQLAlchemyUserDatabase(session, User)
+
+
+async def get_user_manager(
+    user_db: Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)],
+) -> AsyncIterator[UserManager]:
+    """The manager of those users."""
+    yield UserManager(user_db, PasswordHelper(PasswordHash((hasher,))))
+
+
+def get_strategy() -> JWTStrategy[User, uuid.UUID]:
+    """How tokens are made and read."""
+    return JWTStrategy(SECRET, lifetime_seconds=LIFETIME)
+
+
+@asynccontextmanager
+async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    """Make the tables before the first request."""
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    yield
+
+
+backend = AuthenticationBackend(
+    name="jwt",
+    transport=CookieTransport(cookie_max_age=LIFETIME, cookie_secure=False),
+    get_strategy=get_strategy,
+)
+users = FastAPIUsers[User, uuid.UUID](get_user_manager, [backend])
+app = FastAPI(lifespan=lifespan)
+app.include_router(users.get_auth_router(backend), prefix="/auth")
+app.include_router(
+    users.get_register_router(schemas.BaseUser[uuid.UUID], schemas.BaseUserCreate), prefix="/auth"
+)
+app.include_router(
+    users.get_users_router(schemas.BaseUser[uuid.UUID], schemas.BaseUserUpdate), prefix="/users"
+)
