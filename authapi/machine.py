@@ -3,27 +3,68 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+UNLIMITED = 1 << 60  # bytes; control groups v1 say "none" by a number above this
 
-def available_cpus() -> int:
-    """The CPUs that this process may use, by its affinity and its control group's quota."""
+
+def available_cpus(root: Path = Path("/")) -> int:
+    """The CPUs that this process may use, by its affinity and its control groups' quota."""
     try:
         cpus = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
         cpus = os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return cpus if quota is None else max(1, min(cpus, round(quota)))
+    quotas = [quota for group in _control_groups("cpu", root) if (quota := _quota(group))]
+    return max(1, round(min([cpus, *quotas])))
 
 
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """The CPUs that control groups v2 or v1 allow, or None for as many as there are."""
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """The bytes of memory that control groups allow this process, or None for no limit."""
+    limits = [limit for group in _control_groups("memory", root) if (limit := _limit(group))]
+    return min(limits, default=None)
+
+
+def _control_groups(controller: str, root: Path) -> Iterator[Path]:
+    """This process's groups of versions 1 and 2, and all that these are in.
+
+    In a container the path may be one that only the host can see: what is left is the root.
+    """
+    mounted = root / "sys/fs/cgroup"
     try:
-        if (root / "cpu.max").exists():
-            quota, period = (root / "cpu.max").read_text().split()
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not on macOS
+        return
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        base = mounted / controllers
+        if not controllers:
+            base = mounted
+        elif controller not in controllers.split(","):
+            continue
+        elif not base.exists():
+            base = mounted / controller
+        group = Path(path.lstrip("/"))
+        yield from (base / above for above in (group, *group.parents))
+
+
+def _quota(group: Path) -> float | None:
+    """The CPUs that a group allows, or None."""
+    with suppress(OSError, ValueError):  # no such group, or "max"
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
         else:
-            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text()
-            period = (root / "cpu" / "cpu.cfs_period_us").read_text()
+            quota = (group / "cpu.cfs_quota_us").read_text()
+            period = (group / "cpu.cfs_period_us").read_text()
         return int(quota) / int(period) if int(quota) > 0 else None
-    except (OSError, ValueError):  # no control groups, or "max"
-        return None
+    return None
+
+
+def _limit(group: Path) -> int | None:
+    """The bytes that a group allows, or None."""
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # no such group, or "max"
+            limit = int((group / name).read_text())
+            return limit if limit < UNLIMITED else None
+    return None

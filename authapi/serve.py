@@ -8,15 +8,20 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 
 from authapi.app import AuthAPI, create_app
 from authapi.database import SQLITE_VERSION
 from authapi.errors import StartError
+from authapi.machine import memory_limit
 from authapi.server import MOST_CONNECTIONS, Server
 from authapi.settings import Settings
+from authapi.workers import END_SIGNALS, Workers
 
 FEWEST_CONNECTIONS = 16
 SPARE_FILES = 32  # descriptors for all but connections and the database
+PROCESS_MIB = 40  # of a worker, but for its hash slots
 
 logger = logging.getLogger("authapi.serve")
 
@@ -24,46 +29,119 @@ logger = logging.getLogger("authapi.serve")
 def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app) -> None:
     """Run the service until SIGTERM or SIGINT, in the main thread. Raises StartError.
 
-    `create` may be an application's own function, which adds its resources to `create_app`'s.
+    `create` may be an application's own function, which adds its resources to `create_app`'s. With
+    several workers it is called in each, and once before.
     """
     _log_to_stderr(settings.log_level)
-    listener = listen(settings)
-    settings = settings.on_port(listener.getsockname()[1])
-    try:
-        app = create(settings)
-    except BaseException:
-        listener.close()
-        raise
-    _warn(settings)
+    memory = memory_needed(settings)
+    one = settings.workers == 1
+    with closing(listen(settings) if one else bind(settings)) as listener:
+        settings = settings.on_port(listener.getsockname()[1])
+        said = (
+            f"authapi listens on {settings.address}, database {settings.database_path}, "
+            f"SQLite {SQLITE_VERSION}, memory up to {memory}"
+        )
+        _warn(settings)
+        if one:
+            _answer(settings, create, listener, partial(_say, said))
+        else:
+            create(settings).close()  # what is wrong with a start is said once
+            share(listener)  # it keeps the port, and takes no connection
+            Workers(settings.workers, partial(_work, settings, create)).run(partial(_say, said))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - the one line that a start says
+
+
+def _work(
+    settings: Settings, create: Callable[[Settings], AuthAPI], ready: Callable[[], None]
+) -> None:
+    """Be one of several workers, on a socket of its own.
+
+    NOTE: of a socket that all of them have, one worker sometimes takes every connection.
+    """
+    with closing(listen(settings, shared=True)) as listener:
+        _answer(settings, create, listener, ready)
+
+
+def _answer(
+    settings: Settings,
+    create: Callable[[Settings], AuthAPI],
+    listener: socket.socket,
+    ready: Callable[[], None],
+) -> None:
+    """Answer requests until a signal."""
+    app = create(settings)
     server = Server(app, listener, settings.threads, _connections(settings))
-    _stop_on_signals(server)
-    print(  # noqa: T201 - the one line that a start says
-        f"authapi listens on {settings.address}, database {settings.database_path}, "
-        f"SQLite {SQLITE_VERSION}",
-        flush=True,
-    )
+    _stop_on_signals(server, dies_of_second=settings.workers == 1)
+    ready()
     server.run()
     app.close()
 
 
-def listen(settings: Settings) -> socket.socket:
-    """A socket bound to the host and port of the settings. Raises StartError."""
+def listen(settings: Settings, *, shared: bool = False) -> socket.socket:
+    """A socket that listens on the host and port of the settings. Raises StartError."""
+    listener = bind(settings, shared=shared)
     try:
-        info = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, kind, protocol, _, address = info[0]
-        listener = socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError) as error:
-        raise _cannot_listen(settings, error) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
         listener.listen()
     except OSError as error:
         listener.close()
         raise _cannot_listen(settings, error) from error
     return listener
+
+
+def bind(settings: Settings, *, shared: bool = False) -> socket.socket:
+    """A socket that is bound to the host and port of the settings. Raises StartError.
+
+    `shared` says that others are bound to the same port, the first of which was given to `share`.
+    """
+    try:
+        info = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = info[0]
+        bound = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:
+        raise _cannot_listen(settings, error) from error
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            share(bound)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise _cannot_listen(settings, error) from error
+    return bound
+
+
+def share(bound: socket.socket) -> None:
+    """Let other sockets of this user be bound to the same port, each with connections of its own.
+
+    NOTE: the first is bound without it, so that a second service on the port is refused as ever.
+    """
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def memory_needed(settings: Settings, limit: int | None = None) -> str:
+    """The most memory that the service takes, and what of. Raises StartError over the limit.
+
+    The limit is in bytes; without one it is the container's.
+    """
+    base, slots = PROCESS_MIB * settings.workers, settings.workers * settings.hash_slots
+    cost = -(-settings.argon2_memory_kib // 1_024)
+    needed = base + slots * cost
+    text = (
+        f"{needed} MiB ({base} + {settings.workers} worker{'s'[: settings.workers > 1]} "
+        f"x {settings.hash_slots} hash slot{'s'[: settings.hash_slots > 1]} x {cost})"
+    )
+    limit = limit or memory_limit()
+    if limit and needed > limit >> 20:
+        raise StartError(
+            f"The memory limit of {limit >> 20} MiB is less than the {text} that may be needed: "
+            "raise it, or lower AUTHAPI_WORKERS, AUTHAPI_HASH_SLOTS or AUTHAPI_ARGON2_MEMORY_KIB."
+        )
+    return text
 
 
 def _cannot_listen(settings: Settings, error: OSError | UnicodeError) -> StartError:
@@ -74,15 +152,19 @@ def _cannot_listen(settings: Settings, error: OSError | UnicodeError) -> StartEr
     )
 
 
-def _stop_on_signals(server: Server) -> None:
-    """Stop on the first SIGTERM or SIGINT; die of a second one."""
+def _stop_on_signals(server: Server, *, dies_of_second: bool) -> None:
+    """Stop on the first signal. A worker has a parent who knows when to lose patience.
+
+    NOTE: a worker may get one SIGTERM from its parent, and another from who sends it to everyone.
+    """
 
     def stop(*_: object) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
+        if dies_of_second:
+            for number in END_SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
         server.stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in END_SIGNALS if dies_of_second else [signal.SIGTERM]:
         signal.signal(number, stop)
 
 

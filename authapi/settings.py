@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,15 +109,15 @@ class Settings:
     )
     argon2_time_cost: int = _setting(1, "Passes of one password hash.", low=1, high=1_000)
     argon2_lanes: int = _setting(1, "Lanes of one password hash.", low=1, high=255)
+    workers: int = _setting(
+        1, "Processes that answer requests; auto is one for each CPU.", low=0, high=256
+    )
     hash_slots: int = _setting(
-        0,
-        "Passwords hashed at once. Default: the CPUs that this process may use.",
-        low=0,
-        high=256,
+        0, "Passwords that a worker hashes at once. Default: CPUs by workers.", low=0, high=256
     )
     threads: int = _setting(
         0,
-        "Threads that answer requests; at most half of them hash. "
+        "Threads of each worker that answer requests; at most half of them hash. "
         "Default: 16, or four for each hash slot where that is more.",
         low=0,
         high=1_024,
@@ -290,14 +291,18 @@ class Settings:
                 f"(RFC 9106, 3.1): set it to {8 * self.argon2_lanes} or more."
             )
         cpus = available_cpus()
-        slots = self.hash_slots or (min(cpus, max(self.threads // 2, 1)) if self.threads else cpus)
+        workers = self.workers or cpus
+        if workers > 1 and sys.platform != "linux":
+            raise SettingError("AUTHAPI_WORKERS must be 1 but on Linux: no other balances them.")
+        most = max(self.threads // 2, 1) if self.threads else 256
+        slots = self.hash_slots or min(max(cpus // workers, 1), most)
         threads = self.threads or max(16, 4 * slots)
         if 2 * slots > threads:
             raise SettingError(
                 f"AUTHAPI_THREADS must be at least twice AUTHAPI_HASH_SLOTS ({slots}), so that "
                 f"session checks always find a thread: set it to {2 * slots} or more."
             )
-        self._fill(hash_slots=slots, threads=threads)
+        self._fill(workers=workers, hash_slots=slots, threads=threads)
 
 
 def weak_key(key: bytes) -> str | None:
@@ -328,6 +333,8 @@ def _parse(setting: dataclasses.Field[Any], text: str) -> str | int:
         )
     if isinstance(setting.default, str):
         return text
+    if setting.name == "workers" and text == "auto":
+        return 0
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
         raise _refused(setting.name, text, _wanted(setting))
     return int(text)

@@ -1,0 +1,178 @@
+"""Several worker processes: their parent starts them, starts the fallen again, and ends them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import NoReturn
+
+from authapi.errors import StartError
+
+SOON = 10  # seconds; a worker that falls within them fell at once
+MOST_FALLS = 5  # in a row, each at once: where all workers have so many, the parent gives up
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before one that fell at once is started again
+STOP_DEADLINE = 12  # seconds until workers that do not stop are killed
+READY_POLL = 0.01  # seconds
+
+END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_HELD = (*END_SIGNALS, signal.SIGCHLD)
+
+logger = logging.getLogger("authapi.workers")
+
+
+@dataclass
+class _Worker:
+    """One place for a worker; times are monotonic seconds."""
+
+    number: int
+    pid: int = 0  # while it runs
+    began: float = 0.0
+    falls: int = 0
+    due: float = 0.0
+
+
+class Workers:
+    """Runs `work` in so many processes, forked from a process that has no other threads.
+
+    `work` is given a function to call when it is ready. It ends on SIGTERM, and on nothing else.
+    """
+
+    def __init__(self, count: int, work: Callable[[Callable[[], None]], None]) -> None:
+        """Take the work. Nothing is started yet."""
+        self._work = work
+        self._workers = [_Worker(number + 1) for number in range(count)]
+        self._kill_at = math.inf  # once stopping, when patience ends
+        self._given_up = False
+        self._readable, self._ready = os.pipe()  # workers write to it
+        self._alive, self._held = os.pipe()  # its end tells them that their parent has ended
+        os.set_blocking(self._readable, False)
+
+    def run(self, when_ready: Callable[[], None]) -> None:
+        """Return when SIGTERM or SIGINT has ended all workers; a second signal kills them.
+
+        Raises StartError where all of them fall at once, again and again.
+        """
+        unready = len(self._workers)
+        with _signals_held():
+            while not self._stopping or any(worker.pid for worker in self._workers):
+                self._start_due()
+                self._take(_next_signal(READY_POLL if unready > 0 else self._patience()))
+                if unready > 0 and (unready := unready - self._count_ready()) <= 0:
+                    when_ready()
+        if self._given_up:
+            raise StartError("The workers fall as soon as they start: the log above says why.")
+
+    @property
+    def _stopping(self) -> bool:
+        return self._kill_at < math.inf
+
+    def _patience(self) -> float:
+        """Seconds until something is due without a signal."""
+        waiting = [] if self._stopping else [w.due for w in self._workers if not w.pid]
+        return max(0, min([self._kill_at, *waiting]) - time.monotonic())
+
+    def _take(self, number: int | None) -> None:
+        """Do what a signal asks for, or the time."""
+        if number in END_SIGNALS and not self._stopping:
+            self._end()
+        elif number in END_SIGNALS or time.monotonic() >= self._kill_at:
+            self._send(signal.SIGKILL)
+        for worker, status in self._fallen():
+            worker.pid = 0
+            if not self._stopping:
+                self._note_fall(worker, status)
+
+    def _end(self) -> None:
+        self._kill_at = time.monotonic() + STOP_DEADLINE
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: int) -> None:
+        for worker in self._workers:
+            if worker.pid:
+                os.kill(worker.pid, number)
+
+    def _fallen(self) -> Iterator[tuple[_Worker, int]]:
+        """The workers that have ended, with their exit status, or minus the signal."""
+        by_pid = {worker.pid: worker for worker in self._workers}
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = ended
+                if pid in by_pid:  # process 1 of a container is given strangers too
+                    yield by_pid[pid], os.waitstatus_to_exitcode(status)
+
+    def _note_fall(self, worker: _Worker, status: int) -> None:
+        """Have a worker started again: now, or later where it fell at once."""
+        now = time.monotonic()
+        worker.falls = worker.falls + 1 if now - worker.began < SOON else 0
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**worker.falls) if worker.falls else 0
+        worker.due = now + pause
+        logger.error(
+            "worker %d ended with status %d: it is started again in %.1f s",
+            worker.number,
+            status,
+            pause,
+        )
+        if all(other.falls >= MOST_FALLS and now - other.began < SOON for other in self._workers):
+            self._given_up = True
+            self._end()
+
+    def _start_due(self) -> None:
+        for worker in self._workers:
+            if not worker.pid and not self._stopping and worker.due <= time.monotonic():
+                worker.began = time.monotonic()
+                worker.pid = os.fork() or self._run_child()
+
+    def _run_child(self) -> NoReturn:
+        """Do the work, in a process that ends with it."""
+        status = 1
+        try:
+            os.close(self._held)
+            os.close(self._readable)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+            threading.Thread(target=self._end_with_parent, daemon=True).start()
+            self._work(self._tell_ready)
+            status = 0
+        except StartError as error:
+            logger.error("%s", error)  # noqa: TRY400 - its sentence says all
+        except Exception:
+            logger.exception("a worker fell")
+        finally:
+            os._exit(status)
+
+    def _tell_ready(self) -> None:
+        os.write(self._ready, b".")
+
+    def _count_ready(self) -> int:
+        with suppress(BlockingIOError):
+            return len(os.read(self._readable, len(self._workers)))
+        return 0
+
+    def _end_with_parent(self) -> None:
+        os.read(self._alive, 1)  # nobody writes: it returns when no parent is left
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keep signals until `_next_signal` takes them, so that none comes at a bad moment."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _next_signal(patience: float) -> int | None:
+    """The number of the next signal; None where none comes in so many seconds."""
+    if patience == math.inf:
+        return signal.sigwait(_HELD)
+    taken = signal.sigtimedwait(_HELD, patience)
+    return taken.si_signo if taken else None
