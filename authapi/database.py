@@ -91,13 +91,25 @@ class Statements:
         raise AttributeError(name)
 
     def _on_connection(self, statement: Any) -> Callable[..., Any]:  # noqa: ANN401 - aiosql's
+        """What runs a statement.
+
+        NOTE: one that gives a row is run without aiosql: that and a context manager take as long as
+        SQLite itself takes to find a session.
+        """
+        one = statement.operation is aiosql.types.SQLOperationType.SELECT_ONE
         many = statement.operation is aiosql.types.SQLOperationType.SELECT
+        database, text = self._database, statement.sql
 
         @wraps(statement)
         def run(**parameters: object) -> object:
-            with _translated():
-                result = statement(self._database.connection, **parameters)
+            try:
+                if one:
+                    return database.connection.execute(text, parameters).fetchone()
+                result = statement(database.connection, **parameters)
                 return list(result) if many else result
+            except sqlite3.Error as error:
+                _raise_ours(error)
+                raise
 
         return run
 
@@ -299,14 +311,15 @@ def _translated() -> Iterator[None]:
     """Turn sqlite3's errors into ours; those of a mistake in the code pass."""
     try:
         yield
-    except sqlite3.IntegrityError as error:
-        if error.sqlite_errorcode not in {
-            sqlite3.SQLITE_CONSTRAINT_UNIQUE,
-            sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
-        }:
-            raise
+    except sqlite3.Error as error:
+        _raise_ours(error)
+        raise
+
+
+def _raise_ours(error: sqlite3.Error) -> None:
+    """Raise our error for one of sqlite3's, if we have one."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code in {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}:
         raise UniqueViolation(str(error).partition(": ")[2].partition(",")[0]) from error
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in _PASSING:
-            raise
+    if isinstance(error, sqlite3.OperationalError) and code & 0xFF in _PASSING:
         raise Unavailable from error

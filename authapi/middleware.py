@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import random
 from typing import Any, Generic, Protocol, TypeVar
 
 import falcon
@@ -83,14 +83,23 @@ def caller_of(req: falcon.Request) -> Caller:
         caller = req.context.authapi_caller = Caller(
             ip=req.env.get("REMOTE_ADDR", ""),
             user_agent=req.get_header("User-Agent", default="")[:USER_AGENT_LENGTH],
-            request_id=new_request_id(),
+            request_id=request_id_of(req),
         )
     return caller
 
 
+def request_id_of(req: falcon.Request) -> str:
+    """The id that a request goes by, in its answer and in the log."""
+    try:
+        request_id: str = req.context.authapi_request_id
+    except AttributeError:
+        request_id = req.context.authapi_request_id = new_request_id()
+    return request_id
+
+
 def new_request_id() -> str:
-    """64 random bits in hexadecimal, to find a request's log lines by."""
-    return secrets.token_hex(8)
+    """64 bits in hexadecimal, to find a request's log lines by. They are no secret."""
+    return f"{random.getrandbits(64):016x}"
 
 
 class Headers:
@@ -106,7 +115,7 @@ class Headers:
         """Add the headers, to failures too, and the cookie."""
         resp.set_headers(self._wire.headers)
         self._wire.write_cookie(resp)
-        resp.set_header("X-Request-ID", caller_of(req).request_id)
+        resp.set_header("X-Request-ID", request_id_of(req))
 
 
 class CrossSite:

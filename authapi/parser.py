@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from waitress.parser import HTTPRequestParser, ParsingError
@@ -10,6 +11,8 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from authapi import errors
 
 URL_LIMIT = 4_096  # bytes
+REMEMBERED = 1_024  # headers of requests
+LONGEST_REMEMBERED = 1_024  # bytes of one
 
 _FRAMING_FIELDS = (b"host", b"content-length", b"transfer-encoding")
 _FRAMING = re.compile(rb"\r\n(" + b"|".join(_FRAMING_FIELDS) + rb"):([^\r\n]*)", re.IGNORECASE)
@@ -23,6 +26,14 @@ _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]+")
 def is_host_header(value: str) -> bool:
     """Whether a `Host` is one: none at all is, in HTTP/1.0 (RFC 9112, 3.2)."""
     return not value or bool(_HOST.fullmatch(value.encode("latin-1", "replace")))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _parsed(header_plus: bytes, adjustments: Any) -> StrictParser:  # noqa: ANN401 - waitress's
+    """A parser that has parsed a header. Raises ParsingError."""
+    parser = StrictParser(adjustments)
+    parser.parse(header_plus)
+    return parser
 
 
 class StrictParser(HTTPRequestParser):
@@ -50,7 +61,20 @@ class StrictParser(HTTPRequestParser):
         return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Parse the request line and headers. Raises ParsingError."""
+        """Parse the request line and headers. Raises ParsingError.
+
+        NOTE: a client on a kept-alive connection sends the same bytes with each session check, and
+        parsing them takes longer than answering.
+        """
+        if len(header_plus) <= LONGEST_REMEMBERED and header_plus.startswith(b"GET "):
+            known = _parsed(header_plus, self.adj)
+            if known.body_rcv is None:  # SECURITY: a body is of one request
+                self.__dict__.update(vars(known), headers=known.headers.copy())
+                return
+        self.parse(header_plus)
+
+    def parse(self, header_plus: bytes) -> None:
+        """Parse, whatever was parsed before. Raises ParsingError."""
         if _CONTROL_OR_FOLD.search(header_plus):
             raise ParsingError("control character or folded line")
         if not _REQUEST_LINE.match(header_plus):  # waitress's own takes quadratic time to fail

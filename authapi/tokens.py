@@ -43,18 +43,14 @@ class KeyRing:
         self._by_kid = {key.kid: key for key in keys}
         self._secrets = {key.kid: key.secret for key in keys}
         self._newest = keys[-1]
-        self.verify = lru_cache(maxsize=REMEMBERED)(self._verify)
 
     def sign(self, payload: bytes) -> str:
         """The compact JWS of a payload, by the newest key."""
         key = self._newest
         return _JWS.encode(payload, self._secrets[key.kid], key.alg, headers={**key.header})
 
-    def _verify(self, token: str) -> bytes:
-        """The payload of a token that one of the keys signed. Raises InvalidToken.
-
-        NOTE: `verify` remembers good signatures. Expiry and the session are checked at every read.
-        """
+    def verify(self, token: str) -> bytes:
+        """The payload of a token that one of the keys signed. Raises InvalidToken."""
         if len(token) > LONGEST or not _COMPACT.fullmatch(token):
             raise InvalidToken
         try:
@@ -78,6 +74,7 @@ class Tokens:
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(Claims)
         self.issue = lru_cache(maxsize=REMEMBERED)(self._issue)
+        self._claims = lru_cache(maxsize=REMEMBERED)(self._verified)
 
     def _issue(self, claims: Claims) -> str:
         """The token that carries these claims.
@@ -92,6 +89,17 @@ class Tokens:
 
         Whether its session lives is for the session's row to say.
         """
+        claims = self._claims(token)
+        if claims.exp <= now:
+            raise InvalidToken
+        return claims
+
+    def _verified(self, token: str) -> Claims:
+        """The claims of a token of ours, expired or not. Raises InvalidToken.
+
+        NOTE: `_claims` remembers those of good tokens. Expiry and the session are checked at every
+        read.
+        """
         payload = self._ring.verify(token)
         try:
             claims = self._decoder.decode(payload)
@@ -101,7 +109,5 @@ class Tokens:
         if self._encoder.encode(claims) != payload:
             raise InvalidToken
         if (claims.iss, claims.aud, claims.sub) != (ISSUER, AUDIENCE, str(claims.id)):
-            raise InvalidToken
-        if claims.exp <= now:
             raise InvalidToken
         return claims

@@ -182,10 +182,12 @@ class Wire:
 
         Raises NotAuthenticated where there is none, InvalidToken for more than one (RFC 6750, 2).
         """
-        tokens = list(req.get_cookie_values(self._cookie) or ())
-        scheme, _, credentials = req.get_header("Authorization", default="").partition(" ")
-        if scheme.lower() == "bearer":
-            tokens.append(credentials.strip())
+        tokens = req.get_cookie_values(self._cookie) or []
+        authorization = req.env.get("HTTP_AUTHORIZATION")
+        if authorization:
+            scheme, _, credentials = authorization.partition(" ")
+            if scheme.lower() == "bearer":
+                tokens = [*tokens, credentials.strip()]
         if not tokens:
             raise NotAuthenticated
         if len(tokens) > 1:

@@ -30,8 +30,7 @@ from authapi.wire import read_body
 REQUIRES: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(msgspec.Struct, frozen=True):
     """A user, as shown; times are seconds since the epoch."""
 
     id: int

@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import falcon
+import msgspec
 
 from authapi.core import Core
 from authapi.database import Database
@@ -33,8 +35,7 @@ FRESH_FOR = 300  # seconds
 RENEWAL_PATIENCE = 0.05  # seconds; a renewal that must wait longer is left to a later request
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """A live session; times are seconds since the epoch.
 
     Its public `id` is the SHA-256, in hexadecimal, of the secret one that the token carries.
@@ -250,6 +251,7 @@ def _new_secret() -> str:
     return secrets.token_urlsafe(32)  # 256 bits
 
 
+@lru_cache(maxsize=1_024)
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
