@@ -18,7 +18,14 @@ from authapi.database import Database
 from authapi.events import Events, log
 from authapi.features.sessions import Sessions
 from authapi.keys import load_keys
-from authapi.middleware import SAFE_METHODS, Authenticate, CrossSite, Headers, caller_of
+from authapi.middleware import (
+    SAFE_METHODS,
+    Authenticate,
+    CrossSite,
+    Headers,
+    Shed,
+    caller_of,
+)
 from authapi.migrations import migrate
 from authapi.passwords import Passwords
 from authapi.settings import Settings
@@ -37,10 +44,16 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
         """Wire the middleware, the router and the error handlers onto the core."""
         self.core = core
         self._quick_paths: set[str] = set()
+        self._hashing_paths: set[str] = set()
         self.cross_site = CrossSite(core.settings)
         self.authenticate = Authenticate(core, Sessions(core))
         super().__init__(
-            middleware=[Headers(core.wire), self.cross_site, self.authenticate],
+            middleware=[
+                Headers(core.wire),
+                self.cross_site,
+                Shed(core.passwords),
+                self.authenticate,
+            ],
             router=_Router(),
         )
         self.add_error_handler(errors.Failure, self.fail)
@@ -52,13 +65,18 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
         super().add_route(uri_template, resource, **kwargs)
         if getattr(resource, "quick", False) is True:
             self._quick_paths.add(uri_template)
+        if getattr(resource, "hashes", False) is True:
+            self._hashing_paths.add(uri_template)
 
     def is_quick(self, method: str, path: str) -> bool:
         """Whether a request only reads, and takes no longer than a look-up or two.
 
         Such a resource says `quick = True`: its GET never waits, for a lock, a hash or a network.
+        One that says `hashes = True` is quick while the hash lane is full, for it is refused.
         """
-        return method in SAFE_METHODS and path in self._quick_paths
+        if method in SAFE_METHODS:
+            return path in self._quick_paths
+        return path in self._hashing_paths and self.core.passwords.is_full
 
     def close(self) -> None:
         """Close the database and end the hash lane, when no request is running any more."""

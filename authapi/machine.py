@@ -33,25 +33,23 @@ def _control_groups(controller: str, root: Path) -> Iterator[Path]:
     """
     mounted = root / "sys/fs/cgroup"
     try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(errors="surrogateescape").splitlines()
     except OSError:  # not on macOS
         return
-    for line in groups:
-        _, controllers, path = line.split(":", 2)
-        base = mounted / controllers
+    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
         if not controllers:
-            base = mounted
-        elif controller not in controllers.split(","):
+            bases = [mounted]
+        elif controller in controllers.split(","):
+            bases = [mounted / controllers, mounted / controller]
+        else:
             continue
-        elif not base.exists():
-            base = mounted / controller
         group = Path(path.lstrip("/"))
-        yield from (base / above for above in (group, *group.parents))
+        yield from (base / above for base in bases for above in (group, *group.parents))
 
 
 def _quota(group: Path) -> float | None:
     """The CPUs that a group allows, or None."""
-    with suppress(OSError, ValueError):  # no such group, or "max"
+    with suppress(OSError, ValueError, ArithmeticError):  # no such group, or "max"
         if (group / "cpu.max").exists():
             quota, period = (group / "cpu.max").read_text().split()
         else:

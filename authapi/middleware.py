@@ -15,9 +15,11 @@ from authapi.errors import (
     FreshLoginRequired,
     HandOver,
     InvalidToken,
+    Overloaded,
     Unavailable,
 )
 from authapi.events import Caller
+from authapi.passwords import Passwords
 from authapi.settings import Settings
 from authapi.tokens import Claims
 from authapi.wire import UserRecord, Wire
@@ -174,6 +176,28 @@ class CrossSite:
         return origin == self._origin or origin in {
             f"{scheme}://{host}" for scheme in self._schemes
         }
+
+
+class Shed:
+    """Refuses at once what would find no place on the hash lane, where a resource `hashes`.
+
+    NOTE: so a server's loop can refuse it: each thread that did would compete with the loop for
+    the interpreter lock, and session checks would stop in a storm of logins.
+    """
+
+    def __init__(self, passwords: Passwords) -> None:
+        """Take the lane."""
+        self._passwords = passwords
+
+    def process_resource(
+        self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: dict[str, Any]
+    ) -> None:
+        """Raise Overloaded; or HandOver in the loop, which must not hash."""
+        if getattr(resource, "hashes", False) is True and req.method not in SAFE_METHODS:
+            if self._passwords.is_full:
+                raise Overloaded
+            if req.env.get(IN_LOOP):
+                raise HandOver
 
 
 class Authenticate(Generic[Session]):

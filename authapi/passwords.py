@@ -70,6 +70,14 @@ class Lane:
         finally:
             self._places.release()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `run` would turn away whoever comes now."""
+        if self._places.acquire(blocking=False):
+            self._places.release()
+            return False
+        return self._process == os.getpid()
+
     def close(self) -> None:
         """End the threads, and give back the memory that they keep."""
         self._threads.shutdown()
@@ -93,6 +101,11 @@ class Passwords:
         self._lane = Lane(settings.hash_slots, settings.hash_queue)
         self._min_length = settings.password_min_length
         self.close = self._lane.close
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `hash` and `verify` would raise Overloaded now."""
+        return self._lane.is_full
 
     def fault(self, password: str) -> str | None:
         """What makes a new password unfit, or None (NIST SP 800-63B-4, 3.1.1.2)."""

@@ -31,6 +31,7 @@ class LoginResource:
     """Where a password becomes a session."""
 
     public = True
+    hashes = True
 
     def __init__(self, core: Core) -> None:
         """Take the core."""

@@ -29,6 +29,8 @@ class PasswordChangeBody(msgspec.Struct):
 class PasswordResource:
     """The password of the current user."""
 
+    hashes = True
+
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core

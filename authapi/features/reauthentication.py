@@ -20,6 +20,8 @@ REQUIRES = ("accounts", "sessions")
 class ReauthenticationResource:
     """Where a session becomes fresh."""
 
+    hashes = True
+
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core

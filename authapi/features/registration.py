@@ -32,6 +32,7 @@ class RegistrationResource:
     """Where accounts are made."""
 
     public = True
+    hashes = True
 
     def __init__(self, core: Core) -> None:
         """Take the core."""
