@@ -291,7 +291,7 @@ class Settings:
                 f"(RFC 9106, 3.1): set it to {8 * self.argon2_lanes} or more."
             )
         cpus = available_cpus()
-        workers = self.workers or cpus
+        workers = self.workers or min(cpus, 256)
         if workers > 1 and sys.platform != "linux":
             raise SettingError("AUTHAPI_WORKERS must be 1 but on Linux: no other balances them.")
         most = max(self.threads // 2, 1) if self.threads else 256
@@ -355,5 +355,6 @@ def _wanted(setting: dataclasses.Field[Any]) -> str:
     if rule["choices"]:
         return " or ".join(rule["choices"])
     if isinstance(setting.default, int):
-        return f"a whole number from {rule['low']} to {rule['high']}"
+        auto = "auto or " if setting.name == "workers" else ""
+        return f"{auto}a whole number from {rule['low']} to {rule['high']}"
     return "text"
