@@ -34,9 +34,11 @@ JSON_HEADERS = {"Content-Type": "application/json"}
 PLACEHOLDERS = (
     (re.escape(sys.executable), "python"),
     (re.escape(f"{Path(__file__).parent}/"), "benchmarks/"),
-    (r"jwt=[\w.-]+", "jwt=TOKEN"),
+    (r"(Cookie: [\w.-]+=)[^' ]+", r"\1TOKEN"),
+    (r"\bSECRET=\w+", "SECRET=SECRET"),
     (rf"{HOST}:\d+", f"{HOST}:PORT"),
-    (r"_PORT=\d+", "_PORT=PORT"),
+    (r"PORT=\d+", "PORT=PORT"),
+    (r"--port \d+", "--port PORT"),
     (r"bare\.py \d+", "bare.py PORT"),
 )
 
@@ -159,13 +161,18 @@ class Bench:
         ):
             yield server
 
-    def wrk(self, server: Server, path: str, connections: int, *options: str) -> str:
-        """What wrk prints after loading one path. Raises BenchError for lost connections."""
+    def wrk(
+        self, server: Server, path: str, connections: int, *options: str, strict: bool = True
+    ) -> str:
+        """What wrk prints after loading one path.
+
+        Raises BenchError for lost connections, and for answers that take over 2 seconds, if strict.
+        """
         load = ["-t1", f"-c{connections}", f"-d{self.seconds}s"]
         command = ["wrk", *load, *options, f"http://{HOST}:{server.port}{path}"]
         self.note(command, {})
         run = subprocess.run(command, capture_output=True, text=True, check=False)
-        if run.returncode or "Socket errors" in run.stdout:
+        if run.returncode or (strict and "Socket errors" in run.stdout):
             raise BenchError(f"wrk failed on {path}: {run.stderr}{run.stdout}")
         return run.stdout
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlencode
 
-NAME, EMAIL, PASSWORD = "crispengari", "crispengari@gmail.com", "crispengari"
+NAME, EMAIL, PASSWORD = "crispengari", "crispengari@gmail.com", "correct-horse-battery"
 FORM = "application/x-www-form-urlencoded"
 SECRET = secrets.token_hex(32)  # signs the peers' tokens, for one run
 
@@ -45,8 +47,8 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Peer:
-    """A service whose source is in the folder of its name.
+class Service:
+    """What can be asked of a service.
 
     `check` is the path of a session check, and `uninvited` the status of one without a cookie.
     `workers` says whether it can run in several processes.
@@ -59,6 +61,13 @@ class Peer:
     register: Request
     login: Request
     workers: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer(Service):
+    """A service whose source is in the folder of its name, with a file of pinned packages."""
+
+    shown: tuple[str, ...] = ()  # packages
     lock: str = "requirements.txt"
 
     @property
@@ -80,6 +89,13 @@ class Peer:
         attempt(self.title, [sys.executable, "-m", "venv", str(home)])
         requirements = str(self.folder / self.lock)
         attempt(self.title, [f"{home}/bin/pip", "install", "--no-deps", "-qr", requirements])
+
+    def versions(self) -> str:
+        """Those of the packages that say most; its file of pinned packages has all of them."""
+        pinned = dict(
+            line.split("==") for line in (self.folder / self.lock).read_text().splitlines()
+        )
+        return ", ".join(f"{name} {pinned[name]}" for name in self.shown)
 
     def variables(self, database: Path, port: int, workers: int, cost: Cost) -> dict[str, str]:
         """The environment that it reads."""
@@ -134,6 +150,11 @@ class BetterAuth(Peer):
         if not list(home.glob("node_modules/better-sqlite3/build/**/better_sqlite3.node")):
             raise MissingError(f"{self.title}: better-sqlite3 could not be built.")
 
+    def versions(self) -> str:
+        """What the package file asks for; the lock file adds what that needs."""
+        package = json.loads((self.folder / "package.json").read_text())
+        return ", ".join(f"{name} {version}" for name, version in package["dependencies"].items())
+
     def variables(self, database: Path, port: int, workers: int, cost: Cost) -> dict[str, str]:
         """The environment that it reads, and Node's own switch."""
         return super().variables(database, port, workers, cost) | {"NODE_ENV": "production"}
@@ -156,6 +177,24 @@ def attempt(title: str, command: list[str], **variables: str) -> None:
         raise MissingError(f"{title} cannot be installed: {said[-1] if said else run.returncode}")
 
 
+def avx2_argon2(home: Path) -> None:
+    """Have argon2-cffi's C part in a directory, built for AVX2. Raises MissingError.
+
+    The wheel on PyPI must run on every x86-64 processor, and so it does without.
+    """
+    title, name = "argon2-cffi-bindings for AVX2", "argon2-cffi-bindings"
+    if not re.search(r"\bavx2\b", Path("/proc/cpuinfo").read_text()):
+        raise MissingError(f"{title} needs a processor that has it.")
+    wanted = f"{name}=={metadata.version(name)}"
+    done = home / "installed"
+    if not done.exists() or done.read_text() != wanted:
+        shutil.rmtree(home, ignore_errors=True)
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-cache-dir", "--no-deps"]
+        options = ["--no-binary", name, "--target", str(home), wanted]
+        attempt(title, [*pip, *options], CFLAGS="-O3 -mavx2", ARGON2_CFFI_USE_SSE2="1")
+        done.write_text(wanted)
+
+
 PEERS: tuple[Peer, ...] = (
     Tutorial(
         name="tutorial",
@@ -167,6 +206,7 @@ PEERS: tuple[Peer, ...] = (
         ),
         login=Request("/login", json.dumps({"usernameOrEmail": NAME, "password": PASSWORD}), 200),
         workers=False,
+        shown=("Flask", "Flask-SQLAlchemy", "SQLAlchemy", "PyJWT", "argon2-cffi", "waitress"),
     ),
     FastAPIUsers(
         name="fastapi_users",
@@ -178,6 +218,15 @@ PEERS: tuple[Peer, ...] = (
             "/auth/login", urlencode({"username": EMAIL, "password": PASSWORD}), 204, FORM
         ),
         workers=True,
+        shown=(
+            "fastapi-users",
+            "fastapi",
+            "SQLAlchemy",
+            "aiosqlite",
+            "pwdlib",
+            "uvicorn",
+            "uvloop",
+        ),
     ),
     BetterAuth(
         name="better_auth",

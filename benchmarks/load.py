@@ -1,0 +1,161 @@
+"""What a contestant bears: session checks, logins, and both at once."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from dataclasses import dataclass, replace
+
+import openloop
+from contestants import Contestant, raw_post
+from harness import Bench, BenchError, Server, number
+from peers import Cost
+
+CONNECTIONS = 8  # of session checks, for each process
+LOGIN_CONNECTIONS = 4
+LOGIN_TIMES = 2  # as long as session checks: there are few
+SETTLE_TIME = 1.5  # seconds in which the logins that wrk left behind are finished
+STORM = 5  # times the logins that a contestant can do are offered to it
+LEAD = 0.5  # seconds for which the storm is under way before session checks are counted
+
+CHECK_SCRIPT = """\
+function done(summary, latency)
+  print("requests: " .. summary.requests)
+  print("bytes: " .. summary.bytes)
+  print("microseconds: " .. summary.duration)
+  print("p99: " .. latency:percentile(99))
+  print("refused: " .. summary.errors.status)
+  print("late: " .. summary.errors.timeout)
+  print("broken: " .. summary.errors.connect + summary.errors.read + summary.errors.write)
+end
+"""
+
+LOGIN_SCRIPT = """\
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "%s"
+wrk.body = [[%s]]
+succeeded, overloaded, failed = 0, 0, 0
+
+function setup(thread)
+  only_thread = thread
+end
+
+function response(status, headers)
+  local cookie = headers["Set-Cookie"] or headers["set-cookie"]
+  if status == %d and cookie then
+    succeeded = succeeded + 1
+  elseif status == 503 then
+    overloaded = overloaded + 1
+  else
+    failed = failed + 1
+  end
+end
+
+function done(summary)
+  print("microseconds: " .. summary.duration)
+  for _, name in ipairs({"succeeded", "overloaded", "failed"}) do
+    print(name .. ": " .. only_thread:get(name))
+  end
+end
+"""
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Session checks under load: answers per second, and the time that 99 of 100 took, in ms."""
+
+    rate: float
+    p99: float
+    bad: int = 0  # refused, late or broken
+
+
+@dataclass(frozen=True)
+class Storm:
+    """Session checks before and during a storm, and what became of the logins."""
+
+    offered: float  # logins per second
+    calm: Checks
+    checks: Checks
+    logins: openloop.Outcome
+    success: str  # the status of a login that succeeds
+
+    @property
+    def kept(self) -> float:
+        """The part of the calm rate of session checks that was left, in percent."""
+        return 100 * self.checks.rate / self.calm.rate
+
+    def figures(self) -> dict[str, float]:
+        """All of it, by name; shares are in percent of the logins offered."""
+        done = self.logins.latencies.get(self.success, [])
+        shed = self.logins.latencies.get("503", [])
+        other = self.logins.due - len(done) - len(shed)
+        share = 100 / self.logins.due
+        return {
+            "kept": self.kept,
+            "calm p99": self.calm.p99,
+            "p99": self.checks.p99,
+            "bad": self.checks.bad,
+            "offered": self.offered,
+            "logins done": share * len(done),
+            "logins shed": share * len(shed),
+            "logins unanswered": share * other,
+            "login time": statistics.median(done) if done else math.nan,
+        }
+
+
+def session_checks(  # noqa: PLR0913 - what, where, how much and how strictly
+    bench: Bench,
+    contestant: Contestant,
+    server: Server,
+    cost: Cost,
+    *,
+    workers: int = 1,
+    strict: bool = True,
+) -> Checks:
+    """Load it with session checks. Raises BenchError where any answer was not the right one.
+
+    That is told by the bytes: each answer is as long as the one that was looked at before. Where it
+    is not strict, only what wrk itself counts as an error is, and it raises nothing.
+    """
+    size = contestant.check(server, cost) if strict else 0
+    script = bench.directory / "check.lua"
+    script.write_text(CHECK_SCRIPT)
+    path, count = contestant.service.check, CONNECTIONS * workers
+    options = ["-H", f"Cookie: {contestant.cookies[cost]}", "-s", str(script)]
+    output = bench.wrk(server, path, count, *options, strict=strict)
+    requests, read = number("requests:", output), number("bytes:", output)
+    bad = sum(int(number(name, output)) for name in ("refused:", "late:", "broken:"))
+    if strict and (bad or not 0 <= read - requests * size <= count * size):
+        raise BenchError(f"{contestant.title} gave wrong answers to session checks: {output}")
+    rate = requests / number("microseconds:", output) * 1e6
+    p99 = number("p99:", output) / 1_000 if requests else math.nan
+    return Checks(rate, p99, bad)
+
+
+def logins(bench: Bench, contestant: Contestant, server: Server) -> float:
+    """Logins per second that gave a cookie. Raises BenchError where one was refused."""
+    login = contestant.service.login
+    script = bench.directory / "login.lua"
+    script.write_text(LOGIN_SCRIPT % (login.content_type, login.body, login.status))
+    bench = replace(bench, seconds=LOGIN_TIMES * bench.seconds)
+    output = bench.wrk(server, login.path, LOGIN_CONNECTIONS, "-s", str(script), strict=False)
+    time.sleep(SETTLE_TIME)
+    succeeded, refused = number("succeeded:", output), number("failed:", output)
+    if refused or not succeeded or number("overloaded:", output):
+        raise BenchError(f"{contestant.title} refused logins: {output}")
+    return succeeded / number("microseconds:", output) * 1e6
+
+
+def storm(
+    bench: Bench, contestant: Contestant, server: Server, cost: Cost, capacity: float
+) -> Storm:
+    """Session checks without logins, and then with more of them than it can do."""
+    calm = session_checks(bench, contestant, server, cost)
+    request = raw_post(server, contestant.service.login)
+    offered, seconds = STORM * capacity, bench.seconds + LEAD
+    with openloop.running(server.port, request, offered, seconds) as outcomes:
+        time.sleep(LEAD)
+        checks = session_checks(bench, contestant, server, cost, strict=False)
+    success = str(contestant.service.login.status)
+    return Storm(offered, calm, checks, outcomes[0], success)
