@@ -15,15 +15,21 @@ from pathlib import Path
 import login
 import machine
 import memory
+import request_path
+import scaling
 import session
 import start
+import storm
 from harness import Bench, BenchError
 
 from authapi.settings import Settings
 
 MEASUREMENTS = {
+    "path": request_path.measure,
     "session": session.measure,
+    "workers": scaling.measure,
     "login": login.measure,
+    "storm": storm.measure,
     "start": start.measure,
     "memory": memory.measure,
 }

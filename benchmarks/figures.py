@@ -5,7 +5,15 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-DIGITS = {"": 2, "s": 3, "ms": 1, "/s": 1, "MiB": 1, "answers": 0}  # after the point, by unit
+DIGITS = {
+    "": 2,
+    "s": 3,
+    "ms": 1,
+    "us": 1,
+    "/s": 1,
+    "MiB": 1,
+    "answers": 0,
+}  # after the point, by unit
 
 
 @dataclass(frozen=True)
