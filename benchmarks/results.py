@@ -228,8 +228,8 @@ def panels(found: Results) -> list[chart.Panel]:
         ("Session checks per second, one process", "checks", 0),
         ("Session checks in a storm of logins, % of the calm rate", "storm kept", 0),
         *((f"Logins per second, argon2id {cost}", f"logins {cost}", 1) for cost in COSTS),
-        ("Memory at rest, MiB, one process", "memory", 0),
-        ("Start to first answer, seconds", "start", 2),
+        ("Memory at rest, MiB, one process: less is better", "memory", 0),
+        ("Start to first answer, seconds: less is better", "start", 2),
     )
     return [panel(found, *one) for one in shown]
 
