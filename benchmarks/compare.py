@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import load
+import machine
 import results
 from bench import positive
 from contestants import OURS, Bare, Contestant, Installed, Ours
@@ -163,7 +164,7 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="authapi-compare-") as directory:
             bench = Bench(options.rounds, options.seconds, Path(directory), Settings())
-            found = Results(contestants)
+            found = Results(contestants, machine.describe(bench))
             measure(bench, contestants, found)
             results.write(options.out, bench, found, home, absent)
     except BenchError as error:

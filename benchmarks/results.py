@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import chart
-import machine
 from contestants import Contestant, Installed
 from figures import Figure, Goal, ratios
 from harness import Bench
@@ -37,9 +36,10 @@ and the highest.
 
 @dataclass
 class Results:
-    """One value of each round, by figure and contestant."""
+    """One value of each round, by figure and contestant, and what was so before the first."""
 
     contestants: list[Contestant]
+    machine: list[tuple[str, ...]]
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, figure: str, one: Contestant, value: float) -> None:
@@ -210,13 +210,14 @@ def commands(bench: Bench, home: Path) -> list[str]:
 
 def write(out: Path, bench: Bench, found: Results, home: Path, absent: list[str]) -> None:
     """Write RESULTS.md and results.svg into a directory."""
-    described = [*machine.describe(bench), *versions(found)]
+    described = [*found.machine, *versions(found)]
     lines = [HEAD, "## Goals", "", *goal_table(found)]
     for title, text, columns in TABLES:
         lines += ["", f"## {title}", "", text, "", *table(found, columns)]
     lines += ["", "## Machine", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {text} |" for name, text in described]
-    lines += ["", *(f"Left out: {reason}" for reason in absent)]
+    for reason in absent:
+        lines += ["", f"Left out: {reason}"]
     lines += ["", "## Commands", "", *commands(bench, home)]
     (out / "RESULTS.md").write_text("\n".join(lines) + "\n")
     (out / "results.svg").write_text(chart.draw(panels(found)))
