@@ -10,6 +10,7 @@ DIGITS = {
     "s": 3,
     "ms": 1,
     "us": 1,
+    "bytes": 0,
     "/s": 1,
     "MiB": 1,
     "answers": 0,

@@ -58,7 +58,7 @@ def measure(bench: Bench) -> list[Figure]:
         Figure("logins", logins, "/s"),
         Figure("raw argon2 verifications", hashes, "/s"),
         Figure("logins answered 503", overloads, "answers"),
-        Figure("login : raw argon2", ratios(logins, hashes), goal=Goal(">=", 0.90)),
+        Figure("login : raw argon2", ratios(logins, hashes), goal=Goal(">=", 1.8)),
     ]
 
 

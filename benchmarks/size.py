@@ -42,7 +42,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from figures import DIGITS, Figure, Goal, ratios
+from figures import Figure, Goal, ratios
 from harness import Bench, BenchError
 
 from authapi import Settings, create_app
@@ -65,7 +65,7 @@ STEP = 250_000  # users between two lines of progress
 MOST_CACHE = 4_194_304  # KiB of memory for filling
 GOAL = Goal("<=", 1.3)
 GOALS = ("session check", "GET /user", "login's statements")
-DIGITS.update({"µs": 1, "bytes": 0})
+
 
 IP = "203.0.113.195"
 USER_AGENT = (
@@ -421,7 +421,7 @@ def figures_of(name: str, rounds: list[dict[int, dict[str, float]]]) -> list[Fig
     times = {users: [medians[users][name] for medians in rounds] for users in sorted(rounds[0])}
     low, high = min(times), max(times)
     return [
-        *(Figure(f"{name}, {users:,} users", values, "µs") for users, values in times.items()),
+        *(Figure(f"{name}, {users:,} users", values, "us") for users, values in times.items()),
         Figure(
             f"{name}, {high:,} : {low:,}",
             ratios(times[high], times[low]),
