@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from typing import Any
 
 from authapi.app import AuthAPI, create_app
 from authapi.database import SQLITE_VERSION
@@ -35,44 +36,45 @@ def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app
     _log_to_stderr(settings.log_level)
     memory = memory_needed(settings)
     one = settings.workers == 1
-    with closing(listen(settings) if one else bind(settings)) as listener:
-        settings = settings.on_port(listener.getsockname()[1])
-        said = (
-            f"authapi listens on {settings.address}, database {settings.database_path}, "
-            f"SQLite {SQLITE_VERSION}, memory up to {memory}"
-        )
-        _warn(settings)
+    with closing(listen(settings) if one else hold(settings)) as port:
+        settings = settings.on_port(port.getsockname()[1])
+        ready = partial(_say_ready, settings, memory)
         if one:
-            _answer(settings, create, listener, partial(_say, said))
+            _answer(settings, create(settings), port, ready)
         else:
             create(settings).close()  # what is wrong with a start is said once
-            share(listener)  # it keeps the port, and takes no connection
-            Workers(settings.workers, partial(_work, settings, create)).run(partial(_say, said))
+            Workers(settings.workers, partial(_work, settings, create, port)).run(ready)
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - the one line that a start says
+def _say_ready(settings: Settings, memory: str) -> None:
+    _warn(settings)
+    print(  # noqa: T201 - the one line that a start says
+        f"authapi listens on {settings.address}, database {settings.database_path}, "
+        f"SQLite {SQLITE_VERSION}, memory up to {memory}",
+        flush=True,
+    )
 
 
 def _work(
-    settings: Settings, create: Callable[[Settings], AuthAPI], ready: Callable[[], None]
+    settings: Settings,
+    create: Callable[[Settings], AuthAPI],
+    port: socket.socket,
+    ready: Callable[[], None],
 ) -> None:
     """Be one of several workers, on a socket of its own.
 
     NOTE: of a socket that all of them have, one worker sometimes takes every connection.
     """
-    with closing(listen(settings, shared=True)) as listener:
-        _answer(settings, create, listener, ready)
+    app = create(settings)  # first, so that one that fails takes no connection
+    with closing(listen_beside(port, settings)) as listener:
+        port.close()
+        _answer(settings, app, listener, ready)
 
 
 def _answer(
-    settings: Settings,
-    create: Callable[[Settings], AuthAPI],
-    listener: socket.socket,
-    ready: Callable[[], None],
+    settings: Settings, app: AuthAPI, listener: socket.socket, ready: Callable[[], None]
 ) -> None:
     """Answer requests until a signal."""
-    app = create(settings)
     server = Server(app, listener, settings.threads, _connections(settings))
     _stop_on_signals(server, dies_of_second=settings.workers == 1)
     ready()
@@ -80,47 +82,55 @@ def _answer(
     app.close()
 
 
-def listen(settings: Settings, *, shared: bool = False) -> socket.socket:
-    """A socket that listens on the host and port of the settings. Raises StartError."""
-    listener = bind(settings, shared=shared)
+def listen(settings: Settings) -> socket.socket:
+    """A socket that alone listens on the host and port of the settings. Raises StartError."""
     try:
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise _cannot_listen(settings, error) from error
-    return listener
-
-
-def bind(settings: Settings, *, shared: bool = False) -> socket.socket:
-    """A socket that is bound to the host and port of the settings. Raises StartError.
-
-    `shared` says that others are bound to the same port, the first of which was given to `share`.
-    """
-    try:
-        info = socket.getaddrinfo(
+        family, _, _, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, kind, protocol, _, address = info[0]
-        bound = socket.socket(family, kind, protocol)
+        )[0]
+        return _bind(family, address)
     except (OSError, UnicodeError) as error:
         raise _cannot_listen(settings, error) from error
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            share(bound)
-        bound.bind(address)
-    except OSError as error:
-        bound.close()
-        raise _cannot_listen(settings, error) from error
-    return bound
 
 
-def share(bound: socket.socket) -> None:
-    """Let other sockets of this user be bound to the same port, each with connections of its own.
+def hold(settings: Settings) -> socket.socket:
+    """A socket that keeps the port for those that `listen_beside` it, and takes no connection.
 
-    NOTE: the first is bound without it, so that a second service on the port is refused as ever.
+    Raises StartError.
+
+    NOTE: a socket that listens alone is refused where any other is bound that does not give its
+    address away. So a second service is refused, also while no worker of the first one listens.
     """
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    with closing(listen(settings)) as alone:
+        alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            holder = _bind(alone.family, alone.getsockname(), socket.SO_REUSEPORT, listens=False)
+        except OSError as error:
+            raise _cannot_listen(settings, error) from error
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    return holder
+
+
+def listen_beside(holder: socket.socket, settings: Settings) -> socket.socket:
+    """A socket that gets its share of the connections to a port. Raises StartError."""
+    try:
+        return _bind(holder.family, holder.getsockname(), socket.SO_REUSEPORT)
+    except OSError as error:
+        raise _cannot_listen(settings, error) from error
+
+
+def _bind(family: int, address: Any, *options: int, listens: bool = True) -> socket.socket:  # noqa: ANN401 - socket's
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        for option in (socket.SO_REUSEADDR, *options):
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        bound.bind(address)
+        if listens:
+            bound.listen()
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 def memory_needed(settings: Settings, limit: int | None = None) -> str:

@@ -6,11 +6,13 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 from authapi.errors import StartError
@@ -42,32 +44,45 @@ class Workers:
     """Runs `work` in so many processes, forked from a process that has no other threads.
 
     `work` is given a function to call when it is ready. It ends on SIGTERM, and on nothing else.
+    What it has registered with `atexit` is not called.
     """
 
     def __init__(self, count: int, work: Callable[[Callable[[], None]], None]) -> None:
         """Take the work. Nothing is started yet."""
         self._work = work
-        self._workers = [_Worker(number + 1) for number in range(count)]
+        self._workers = [_Worker(number) for number in range(count)]
         self._kill_at = math.inf  # once stopping, when patience ends
         self._given_up = False
-        self._readable, self._ready = os.pipe()  # workers write to it
+        self._readable, self._ready = os.pipe()  # workers write their numbers to it
         self._alive, self._held = os.pipe()  # its end tells them that their parent has ended
         os.set_blocking(self._readable, False)
+        os.set_blocking(self._ready, False)  # nobody reads any more once all were ready
 
     def run(self, when_ready: Callable[[], None]) -> None:
         """Return when SIGTERM or SIGINT has ended all workers; a second signal kills them.
 
         Raises StartError where all of them fall at once, again and again.
         """
-        unready = len(self._workers)
-        with _signals_held():
+        unready = {worker.number for worker in self._workers}
+        with _signals_held(), self._pipes():
             while not self._stopping or any(worker.pid for worker in self._workers):
                 self._start_due()
-                self._take(_next_signal(READY_POLL if unready > 0 else self._patience()))
-                if unready > 0 and (unready := unready - self._count_ready()) <= 0:
-                    when_ready()
+                self._take(_next_signal(READY_POLL if unready else self._patience()))
+                if unready and not self._stopping:
+                    unready -= self._ready_ones()
+                    if not unready:
+                        when_ready()
         if self._given_up:
             raise StartError("The workers fall as soon as they start: the log above says why.")
+
+    @contextmanager
+    def _pipes(self) -> Iterator[None]:
+        """Close the pipes in the end; where that is a failure of ours, the workers end by it."""
+        try:
+            yield
+        finally:
+            for descriptor in (self._readable, self._ready, self._alive, self._held):
+                os.close(descriptor)
 
     @property
     def _stopping(self) -> bool:
@@ -83,11 +98,13 @@ class Workers:
         if number in END_SIGNALS and not self._stopping:
             self._end()
         elif number in END_SIGNALS or time.monotonic() >= self._kill_at:
+            logger.warning("workers that have not stopped are killed")
+            self._kill_at = time.monotonic() + STOP_DEADLINE
             self._send(signal.SIGKILL)
         for worker, status in self._fallen():
             worker.pid = 0
             if not self._stopping:
-                self._note_fall(worker, status)
+                self._note_fall(worker, f"ended with status {status}")
 
     def _end(self) -> None:
         self._kill_at = time.monotonic() + STOP_DEADLINE
@@ -107,63 +124,82 @@ class Workers:
                 if pid in by_pid:  # process 1 of a container is given strangers too
                     yield by_pid[pid], os.waitstatus_to_exitcode(status)
 
-    def _note_fall(self, worker: _Worker, status: int) -> None:
+    def _note_fall(self, worker: _Worker, how: str) -> None:
         """Have a worker started again: now, or later where it fell at once."""
         now = time.monotonic()
         worker.falls = worker.falls + 1 if now - worker.began < SOON else 0
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**worker.falls) if worker.falls else 0
+        # NOTE: not 2**falls, which some day is too large for a float.
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(worker.falls, 9)) if worker.falls else 0
         worker.due = now + pause
-        logger.error(
-            "worker %d ended with status %d: it is started again in %.1f s",
-            worker.number,
-            status,
-            pause,
-        )
-        if all(other.falls >= MOST_FALLS and now - other.began < SOON for other in self._workers):
+        if all(
+            other.falls >= MOST_FALLS and (not other.pid or now - other.began < SOON)
+            for other in self._workers
+        ):
+            logger.error("worker %d %s", worker.number + 1, how)
             self._given_up = True
             self._end()
+        else:
+            again = "worker %d %s: it is started again in %.1f s"
+            logger.error(again, worker.number + 1, how, pause)
 
     def _start_due(self) -> None:
         for worker in self._workers:
             if not worker.pid and not self._stopping and worker.due <= time.monotonic():
                 worker.began = time.monotonic()
-                worker.pid = os.fork() or self._run_child()
+                _flush()  # or what is kept back would be written by each
+                try:
+                    worker.pid = os.fork() or self._run_child(worker)
+                except OSError as error:  # too many processes, or too little memory
+                    self._note_fall(worker, f"cannot be started ({error.strerror})")
 
-    def _run_child(self) -> NoReturn:
+    def _run_child(self, worker: _Worker) -> NoReturn:
         """Do the work, in a process that ends with it."""
         status = 1
         try:
             os.close(self._held)
             os.close(self._readable)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all
+            # A terminal sends SIGINT to all. NOTE: SIG_IGN would pass on to what a worker executes.
+            signal.signal(signal.SIGINT, lambda *_: None)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
             threading.Thread(target=self._end_with_parent, daemon=True).start()
-            self._work(self._tell_ready)
+            self._work(partial(self._tell_ready, worker.number))
             status = 0
         except StartError as error:
             logger.error("%s", error)  # noqa: TRY400 - its sentence says all
-        except Exception:
-            logger.exception("a worker fell")
+        except (Exception, SystemExit):
+            logger.exception("worker %d fell", worker.number + 1)
         finally:
+            _flush()
             os._exit(status)
 
-    def _tell_ready(self) -> None:
-        os.write(self._ready, b".")
+    def _tell_ready(self, number: int) -> None:
+        with suppress(BlockingIOError, BrokenPipeError):  # full, or the parent has ended
+            os.write(self._ready, bytes([number]))
 
-    def _count_ready(self) -> int:
+    def _ready_ones(self) -> set[int]:
         with suppress(BlockingIOError):
-            return len(os.read(self._readable, len(self._workers)))
-        return 0
+            return set(os.read(self._readable, 65_536))
+        return set()
 
     def _end_with_parent(self) -> None:
         os.read(self._alive, 1)  # nobody writes: it returns when no parent is left
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(STOP_DEADLINE)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # none, or closed
+            stream.flush()
 
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
     """Keep signals until `_next_signal` takes them, so that none comes at a bad moment."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    # NOTE: who started us may ignore it, and then no child is ever seen to end.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield
     finally:

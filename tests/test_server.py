@@ -42,7 +42,7 @@ def test_start(tmp_path, run):
         shutil.copytree(RUN.parent / "authapi", tmp_path / "authapi")
         shutil.copytree(RUN.parent / "sql", tmp_path / "sql")
         shutil.copy(RUN, tmp_path)
-    service = start(tmp_path, run=run)
+    service = start(tmp_path, run=run, AUTHAPI_HASH_SLOTS="2")
 
     line = service.stdout.readline()
     port = int(re.search(r":(\d+)", line)[1])
@@ -52,7 +52,7 @@ def test_start(tmp_path, run):
 
     expected = (
         f"authapi listens on http://127.0.0.1:{port}, database {tmp_path}/authapi.db, "
-        f"SQLite {sqlite3.sqlite_version}\n"
+        f"SQLite {sqlite3.sqlite_version}, memory up to 42 MiB (40 + 1 worker x 2 hash slots x 1)\n"
     )
     assert line == expected
     assert (status, headers["Server"]) == (401, None)

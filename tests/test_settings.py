@@ -1,14 +1,15 @@
 """Settings: defaults, the environment, and everything that must stop a start."""
 
 import dataclasses
-import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from authapi import SettingError, Settings
-from authapi.machine import _cgroup_quota, available_cpus
+from authapi import settings as settings_module
+from authapi.machine import available_cpus
 from authapi.settings import weak_key
 
 DOCS = Path(__file__).parent.parent / "docs" / "settings.md"
@@ -152,6 +153,12 @@ def test_public_url(url, origin, https, cookie):
         ({"ARGON2_LANES": "4", "ARGON2_MEMORY_KIB": "31"}, "set it to 32 or more"),
         ({"HASH_SLOTS": "9", "THREADS": "17"}, "AUTHAPI_THREADS must be at least twice"),
         ({"THREADS": "1"}, "AUTHAPI_THREADS"),
+        ({"WORKERS": "-1"}, "AUTHAPI_WORKERS must be auto or a whole number from 0 to 256, not"),
+        ({"WORKERS": "257"}, "AUTHAPI_WORKERS must be auto or a whole number from 0 to 256, not"),
+        ({"WORKERS": "two"}, "AUTHAPI_WORKERS must be auto or a whole number from 0 to 256, not"),
+        ({"WORKERS": "Auto"}, "AUTHAPI_WORKERS"),
+        ({"WORKERS": ""}, "AUTHAPI_WORKERS is empty"),
+        ({"PORT": "auto"}, "AUTHAPI_PORT"),
         ({"REGISTRATION": "maybe"}, "AUTHAPI_REGISTRATION must be open or closed, not 'maybe'"),
         ({"LOG_LEVEL": "loud"}, "AUTHAPI_LOG_LEVEL must be debug or info or warning or error"),
         ({"PROT": "1"}, "AUTHAPI_PROT is no setting; AUTHAPI_PORT was likely meant"),
@@ -222,33 +229,40 @@ def test_any_free_port():
 
 
 @pytest.mark.parametrize(
-    ("files", "quota"),
+    ("cpus", "workers", "found", "slots"),
     [
-        ({"cpu.max": "max 100000\n"}, None),
-        ({"cpu.max": "150000 100000\n"}, 1.5),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
-        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
-        ({"cpu.max": "nonsense"}, None),
-        ({}, None),
+        (8, "1", 1, 8),
+        (8, "2", 2, 4),
+        (8, "3", 3, 2),
+        (8, "16", 16, 1),
+        (8, "auto", 8, 1),
+        (8, "0", 8, 1),
+        (1, "auto", 1, 1),
+        (1, "256", 256, 1),
+        (512, "auto", 256, 2),
+        (512, "1", 1, 256),
     ],
 )
-def test_cpu_quota(tmp_path, files, quota):
-    """The CPUs of a container are those that its control group allows."""
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
+def test_workers(monkeypatch, cpus, workers, found, slots):
+    """Workers share the CPUs between them, for their hash slots; auto is one for each CPU."""
+    monkeypatch.setattr(settings_module, "available_cpus", lambda: cpus)
+    monkeypatch.setattr(sys, "platform", "linux")
 
-    assert quota == _cgroup_quota(tmp_path)
+    settings = Settings.from_env({"AUTHAPI_WORKERS": workers})
+
+    assert (settings.workers, settings.hash_slots) == (found, slots)
+    assert settings.on_port(1).workers == found
 
 
-def test_available_cpus(monkeypatch):
-    """At least one, at most what the affinity allows, and less by quota."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    for quota, cpus in ((None, 8), (0.5, 1), (2.0, 2), (64.0, 8)):
-        monkeypatch.setattr("authapi.machine._cgroup_quota", lambda quota=quota: quota)
-        assert cpus == available_cpus()
-    monkeypatch.delattr(os, "sched_getaffinity")
-    assert available_cpus() >= 1
+def test_workers_elsewhere(monkeypatch):
+    """Only Linux balances connections between sockets: elsewhere there is one worker."""
+    monkeypatch.setattr(settings_module, "available_cpus", lambda: 1)
+    monkeypatch.setattr(sys, "platform", "darwin")
+
+    assert Settings.from_env({}).workers == 1
+    assert Settings.from_env({"AUTHAPI_WORKERS": "auto"}).workers == 1
+    with pytest.raises(SettingError, match="AUTHAPI_WORKERS must be 1 but on Linux"):
+        Settings.from_env({"AUTHAPI_WORKERS": "2"})
 
 
 def test_weak_keys():
