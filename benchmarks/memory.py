@@ -19,7 +19,7 @@ def measure(bench: Bench) -> list[Figure]:
         with bench.authapi("memory") as server:
             rest.append(server.memory())
             cookie = register(server)
-            session.per_second(bench, server, session.CONNECTIONS[-1], cookie)
+            session.per_second(bench, server, session.CONNECTIONS[-1], "-H", f"Cookie: {cookie}")
             login.per_second(bench, server)
             loaded.append(server.memory())
             highest.append(server.memory("VmHWM"))
