@@ -453,6 +453,25 @@ def test_a_stop_before_workers_are_ready(tmp_path):
     assert all(is_gone(pid) for pid in workers)
 
 
+def test_workers_that_are_ready_too_late(tmp_path):
+    """A service that stops does not say that it listens."""
+    program = (
+        "import signal\n"
+        "from authapi.workers import Workers\n"
+        "def work(ready):\n"
+        "    signal.signal(signal.SIGTERM, lambda *_: ready())\n"
+        "    print('waits', flush=True)\n"
+        "    signal.pause()\n"
+        "Workers(1, work).run(lambda: print('ready'))\n"
+    )
+    service = run_program(tmp_path, program)
+    assert service.stdout.readline() == "waits\n"
+    service.terminate()
+    output, _ = service.communicate()
+
+    assert (output, service.returncode) == ("", 0)
+
+
 def test_what_workers_inherit(tmp_path):
     """Workers hold nothing that is the parent's, and block no signal in any thread."""
     with serving(tmp_path) as service:
@@ -518,7 +537,7 @@ def test_output_that_is_kept_back(tmp_path):
         "print('before')\n"
         "Workers(2, work).run(lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
     )
-    service = run_program(tmp_path, program)
+    service = run_program(tmp_path, program, PYTHONUNBUFFERED="")
     output, _ = service.communicate()
 
     assert service.returncode == 0
