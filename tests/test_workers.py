@@ -327,8 +327,7 @@ def test_a_parent_that_is_killed(tmp_path):
         assert url.endswith(f":{service.port}")
 
 
-@pytest.mark.parametrize("first", ["1", "2"])
-@pytest.mark.parametrize("second", ["1", "2"])
+@pytest.mark.parametrize(("first", "second"), [("1", "2"), ("2", "1"), ("2", "2")])
 def test_a_second_service_on_the_port(tmp_path, first, second):
     """A second service on the port is refused, whether it or the first one has several workers."""
     with process(tmp_path, AUTHAPI_WORKERS=first) as (_, url):
@@ -373,20 +372,18 @@ def test_a_port_that_is_held(host):
 
 
 @pytest.mark.parametrize(
-    ("environ", "status", "says"),
+    ("environ", "says"),
     [
-        ({"AUTHAPI_DATABASE_URL": f"sqlite:///{RUN}"}, 1, "is no SQLite database"),
-        ({"AUTHAPI_KEY_FILE": "/proc/a.key"}, 1, "The key file /proc/a.key cannot be used"),
-        ({"AUTHAPI_HOST": "203.0.113.1"}, 1, "Cannot listen on 203.0.113.1"),
-        ({"AUTHAPI_WORKERS": "257"}, 2, "AUTHAPI_WORKERS must be auto or a whole number"),
+        ({"AUTHAPI_DATABASE_URL": f"sqlite:///{RUN}"}, "is no SQLite database"),
+        ({"AUTHAPI_HOST": "203.0.113.1"}, "Cannot listen on 203.0.113.1"),
     ],
 )
-def test_refused_starts(tmp_path, environ, status, says):
+def test_refused_starts(tmp_path, environ, says):
     """What is wrong with a start of several workers is said once."""
     service = start(tmp_path, **{"AUTHAPI_WORKERS": "3", **environ})
     output, error = service.communicate()
 
-    assert (output, service.returncode, error.count("\n")) == ("", status, 1)
+    assert (output, service.returncode, error.count("\n")) == ("", 1, 1)
     assert error.startswith("authapi: ")
     assert says in error
 
