@@ -78,6 +78,11 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
             return path in self._quick_paths
         return path in self._hashing_paths and self.core.passwords.is_full
 
+    def prepare_to_fork(self) -> None:
+        """Let go of what a fork would break; what is needed again opens at its first use."""
+        self.core.passwords.close()
+        self.core.database.disconnect()
+
     def close(self) -> None:
         """Close the database and end the hash lane, when no request is running any more."""
         self.core.passwords.close()

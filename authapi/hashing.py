@@ -20,8 +20,10 @@ VERSION = 19
 LONGEST = 1_024  # characters of a stored hash
 HUGE_PAGE = 2_097_152  # bytes
 
+SHORTEST_SALT, SHORTEST_TAG, LEAST_MEMORY_KIB = 8, 4, 8  # the last for each lane (RFC 9106, 3.1)
+
 _OK = 0  # ARGON2_OK
-_OUT_OF_MEMORY = -22  # ARGON2_MEMORY_ALLOCATION_ERROR
+_EXHAUSTED = (-22, -33)  # ARGON2_MEMORY_ALLOCATION_ERROR, ARGON2_THREAD_FAIL
 
 # SECURITY: a stored hash from elsewhere says itself what it costs. This is as much as it may take,
 # unless our own cost is higher: libsodium's "sensitive" and every default of a library fit.
@@ -67,13 +69,23 @@ class Stored:
 
     @classmethod
     def parse(cls, text: str) -> Stored:
-        """Read one, as strictly as the reference implementation. Raises ValueError."""
+        """Read one, as strictly as the reference implementation. Raises ValueError.
+
+        SECURITY: also for what argon2 would refuse to compute, in no time at all.
+        """
         found = _STORED.fullmatch(text) if len(text) <= LONGEST else None
         if found is None:
             raise ValueError("no argon2 hash")
         kind, version, memory, passes, lanes, salt, tag = found.groups()
         cost = Cost(int(memory), int(passes), int(lanes))
-        return cls(kind, int(version or 16), cost, _from_base64(salt), _from_base64(tag))
+        stored = cls(kind, int(version or 16), cost, _from_base64(salt), _from_base64(tag))
+        if (
+            len(stored.salt) < SHORTEST_SALT
+            or len(stored.tag) < SHORTEST_TAG
+            or cost.memory_kib < LEAST_MEMORY_KIB * cost.lanes
+        ):
+            raise ValueError("less than argon2 takes")
+        return stored
 
     def __str__(self) -> str:
         """The text that `parse` reads."""
@@ -107,16 +119,8 @@ class Hasher:
         return replace(blank, tag=self._tag(blank, password))
 
     def matches(self, stored: Stored, password: bytes) -> bool:
-        """Whether a hash, of any kind and cost, is this password's. Raises MemoryError.
-
-        One that breaks argon2's own rules, with a salt of less than 8 bytes for example, is
-        nobody's.
-        """
-        try:
-            tag = self._tag(stored, password)
-        except ValueError:
-            return False
-        return hmac.compare_digest(tag, stored.tag)
+        """Whether a hash, of any kind and cost, is this password's. Raises MemoryError."""
+        return hmac.compare_digest(self._tag(stored, password), stored.tag)
 
     def decoy(self) -> Stored:
         """A hash of no password at our cost, to spend the time on."""
@@ -129,7 +133,10 @@ class Hasher:
         return stored == blank and (len(stored.salt), len(stored.tag)) == (SALT_LENGTH, TAG_LENGTH)
 
     def _tag(self, stored: Stored, password: bytes) -> bytes:
-        """The tag of a password under a hash's parameters and salt."""
+        """The tag of a password under a hash's parameters and salt.
+
+        Raises MemoryError where the system has no memory or no thread left for it.
+        """
         cost, tag = stored.cost, ffi.new("uint8_t[]", len(stored.tag))
         arena = self._arena() if cost.memory_kib <= self.cost.memory_kib else None
         context = ffi.new(
@@ -151,7 +158,7 @@ class Hasher:
             },
         )
         error = core(context, _KINDS[stored.kind].value)
-        if error == _OUT_OF_MEMORY:
+        if error in _EXHAUSTED:
             raise MemoryError(error_to_str(error))
         if error != _OK:
             raise ValueError(error_to_str(error))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
 
 from authapi import errors
 
 URL_LIMIT = 4_096  # bytes
-REMEMBERED = 1_024  # headers of requests
+REMEMBERED = 512  # headers of requests, 5 KiB each at most
 LONGEST_REMEMBERED = 1_024  # bytes of one
+MOST_LINES_REMEMBERED = 32
 
 _FRAMING_FIELDS = (b"host", b"content-length", b"transfer-encoding")
 _FRAMING = re.compile(rb"\r\n(" + b"|".join(_FRAMING_FIELDS) + rb"):([^\r\n]*)", re.IGNORECASE)
@@ -26,6 +28,14 @@ _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]+")
 def is_host_header(value: str) -> bool:
     """Whether a `Host` is one: none at all is, in HTTP/1.0 (RFC 9112, 3.2)."""
     return not value or bool(_HOST.fullmatch(value.encode("latin-1", "replace")))
+
+
+def _is_worth_it(header_plus: bytes) -> bool:
+    return (
+        len(header_plus) <= LONGEST_REMEMBERED
+        and header_plus.startswith(b"GET ")
+        and header_plus.count(b"\n") <= MOST_LINES_REMEMBERED
+    )
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -66,11 +76,12 @@ class StrictParser(HTTPRequestParser):
         NOTE: a client on a kept-alive connection sends the same bytes with each session check, and
         parsing them takes longer than answering.
         """
-        if len(header_plus) <= LONGEST_REMEMBERED and header_plus.startswith(b"GET "):
-            known = _parsed(header_plus, self.adj)
-            if known.body_rcv is None:  # SECURITY: a body is of one request
-                self.__dict__.update(vars(known), headers=known.headers.copy())
-                return
+        if _is_worth_it(header_plus):
+            with suppress(ParsingError, TransferEncodingNotImplemented):
+                known = _parsed(header_plus, self.adj)
+                if known.body_rcv is None:  # SECURITY: a body is of one request
+                    self.__dict__.update(vars(known), headers=known.headers.copy())
+                    return
         self.parse(header_plus)
 
     def parse(self, header_plus: bytes) -> None:

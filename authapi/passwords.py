@@ -8,12 +8,15 @@ import os
 import sys
 import threading
 import unicodedata
+import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 from authapi.errors import Overloaded
 from authapi.hashing import Cost, Hasher, Stored
@@ -41,52 +44,87 @@ class Lane:
 
     NOTE: slots and queue together stay below the server's threads, so that requests which hash
     nothing always find a thread. The jobs run in threads of their own, which give way to all
-    others: a thread cannot take back what it has once yielded.
+    others: a thread cannot take back what it has once yielded. A process that ends does not wait
+    for them.
     """
 
     def __init__(self, slots: int, queue: int) -> None:
-        """Take the number of places."""
-        self._slots, self._queue = slots, queue
-        self._start()
+        """Take the number of places. The threads start with the first job."""
+        self._slots, self._places = slots, slots + queue
+        self.begin()
+        _lanes.add(self)
 
-    def _start(self) -> None:
-        self._process = os.getpid()
-        self._places = threading.Semaphore(self._slots + self._queue)
-        self._threads = ThreadPoolExecutor(self._slots, "authapi-hash", initializer=_give_way)
+    def begin(self) -> None:
+        """Be empty, and without threads, which stay behind in a fork."""
+        self._lock = threading.Lock()
+        self._taken = 0
+        self._threads: list[threading.Thread] = []
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
     def run(self, job: Callable[..., Result], *arguments: object) -> Result:
         """What the job returns or raises. Raises Overloaded where all places are taken.
 
-        A lack of memory is Overloaded too: it says nothing about the password.
+        A lack of memory or threads is Overloaded too: it says nothing about the password.
         """
-        if self._process != os.getpid():  # forked: the threads stayed behind
-            self._start()
-        if not self._places.acquire(blocking=False):
-            raise Overloaded
+        result: Future[Result] = Future()
+        with self._lock:
+            if self.is_full:
+                raise Overloaded
+            self._start_threads()
+            self._taken += 1
         try:
-            return self._threads.submit(job, *arguments).result()
+            self._jobs.put(partial(_do, result, job, arguments))
+            return result.result()
         except MemoryError as error:
             raise Overloaded from error
         finally:
-            self._places.release()
+            with self._lock:
+                self._taken -= 1
 
     @property
     def is_full(self) -> bool:
         """Whether `run` would turn away whoever comes now."""
-        if self._places.acquire(blocking=False):
-            self._places.release()
-            return False
-        return self._process == os.getpid()
+        return self._taken >= self._places
 
     def close(self) -> None:
-        """End the threads, and give back the memory that they keep."""
-        self._threads.shutdown()
+        """Have the threads end after their jobs, and give back the memory that they keep."""
+        with self._lock:
+            for _ in self._threads:
+                self._jobs.put(None)
+            self._threads = []
+
+    def _start_threads(self) -> None:
+        try:
+            while len(self._threads) < self._slots:
+                thread = threading.Thread(
+                    target=_work, args=[self._jobs], name="authapi-hash", daemon=True
+                )
+                thread.start()
+                self._threads.append(thread)
+        except RuntimeError as error:  # the system has no more: fewer will do
+            if not self._threads:
+                raise Overloaded from error
 
 
-def _give_way() -> None:
-    """Have the system prefer every other thread to this one."""
+_lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
+os.register_at_fork(after_in_child=lambda: [lane.begin() for lane in _lanes])
+
+
+def _work(jobs: SimpleQueue[Callable[[], None] | None]) -> None:
+    """Do one job after the other until there is None."""
     if sys.platform == "linux":  # elsewhere the number would be a process's
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
+        with suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
+    while (job := jobs.get()) is not None:
+        job()
+        del job  # it holds a password
+
+
+def _do(result: Future[Any], job: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+    try:
+        result.set_result(job(*arguments))
+    except BaseException as error:  # noqa: BLE001 - it is the caller's
+        result.set_exception(error)
 
 
 class Passwords:

@@ -22,7 +22,7 @@ from authapi.workers import END_SIGNALS, Workers
 
 FEWEST_CONNECTIONS = 16
 SPARE_FILES = 32  # descriptors for all but connections and the database
-PROCESS_MIB = 40  # of a worker, but for its hash slots
+PROCESS_MIB = 64  # of a worker, but for its hash slots: 36 at rest, then what it remembers
 
 logger = logging.getLogger("authapi.serve")
 
@@ -30,8 +30,11 @@ logger = logging.getLogger("authapi.serve")
 def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app) -> None:
     """Run the service until SIGTERM or SIGINT, in the main thread. Raises StartError.
 
-    `create` may be an application's own function, which adds its resources to `create_app`'s. With
-    several workers it is called in each, and once before.
+    `create` may be an application's own function, which adds its resources to `create_app`'s. It is
+    called once; several workers are forked after it, so it must leave no thread or connection open.
+
+    NOTE: so a worker that is started again has the keys and the schema of the others, whatever has
+    become of the files meanwhile.
     """
     _log_to_stderr(settings.log_level)
     memory = memory_needed(settings)
@@ -39,11 +42,12 @@ def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app
     with closing(listen(settings) if one else hold(settings)) as port:
         settings = settings.on_port(port.getsockname()[1])
         ready = partial(_say_ready, settings, memory)
+        app = create(settings)
         if one:
-            _answer(settings, create(settings), port, ready)
+            _answer(settings, app, port, ready)
         else:
-            create(settings).close()  # what is wrong with a start is said once
-            Workers(settings.workers, partial(_work, settings, create, port)).run(ready)
+            app.prepare_to_fork()
+            Workers(settings.workers, partial(_work, settings, app, port)).run(ready)
 
 
 def _say_ready(settings: Settings, memory: str) -> None:
@@ -55,17 +59,11 @@ def _say_ready(settings: Settings, memory: str) -> None:
     )
 
 
-def _work(
-    settings: Settings,
-    create: Callable[[Settings], AuthAPI],
-    port: socket.socket,
-    ready: Callable[[], None],
-) -> None:
+def _work(settings: Settings, app: AuthAPI, port: socket.socket, ready: Callable[[], None]) -> None:
     """Be one of several workers, on a socket of its own.
 
     NOTE: of a socket that all of them have, one worker sometimes takes every connection.
     """
-    app = create(settings)  # first, so that one that fails takes no connection
     with closing(listen_beside(port, settings)) as listener:
         port.close()
         _answer(settings, app, listener, ready)

@@ -87,10 +87,21 @@ def test_a_fault_is_a_fault_each_time():
             StrictParser(ADJUSTMENTS).parse_header(GET + b"Host: b\r\n\r\n")
 
 
+def test_a_fault_is_told_as_the_request_asks():
+    """What was read before the fault counts for the answer: the version, the headers."""
+    head = b"GET /user HTTP/1.1\r\nAccept: application/problem+json\r\n\r\n"  # no Host
+    for sent in (head, head.replace(b"GET", b"PUT")):
+        parser = StrictParser(ADJUSTMENTS)
+        parser.received(sent)
+        assert parser.error is not None
+        assert (parser.version, parser.headers) == ("1.1", {"ACCEPT": "application/problem+json"})
+
+
 def test_memory_is_bounded():
     """Long headers are not kept, and no more than so many short ones."""
     _parsed.cache_clear()
     parsed(GET + b"X: " + b"x" * LONGEST_REMEMBERED + b"\r\n\r\n")
+    parsed(GET + b"X:\r\n" * 40 + b"\r\n")
     assert _parsed.cache_info().currsize == 0
 
     for number in range(REMEMBERED + 10):

@@ -115,7 +115,7 @@ def test_lane_turns_away_at_once(lane):
         thread.start()
         inside.acquire()
     threads[2].start()
-    while lane._places._value and threads[2].is_alive():  # until the third is in the queue
+    while not lane.is_full:  # until the third is in the queue
         pass
 
     with pytest.raises(Overloaded):
@@ -154,7 +154,7 @@ def test_lane_after_a_fork(lane):
     leave = threading.Event()
     holder = threading.Thread(target=lane.run, args=[leave.wait])
     holder.start()
-    while lane._places._value:
+    while not lane.is_full:
         pass
 
     child = os.fork()
@@ -176,3 +176,79 @@ def test_hashes_give_way(lane):
 
     assert lane(slots=1).run(priority) == 19
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
+def test_a_sandbox_that_forbids_priorities(lane, monkeypatch):
+    """A hash thread that may not give way hashes all the same."""
+
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+
+    assert lane(slots=1).run(int, "1") == 1
+
+
+def test_no_threads(lane, monkeypatch):
+    """Where the system has no thread left, a hash is refused, and nothing of it is kept."""
+    lane = lane(slots=2, queue=2)
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(10):
+            with pytest.raises(Overloaded):
+                lane.run(int, "1")
+
+    assert lane._jobs.empty()
+    assert lane.run(int, "1") == 1
+
+
+def test_fewer_threads_will_do(lane, monkeypatch):
+    """One thread hashes where there is none for the other slots."""
+    lane = lane(slots=2)
+    start = threading.Thread.start
+
+    def start_one(thread):
+        if lane._threads:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+
+    assert lane.run(int, "1") == 1
+    assert len(lane._threads) == 1
+
+
+def test_is_full_takes_no_place(lane):
+    """Asking whether the lane is full turns nobody away."""
+    lane = lane(slots=1)
+    ended = threading.Event()
+
+    def ask():
+        while not ended.is_set():
+            assert lane.is_full in {True, False}
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        assert [lane.run(int, "1") for _ in range(2_000)] == [1] * 2_000
+    finally:
+        ended.set()
+        asking.join()
+
+
+def test_the_end_waits_for_no_hash():
+    """A process ends while a password is being hashed."""
+    program = (
+        "import threading; from authapi.passwords import Lane;"
+        "lane, began = Lane(1, 1), threading.Event();"
+        "job = lambda: (began.set(), threading.Event().wait());"
+        "threading.Thread(target=lane.run, args=[job], daemon=True).start();"
+        "began.wait(); lane.close()"
+    )
+
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

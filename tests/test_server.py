@@ -52,7 +52,7 @@ def test_start(tmp_path, run):
 
     expected = (
         f"authapi listens on http://127.0.0.1:{port}, database {tmp_path}/authapi.db, "
-        f"SQLite {sqlite3.sqlite_version}, memory up to 42 MiB (40 + 1 worker x 2 hash slots x 1)\n"
+        f"SQLite {sqlite3.sqlite_version}, memory up to 66 MiB (64 + 1 worker x 2 hash slots x 1)\n"
     )
     assert line == expected
     assert (status, headers["Server"]) == (401, None)
@@ -471,7 +471,7 @@ def test_session_checks_while_every_thread_waits(make_client):
     client = make_client(threads=4, hash_slots=2)
     token = token_of(client.register()).encode()
     lane = client.app.core.passwords._lane
-    lane._places = threading.Semaphore(100)  # let more logins wait than there are threads
+    lane._places = 100  # let more logins wait than there are threads
     check = GET + b"Cookie: jwt=" + token + b"\r\nConnection: close\r\n\r\n"
     body = b'{"usernameOrEmail":"a","password":"b"}'
     login = POST + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body

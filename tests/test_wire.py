@@ -307,7 +307,7 @@ def test_overloaded(make_client):
     lane = client.app.core.passwords._lane
     holder = threading.Thread(target=lane.run, args=[leave.wait])
     holder.start()
-    while lane._places._value:  # until the only place is taken
+    while not lane.is_full:
         pass
     answers = [
         client.log_in(),

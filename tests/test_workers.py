@@ -180,7 +180,7 @@ def test_workers_answer(tmp_path):
 
     assert service.line == (
         f"authapi listens on http://127.0.0.1:{service.port}, database {tmp_path}/authapi.db, "
-        f"SQLite {sqlite3.sqlite_version}, memory up to 123 MiB (120 + 3 workers x 1 hash slot x 1)"
+        f"SQLite {sqlite3.sqlite_version}, memory up to 195 MiB (192 + 3 workers x 1 hash slot x 1)"
         "\n"
     )
     assert status == 0
@@ -251,6 +251,21 @@ def test_a_fallen_worker(tmp_path, number, status):
         r"it is started again in 0.2 s\n",
         log,
     )
+
+
+def test_a_fallen_worker_has_the_keys_of_the_others(tmp_path):
+    """A key that is put into the file meanwhile counts from the next start, for all workers."""
+    with serving(tmp_path) as service:
+        with service.each() as connections:
+            (tmp_path / "authapi.db.key").write_text("no key at all")
+            fallen = min(connections)
+            os.kill(fallen, signal.SIGKILL)
+        eventually(lambda: fallen not in service.workers and len(service.listening()) == 2)
+        service.parent.terminate()
+        returned, log = service.wait_for_end()
+
+    assert returned == 0
+    assert log.count("is started again") == 1
 
 
 def test_interrupt_of_a_worker(tmp_path):
@@ -399,19 +414,15 @@ def test_a_worker_for_each_cpu(tmp_path):
 
 QUICKLY = "from authapi import workers; workers.FIRST_PAUSE = 0.001\n"
 OF_ITS_OWN = f"""{QUICKLY}
-import functools, os, signal, sys
-from authapi import create_app, serve
+import os, signal, sys
+from authapi import serve
 from authapi.cli import main
 from authapi.errors import StartError
 
-parent = os.getpid()
+def fall(*_):
+    %s
 
-def create(settings):
-    if os.getpid() != parent:
-        %s
-    return create_app(settings)
-
-serve.serve = functools.partial(serve.serve, create=create)
+serve.listen_beside = fall
 sys.exit(main(["serve"]))
 """
 
@@ -692,11 +703,11 @@ def test_nobody_listens_to_who_is_ready(two):
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"hash_slots": 2}, "132 MiB (40 + 1 worker x 2 hash slots x 46)"),
-        ({"hash_slots": 1, "workers": 4}, "344 MiB (160 + 4 workers x 1 hash slot x 46)"),
+        ({"hash_slots": 2}, "156 MiB (64 + 1 worker x 2 hash slots x 46)"),
+        ({"hash_slots": 1, "workers": 4}, "440 MiB (256 + 4 workers x 1 hash slot x 46)"),
         (
             {"hash_slots": 3, "workers": 2, "argon2_memory_kib": 1_025},
-            "92 MiB (80 + 2 workers x 3 hash slots x 2)",
+            "140 MiB (128 + 2 workers x 3 hash slots x 2)",
         ),
     ],
 )
@@ -719,7 +730,7 @@ def test_memory_of_the_container(monkeypatch):
     """Without a limit of its own, it is the container's that counts; there may be none."""
     settings = Settings(hash_slots=1)
     monkeypatch.setattr("authapi.serve.memory_limit", lambda: None)
-    assert memory_needed(settings).startswith("86 MiB ")
-    monkeypatch.setattr("authapi.serve.memory_limit", lambda: 85 << 20)
-    with pytest.raises(StartError, match="The memory limit of 85 MiB is less than the 86 MiB"):
+    assert memory_needed(settings).startswith("110 MiB ")
+    monkeypatch.setattr("authapi.serve.memory_limit", lambda: 109 << 20)
+    with pytest.raises(StartError, match="The memory limit of 109 MiB is less than the 110 MiB"):
         memory_needed(settings)
