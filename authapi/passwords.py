@@ -107,7 +107,14 @@ class Lane:
 
 
 _lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
-os.register_at_fork(after_in_child=lambda: [lane.begin() for lane in _lanes])
+
+
+def _begin_anew() -> None:
+    for lane in _lanes:
+        lane.begin()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _work(jobs: SimpleQueue[Callable[[], None] | None]) -> None:
