@@ -8,7 +8,8 @@ whose session a request comes in.
 from authapi.app import AuthAPI, create_app
 from authapi.embed import mount, protect
 from authapi.errors import Failure, StartError
-from authapi.settings import SettingError, Settings
+from authapi.setting import SettingError
+from authapi.settings import Settings
 
 __all__ = [
     "AuthAPI",

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import authapi
 from authapi.errors import StartError
-from authapi.settings import SettingError, Settings
+from authapi.setting import SettingError
+from authapi.settings import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

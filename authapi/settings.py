@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from authapi.hosts import as_origin, bracketed, is_address, is_host, is_origin, plain_address
 from authapi.machine import available_cpus
+from authapi.setting import PREFIX, SettingError, check, parse, refused, setting, unknown
 
-PREFIX = "AUTHAPI_"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LONGEST_SESSION = 3_650 * 86_400  # seconds
 LONGEST_COOKIE_LIFETIME = 400 * 86_400  # seconds; browsers cut longer ones (RFC 6265bis, 5.5)
@@ -34,21 +33,6 @@ _KNOWN_KEYS = frozenset(
 )
 
 
-class SettingError(Exception):
-    """A setting that makes no sense. Its text is one sentence that names it and says what to do."""
-
-
-def _setting(
-    default: str | int, text: str, *, low: int = 0, high: int = 0, choices: tuple[str, ...] = ()
-) -> Any:  # noqa: ANN401 - as dataclasses.field itself
-    """Declare a setting. A default of 0 or "" that `text` explains is worked out at the start."""
-    metadata = {"help": text, "low": low, "high": high, "choices": choices}
-    return field(default=default, metadata=metadata, repr=text is not _SIGNING_KEY)
-
-
-_SIGNING_KEY = "The key that signs tokens, at least 32 bytes, in place of a key file."
-
-
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that can be set, with the defaults; `docs/settings.md` is the same for people.
@@ -56,105 +40,129 @@ class Settings:
     Raises SettingError, whether it is made by hand or by `from_env`.
     """
 
-    host: str = _setting("127.0.0.1", "The address to listen on.")
-    port: int = _setting(3001, "The port to listen on; 0 takes any free one.", low=0, high=65_535)
-    database_url: str = _setting(
+    host: str = setting("127.0.0.1", "The address to listen on.")
+    port: int = setting(3001, "The port to listen on; 0 takes any free one.", low=0, high=65_535)
+    database_url: str = setting(
         "sqlite:///authapi.db",
         "The database: sqlite:///relative.db or sqlite:////absolute.db.",
     )
-    public_url: str = _setting(
+    public_url: str = setting(
         "",
         "Where clients see the service: scheme and host, no path. "
         "https turns on Secure cookies, the name __Host-jwt and HSTS. Default: http://HOST:PORT.",
     )
-    secret_key: str = _setting("", _SIGNING_KEY)
-    key_file: str = _setting(
+    secret_key: str = setting(
+        "",
+        "The key that signs tokens, at least 32 bytes, in place of a key file.",
+        secret=True,
+    )
+    key_file: str = setting(
         "",
         "The file of signing keys, a JWK Set that only its owner can read. Made at the first "
         "start. Default: the database's path and .key.",
     )
-    cookie_name: str = _setting(
+    cookie_name: str = setting(
         "", "The session cookie's name. Default: jwt, or __Host-jwt where the public URL is https."
     )
-    cookie_domain: str = _setting(
+    cookie_domain: str = setting(
         "", "The cookie's Domain, to share it with subdomains. Default: none, this host only."
     )
-    session_lifetime: int = _setting(
+    session_lifetime: int = setting(
         259_200,
         "Seconds that a session may be idle; its cookie lives as long.",
         low=60,
         high=LONGEST_COOKIE_LIFETIME,
     )
-    session_max_lifetime: int = _setting(
+    session_max_lifetime: int = setting(
         2_592_000,
         "Seconds after which a session ends, however busy it is.",
         low=60,
         high=LONGEST_SESSION,
     )
-    session_renew_after: int = _setting(
+    session_renew_after: int = setting(
         0,
         "Seconds after which a session's cookie is renewed. "
         "Default: 3600, or half of AUTHAPI_SESSION_LIFETIME where that is less.",
         low=0,
         high=LONGEST_COOKIE_LIFETIME,
     )
-    max_sessions: int = _setting(
+    max_sessions: int = setting(
         100, "Sessions of one user; the longest unused goes first.", low=1, high=10_000
     )
-    password_min_length: int = _setting(
+    password_min_length: int = setting(
         8, "The fewest characters of a new password.", low=8, high=64
     )
-    argon2_memory_kib: int = _setting(
+    argon2_memory_kib: int = setting(
         47_104, "Memory of one password hash, in KiB.", low=8, high=4_194_304
     )
-    argon2_time_cost: int = _setting(1, "Passes of one password hash.", low=1, high=1_000)
-    argon2_lanes: int = _setting(1, "Lanes of one password hash.", low=1, high=255)
-    workers: int = _setting(
+    argon2_time_cost: int = setting(1, "Passes of one password hash.", low=1, high=1_000)
+    argon2_lanes: int = setting(1, "Lanes of one password hash.", low=1, high=255)
+    workers: int = setting(
         1, "Processes that answer requests; auto is one for each CPU.", low=0, high=256
     )
-    hash_slots: int = _setting(
+    hash_slots: int = setting(
         0, "Passwords that a worker hashes at once. Default: CPUs by workers.", low=0, high=256
     )
-    threads: int = _setting(
+    threads: int = setting(
         0,
         "Threads of each worker that answer requests; at most half of them hash. "
         "Default: 16, or four for each hash slot where that is more.",
         low=0,
         high=1_024,
     )
-    registration: str = _setting(
+    registration: str = setting(
         "open", "Who may register: open (anyone) or closed (nobody).", choices=("open", "closed")
     )
-    allowed_origins: str = _setting(
+    rate_limits: str = setting(
+        "on", "Whether tries are limited at all: on or off.", choices=("on", "off")
+    )
+    login_account_limit: str = setting(
+        "10/hour", "Failed logins in a row with one name.", rate=True
+    )
+    login_network_limit: str = setting(
+        "300/hour", "Logins from one network, an IPv4 address or an IPv6 /64.", rate=True
+    )
+    login_lockout: int = setting(
+        100,
+        "Failed logins in a row after which a name is locked out, but for browsers that it has "
+        "logged in with before.",
+        low=1,
+        high=1_000_000,
+    )
+    registration_limit: str = setting("20/hour", "Registrations from one network.", rate=True)
+    password_limit: str = setting(
+        "10/hour", "Wrong passwords in a row in the sessions of one user.", rate=True
+    )
+    allowed_origins: str = setting(
         "",
         "Origins of browser applications elsewhere that may call the service, with a space "
         "between them. Default: none.",
     )
-    trusted_proxy: str = _setting(
+    trusted_proxy: str = setting(
         "",
         "The address of a proxy whose X-Forwarded-For, -Proto and -Host are believed. "
         "Default: none.",
     )
-    log_level: str = _setting("info", "What is logged to standard error.", choices=LOG_LEVELS)
+    log_level: str = setting("info", "What is logged to standard error.", choices=LOG_LEVELS)
 
     def __post_init__(self) -> None:
         """Check every value, then fill in what follows from the others."""
-        for setting in dataclasses.fields(self):
-            _check(setting, getattr(self, setting.name))
+        for declared in dataclasses.fields(self):
+            check(declared, getattr(self, declared.name))
         if not is_host(self.host):
-            raise _refused("host", self.host, "an IP address or a host name")
+            raise refused("host", self.host, "an IP address or a host name")
         if self.trusted_proxy:
             if not is_address(self.trusted_proxy) or "%" in self.trusted_proxy:
-                raise _refused("trusted_proxy", self.trusted_proxy, "an IP address")
+                raise refused("trusted_proxy", self.trusted_proxy, "an IP address")
             self._fill(trusted_proxy=plain_address(self.trusted_proxy))
         for origin in self.allowed_origins.split():
             if not is_origin(origin):
                 wanted = "origins such as https://app.example.com, with a space between them"
-                raise _refused("allowed_origins", origin, wanted)
+                raise refused("allowed_origins", origin, wanted)
         self._fill(public_url=self.public_url or self.address)
         if not is_origin(self.public_url):
             wanted = "http:// or https://, a host and no path, such as https://auth.example.com"
-            raise _refused("public_url", self.public_url, wanted)
+            raise refused("public_url", self.public_url, wanted)
         self._fill(public_url=as_origin(self.public_url))
         self._fill(key_file=self.key_file or f"{self.database_path}.key")
         self._fill(cookie_name=self.cookie_name or ("__Host-jwt" if self.https else "jwt"))
@@ -192,7 +200,7 @@ class Settings:
         """The database file, absolute."""
         path = self.database_url.removeprefix("sqlite:///")
         if path == self.database_url or not path or path == ":memory:" or set(path) & set("?#\0"):
-            raise _refused(
+            raise refused(
                 "database_url", self.database_url, "sqlite:///relative.db or sqlite:////absolute.db"
             )
         return Path(path).absolute()
@@ -218,13 +226,13 @@ class Settings:
             for name, text in environ.items()
             if name.startswith(PREFIX)
         }
-        known = {setting.name.upper(): setting for setting in dataclasses.fields(cls)}
+        known = {declared.name.upper(): declared for declared in dataclasses.fields(cls)}
         for name in texts:
             if name not in known:
-                raise SettingError(_unknown(name, list(known)))
+                raise unknown(name, list(known))
         texts |= {name.upper(): text for name, text in overrides.items() if text is not None}
         values: dict[str, Any] = {
-            known[name].name: _parse(known[name], text) for name, text in texts.items()
+            known[name].name: parse(known[name], text) for name, text in texts.items()
         }
         return cls(**values)
 
@@ -245,9 +253,7 @@ class Settings:
     def _check_cookie(self) -> None:
         name = self.cookie_name
         if not _TOKEN.fullmatch(name):
-            raise _refused(
-                "cookie_name", name, "a cookie name (RFC 6265: letters, digits, - and _)"
-            )
+            raise refused("cookie_name", name, "a cookie name (RFC 6265: letters, digits, - and _)")
         prefixed = name.lower().startswith(("__host-", "__secure-"))
         if prefixed and not self.https:
             raise SettingError(
@@ -265,7 +271,7 @@ class Settings:
         host = str(urlsplit(self.public_url).hostname)
         named = _HOST_NAME.fullmatch(domain) and not is_address(host)
         if not named or not f".{host}".endswith(f".{domain}"):
-            raise _refused(
+            raise refused(
                 "cookie_domain",
                 self.cookie_domain,
                 f"the host of AUTHAPI_PUBLIC_URL ({host}) or a parent domain of it",
@@ -312,49 +318,3 @@ def weak_key(key: bytes) -> str | None:
     if len(set(key)) < 8 or key in (key + key)[1:-1] or key in _KNOWN_KEYS:
         return "can be guessed"
     return None
-
-
-def _refused(name: str, value: object, wanted: str) -> SettingError:
-    # SECURITY: a URL with an @ may hold a password.
-    shown = "" if name == "secret_key" or "@" in str(value) else f", not {value!r}"
-    return SettingError(f"{PREFIX}{name.upper()} must be {wanted}{shown}.")
-
-
-def _unknown(name: str, known: list[str]) -> str:
-    likely = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    meant = f"; {PREFIX}{likely[0]} was likely meant" if likely else ""
-    return f"{PREFIX}{name} is no setting{meant}: rename or unset it."
-
-
-def _parse(setting: dataclasses.Field[Any], text: str) -> str | int:
-    if not text:
-        raise SettingError(
-            f"{PREFIX}{setting.name.upper()} is empty: give it a value, or unset it."
-        )
-    if isinstance(setting.default, str):
-        return text
-    if setting.name == "workers" and text == "auto":
-        return 0
-    if not re.fullmatch(r"-?[0-9]{1,18}", text):
-        raise _refused(setting.name, text, _wanted(setting))
-    return int(text)
-
-
-def _check(setting: dataclasses.Field[Any], value: object) -> None:
-    rule = setting.metadata
-    if type(value) is not type(setting.default):
-        raise _refused(setting.name, value, _wanted(setting))
-    if isinstance(value, int) and not rule["low"] <= value <= rule["high"]:
-        raise _refused(setting.name, value, _wanted(setting))
-    if rule["choices"] and value not in rule["choices"]:
-        raise _refused(setting.name, value, _wanted(setting))
-
-
-def _wanted(setting: dataclasses.Field[Any]) -> str:
-    rule = setting.metadata
-    if rule["choices"]:
-        return " or ".join(rule["choices"])
-    if isinstance(setting.default, int):
-        auto = "auto or " if setting.name == "workers" else ""
-        return f"{auto}a whole number from {rule['low']} to {rule['high']}"
-    return "text"

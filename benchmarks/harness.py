@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from authapi import server as service
-from authapi.settings import PREFIX, Settings
+from authapi.setting import PREFIX
+from authapi.settings import Settings
 from authapi.wire import BODY_LIMIT
 
 HOST = "127.0.0.1"

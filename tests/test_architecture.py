@@ -16,7 +16,7 @@ MODULES = {
 FEATURES = sorted(
     path.stem for path in (ROOT / "authapi" / "features").glob("*.py") if path.stem != "__init__"
 )
-STANDARD = {"errors", "events", "hosts", "identifiers", "machine", "settings"}
+STANDARD = {"errors", "events", "hosts", "identifiers", "machine", "setting", "settings"}
 SQL = re.compile(
     r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|PRAGMA|BEGIN|COMMIT|WITH)\b\s+\S"
 )
