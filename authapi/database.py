@@ -6,7 +6,6 @@ Statements stand in `sql/`; repositories get them by file with `Database.stateme
 from __future__ import annotations
 
 import errno
-import os
 import sqlite3
 import threading
 import time
@@ -21,7 +20,7 @@ from urllib.parse import quote
 import aiosql
 
 from authapi.errors import StartError, Unavailable
-from authapi.files import LOCK_POLL, file_locked, identity
+from authapi.files import LOCK_POLL, create, file_locked, identity
 
 SQLITE_VERSION = sqlite3.sqlite_version
 OLDEST_SQLITE = (3, 38)  # has STRICT tables and unixepoch()
@@ -188,9 +187,13 @@ class Database:
             check_same_thread=False,
             factory=_Connection,
         )
-        self._connections.add(connection)
         self._opened = opened
-        self._require_in_place()
+        try:
+            self._require_in_place()
+        except Unavailable:
+            connection.close()  # before it finds the other file's log
+            raise
+        self._connections.add(connection)
         connection.executescript((SQL / "connection.sql").read_text())
         return connection
 
@@ -288,14 +291,10 @@ class Database:
             raise StartError(
                 f"SQLite {SQLITE_VERSION} is too old: run a Python built with 3.38 or later."
             )
-        try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        except FileExistsError:
-            if not os.access(self.path, os.R_OK | os.W_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
-            # NOTE: SQLite takes a shorter file for an empty one, and would write over it.
-            if 0 < self.path.stat().st_size < SMALLEST_FILE:
-                raise sqlite3.DatabaseError("it is too short") from None
+        is_new = create(self.path)
+        # NOTE: SQLite takes a shorter file for an empty one, and would write over it.
+        if not is_new and 0 < self.path.stat().st_size < SMALLEST_FILE:
+            raise sqlite3.DatabaseError("it is too short")
 
     def use_write_ahead_log(self) -> bool:
         """Keep a write-ahead log from now on; False where the file system cannot."""

@@ -222,11 +222,16 @@ def _folder():
 def test_a_read_only_file(folder, caplog):
     """A file whose mode forbids to write is read, refuses changes, and stops a start."""
     settings = Settings(database_url=f"sqlite:///{folder}/authapi.db", **CHEAP, **UNLIMITED)
+    app = create_app(settings)
+    client = Client(app)
+    token = token_of(client.register())
+    assert client.log_in().status_code == 200
+    assert client.post("/login").status_code == 415  # what Python imports late is imported now
+    app.core.database.disconnect()
+    if os.geteuid() == 0:
+        for file in folder.iterdir():
+            os.chown(file, NOBODY, NOBODY)
     with unprivileged():
-        app = create_app(settings)
-        client = Client(app)
-        token = token_of(client.register())
-        app.core.database.disconnect()
         app.core.database.path.chmod(0o400)
 
         assert client.get_as(token).status_code == 200
@@ -373,8 +378,8 @@ def test_replaced_for_a_thread_without_a_connection(client, token, path):
     assert len(client.app.core.database._connections) == 1
 
 
-def test_replaced_while_it_is_opened(client, token, path, monkeypatch):
-    """Nor one that is put in its place between the look and the opening."""
+def test_replaced_while_it_is_opened(client, path, monkeypatch):
+    """Nor one that is put in its place between the look and the opening; its log is not its own."""
     back_up(path)
     client.app.core.database.disconnect()
     connect = sqlite3.connect
@@ -383,10 +388,22 @@ def test_replaced_while_it_is_opened(client, token, path, monkeypatch):
         replace(path)
         return connect(*arguments, **options)
 
+    other = Database(path)
+    other.connection.execute("SELECT count(*) FROM users")
+    assert numbered(client, 1).status_code == 201
+    client.app.core.database.disconnect()
+    kept = path.with_name("copy.db").read_bytes()
     monkeypatch.setattr(sqlite3, "connect", late)
-    assert is_unavailable(client.get_as(token))
+    try:
+        client.app.core.database.statements("migrations").applied()
+    except Unavailable as unavailable:
+        held = unavailable  # and the connection, by its traceback
     monkeypatch.undo()
-    assert not path.with_name("authapi.db-wal").exists()
+    client.app.close()
+
+    assert held
+    assert kept == path.read_bytes()
+    other.close()
 
 
 def test_replaced_while_a_write_waits(client, path, monkeypatch):
