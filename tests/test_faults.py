@@ -571,12 +571,13 @@ def test_keys_are_gone_at_a_start(client, token, path, make_client, caplog):
     assert make_client(**UNLIMITED).get_as(token).status_code == 200
 
 
-def test_no_warning_without_a_loss(make_client, path, caplog):
+def test_no_warning_without_a_loss(client, token, path, make_client, caplog):
     """A start says nothing where keys are there, in the settings, or no session is."""
     make_client(**UNLIMITED)
+    make_client(secret_key="0123456789abcdef" * 4 + "-of-a-test", **UNLIMITED)
+    client.request_as(token, "POST", "/logout")
     path.with_name("authapi.db.key").unlink()
     make_client(**UNLIMITED)
-    make_client(secret_key="0123456789abcdef" * 4 + "-of-a-test", **UNLIMITED)
 
     assert caplog.messages == []
 
