@@ -43,9 +43,8 @@ Times = tuple[list[float], list[float]]  # milliseconds, of known names and of u
 
 def kolmogorov_smirnov(one: list[float], other: list[float]) -> tuple[float, float]:
     """The two-sample statistic D, and p by its asymptotic distribution (Stephens 1970)."""
-    values = sorted(
-        [(value, 1 / len(one)) for value in one] + [(v, -1 / len(other)) for v in other]
-    )
+    up, down = 1 / len(one), -1 / len(other)
+    values = sorted([(value, up) for value in one] + [(value, down) for value in other])
     distance = largest = 0.0
     for index, (value, step) in enumerate(values):
         distance += step
