@@ -13,4 +13,7 @@ check:
 bench:
 	$(BIN)/python benchmarks/bench.py && $(BIN)/python benchmarks/size.py && $(BIN)/python benchmarks/enumeration.py && $(BIN)/python benchmarks/compare.py
 
-.PHONY: run test check bench
+faults:
+	$(BIN)/python -m faults.crash
+
+.PHONY: run test check bench faults
