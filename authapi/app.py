@@ -18,7 +18,7 @@ from authapi.database import Database
 from authapi.events import Events, log
 from authapi.features import login
 from authapi.features.sessions import Sessions
-from authapi.keys import load_keys
+from authapi.keys import lacks_keys, load_keys
 from authapi.middleware import (
     SAFE_METHODS,
     Authenticate,
@@ -143,7 +143,7 @@ def create_app(
     """
     database = Database(settings.database_path)
     migrate(database)
-    database.disconnect()  # the server that gets the application may fork
+    are_new = lacks_keys(settings)
     core = Core(
         settings=settings,
         clock=clock,
@@ -153,6 +153,13 @@ def create_app(
         tokens=Tokens(load_keys(settings)),
         wire=Wire(settings, clock),
     )
+    if are_new and Sessions(core).exist():
+        logger.warning(
+            "the key file %s was gone, a new one is made: all sessions have ended. "
+            "Put the old one back and restart, if there is one.",
+            settings.key_file,
+        )
+    database.disconnect()  # the server that gets the application may fork
     core.events.subscribe(lambda event: database.after_commit(lambda: log(event)))
     app = AuthAPI(core)
     for feature in features.load(names):

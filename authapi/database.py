@@ -1,4 +1,4 @@
-"""The only module that knows sqlite3: connections, the writer lock, transactions, errors.
+"""The only module that knows sqlite3: connections, turns to write, transactions, errors.
 
 Statements stand in `sql/`; repositories get them by file with `Database.statements`.
 """
@@ -6,11 +6,8 @@ Statements stand in `sql/`; repositories get them by file with `Database.stateme
 from __future__ import annotations
 
 import errno
-import fcntl
-import logging
 import os
 import sqlite3
-import stat
 import threading
 import time
 import weakref
@@ -18,18 +15,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import aiosql
 
 from authapi.errors import StartError, Unavailable
+from authapi.files import LOCK_POLL, file_locked, identity
 
 SQLITE_VERSION = sqlite3.sqlite_version
 OLDEST_SQLITE = (3, 38)  # has STRICT tables and unixepoch()
 SMALLEST_FILE = 512  # bytes: one page
-LOCK_POLL = 0.001  # seconds between two tries for another process's lock
 LOCK_TIMEOUT = 5.0  # seconds that a write waits for its turn
+LOOK_EVERY = 0.01  # seconds from one look at the file's name to the next
 
 # In the wheel sql/ lies inside the package, in a checkout beside it.
 _PACKAGED = Path(__file__).parent / "sql"
@@ -45,7 +43,6 @@ _PASSING = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
-logger = logging.getLogger("authapi.database")
 
 
 class UniqueViolation(Exception):
@@ -123,6 +120,10 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Name the file. Nothing is opened yet."""
         self.path = path
+        self._name = str(path)
+        self._opened: tuple[int, int] | None = None  # which file it is, once it was opened
+        self._look_at = 0.0  # monotonic seconds
+        self._log_is_empty = False  # of a file that was replaced
         self._local = threading.local()
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._writer = threading.Lock()
@@ -134,14 +135,48 @@ class Database:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The calling thread's connection, opened at its first use."""
+        """The calling thread's connection, opened at its first use.
+
+        Raises Unavailable where the file was replaced or removed, LOOK_EVERY seconds ago or more.
+        """
+        if time.monotonic() >= self._look_at:
+            self._require_in_place()
         try:
             return self._local.connection  # type: ignore[no-any-return]
         except AttributeError:
             self._local.connection = connection = self._connect()
             return connection
 
+    def _require_in_place(self) -> None:
+        """Raise Unavailable where the file that was opened has no longer the name.
+
+        SECURITY: what is written to such a file is acknowledged and lost, and what is read there
+        may be revoked in the file that took its place. SQLite notices neither. Writes look in every
+        transaction; session checks every LOOK_EVERY seconds, for a look takes 3 microseconds. The
+        new file is not opened: SQLite finds a file's log by name, so that both would share one.
+        A restart opens it.
+        """
+        if self._opened is not None and self._opened != identity(self._name):
+            self._refuse()
+        self._look_at = time.monotonic() + LOOK_EVERY
+
+    def _refuse(self) -> NoReturn:
+        """Raise Unavailable; first the file that was replaced takes in its log.
+
+        NOTE: so it is whole, under whatever name it has now, and the next start finds no log that
+        SQLite would read into the file that took its place.
+        """
+        connection = getattr(self._local, "connection", None)
+        if connection and not self._log_is_empty:
+            with suppress(sqlite3.Error, Unavailable), self._turn(0):
+                busy, *_ = _queries("database").empty_log(connection)
+                self._log_is_empty = not busy
+        raise Unavailable from OSError(
+            errno.ESTALE, "replaced or removed while in use, restart the service", str(self.path)
+        )
+
     def _connect(self) -> _Connection:
+        opened = self._opened or identity(self._name)
         # NOTE: other threads touch a connection only to close it, when the service has stopped.
         connection = sqlite3.connect(
             f"file:{quote(str(self.path))}?mode=rw",  # a file that is gone stays gone
@@ -151,6 +186,8 @@ class Database:
             factory=_Connection,
         )
         self._connections.add(connection)
+        self._opened = opened
+        self._require_in_place()
         connection.executescript((SQL / "connection.sql").read_text())
         return connection
 
@@ -161,21 +198,40 @@ class Database:
         Raises Unavailable where no turn comes within `patience`, LOCK_TIMEOUT seconds unless said
         otherwise, or the disk refuses.
         """
+        deadline = time.monotonic() + (LOCK_TIMEOUT if patience is None else patience)
+        self._require_in_place()
         with _translated():
             connection = self.connection
         if connection.in_transaction:
             raise RuntimeError("transactions do not nest")
         actions = self._local.actions = []
-        with self._turn(LOCK_TIMEOUT if patience is None else patience), _translated():
-            self._statements.begin_immediate()
+        with self._turn(deadline), _translated():
             try:
+                self._begin(deadline)
+                self._require_in_place()
                 yield
                 connection.commit()
             except BaseException:
-                connection.rollback()
+                with suppress(sqlite3.Error):
+                    connection.rollback()
+                if connection.in_transaction:
+                    self.disconnect()  # which undoes it too
                 raise
         for action in actions:
             action()
+
+    def _begin(self, deadline: float) -> None:
+        """Begin to write as soon as no other program does: those do not wait for their turn."""
+        while True:
+            try:
+                self._statements.begin_immediate()
+            except Unavailable as refusal:
+                code = getattr(refusal.__cause__, "sqlite_errorcode", 0)
+                if code & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+                time.sleep(LOCK_POLL)
+            else:
+                return
 
     def after_commit(self, action: Callable[[], None]) -> None:
         """Call `action` when the calling thread's transaction is kept, and not if it is lost.
@@ -188,17 +244,17 @@ class Database:
             action()
 
     @contextmanager
-    def _turn(self, patience: float) -> Iterator[None]:
-        """Be the only writer, of all threads and processes.
+    def _turn(self, deadline: float) -> Iterator[None]:
+        """Be the only writer, of all threads and processes; `deadline` is in monotonic seconds.
 
         NOTE: SQLite's busy handler is unfair under load, and builds before 3.51.3 can lose a
         transaction when one connection writes while another checkpoints. A commit checkpoints
         inside this lock, so one at a time it is.
         """
-        if not self._writer.acquire(timeout=patience):
+        if not self._writer.acquire(timeout=max(0, deadline - time.monotonic())):
             raise Unavailable from TimeoutError("other threads kept on writing")
         try:
-            with _file_locked(f"{self.path}.lock", patience):
+            with file_locked(f"{self.path}.lock", deadline):
                 yield
         finally:
             self._writer.release()
@@ -208,8 +264,9 @@ class Database:
 
         NOTE: SQLite's connections must not be carried through a fork.
         """
-        self.connection.close()
-        del self._local.connection
+        connection = self._local.__dict__.pop("connection", None)
+        if connection:
+            connection.close()
 
     def close(self) -> None:
         """Close every thread's connection. The database is of no use after it."""
@@ -234,44 +291,10 @@ class Database:
             if 0 < self.path.stat().st_size < SMALLEST_FILE:
                 raise sqlite3.DatabaseError("it is too short") from None
 
-    def keep_to_owner(self) -> None:
-        """Take a file that others can read from them: it holds password hashes."""
-        mode = stat.S_IMODE(self.path.stat().st_mode)
-        if mode & 0o077:
-            logger.warning("others could read %s (mode %04o)", self.path, mode)
-            with suppress(PermissionError):  # its owner is another user, who lets us write
-                self.path.chmod(mode & 0o700)
-
     def use_write_ahead_log(self) -> bool:
         """Keep a write-ahead log from now on; False where the file system cannot."""
-        with self._turn(LOCK_TIMEOUT):
+        with self._turn(time.monotonic() + LOCK_TIMEOUT):
             return bool(self._statements.use_write_ahead_log() == "wal")
-
-
-@contextmanager
-def _file_locked(path: str, patience: float) -> Iterator[None]:
-    """Hold an advisory lock on a file, made if need be; the system lets go of it in a crash."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise Unavailable from error
-    try:
-        deadline = time.monotonic() + patience
-        while not _try_lock(descriptor):
-            if time.monotonic() >= deadline:
-                raise Unavailable from TimeoutError("another process kept on writing")
-            time.sleep(LOCK_POLL)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager

@@ -50,6 +50,11 @@ class KeySet(msgspec.Struct, frozen=True):
     keys: list[Key]
 
 
+def lacks_keys(settings: Settings) -> bool:
+    """Whether `load_keys` is to make the key file."""
+    return not settings.secret_key and not os.path.exists(settings.key_file)  # noqa: PTH110 - never raises
+
+
 def load_keys(settings: Settings) -> list[Key]:
     """The keys of the settings, oldest first: the secret key, or the key file, made if need be.
 

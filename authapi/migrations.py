@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from authapi.database import SQL, Database, as_start_errors, split
 from authapi.errors import StartError
+from authapi.files import keep_to_owner
 
 
 def migrate(database: Database) -> None:
@@ -24,7 +25,7 @@ def migrate(database: Database) -> None:
             )
         while ledger.apply_next():
             pass
-        database.keep_to_owner()
+        keep_to_owner(database.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 -- What every new connection is told before its first statement.
-PRAGMA busy_timeout = 5000;
+-- Milliseconds that SQLite itself waits; a write tries again until its own deadline.
+PRAGMA busy_timeout = 50;
 PRAGMA foreign_keys = ON;
 -- With NORMAL a power cut can undo a commit that was acknowledged: a logout, a revocation.
 PRAGMA synchronous = FULL;

@@ -263,7 +263,7 @@ def test_unavailable_on_the_wire(client, monkeypatch):
     client.register()
     monkeypatch.setattr(database, "LOCK_TIMEOUT", 0)
 
-    with client.app.core.database._turn(1):
+    with client.app.core.database._turn(0):
         answer = client.log_in()
 
     assert (

@@ -657,11 +657,12 @@ def test_renewals_are_not_patient(client, token, clock, monkeypatch):
     """A renewal waits for the writer lock a moment; other changes wait longer."""
     waits, turn = [], Database._turn
 
-    def spy(database, patience):
-        waits.append(patience)
-        return turn(database, patience)
+    def spy(database, deadline):
+        waits.append(deadline)
+        return turn(database, deadline)
 
     monkeypatch.setattr(Database, "_turn", spy)
+    monkeypatch.setattr("authapi.database.time.monotonic", lambda: 0.0)
     clock.move(3_600)
     client.get_as(token)
     client.request_as(token, "DELETE", "/sessions")

@@ -51,8 +51,11 @@ class Session(msgspec.Struct, frozen=True):
     user_agent: str
 
     def is_fresh(self, now: float) -> bool:
-        """Whether its password was given within FRESH_FOR seconds (ASVS 7.5.1)."""
-        return now < self.authenticated_at + FRESH_FOR
+        """Whether its password was given within FRESH_FOR seconds (ASVS 7.5.1).
+
+        SECURITY: a clock that was set back by more makes no session fresh for longer.
+        """
+        return abs(now - self.authenticated_at) < FRESH_FOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,10 @@ class SessionRepository:
         rows = self._statements.revoke_unused(user_id=user_id, kept=kept, now=now)
         return [session_id for (session_id,) in rows]
 
+    def exist(self, now: float) -> bool:
+        """Whether anybody has a session."""
+        return bool(self._statements.exist(now=now))
+
     def prune(self, now: int) -> None:
         """Delete expired sessions, the oldest first."""
         self._statements.prune(now=now, at_most=PRUNED_AT_ONCE)
@@ -172,6 +179,10 @@ class Sessions:
         ):
             raise InvalidCredentials
         return self._issue(user, secret, issued_at=now, expires_at=expires_at)
+
+    def exist(self) -> bool:
+        """Whether anybody has a session."""
+        return self._rows.exist(self._now())
 
     def is_due(self, session: Session, now: float) -> bool:
         """Whether its renewal is due: at most one write in `session_renew_after` seconds."""

@@ -5,3 +5,7 @@ BEGIN IMMEDIATE;
 
 -- name: use_write_ahead_log()$
 PRAGMA journal_mode = WAL;
+
+-- name: empty_log()^
+-- Writes the log into the database file, and leaves none of it.
+PRAGMA wal_checkpoint(TRUNCATE);

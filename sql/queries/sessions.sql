@@ -27,6 +27,9 @@ SELECT id_hash, created_at, authenticated_at, last_seen_at, expires_at, ip, user
  WHERE user_id = :user_id AND expires_at > :now
  ORDER BY id DESC;
 
+-- name: exist(now)$
+SELECT EXISTS (SELECT 1 FROM sessions WHERE expires_at > :now);
+
 -- name: renew(id_hash, seen_until, now, expires_at, ip, user_agent)!
 -- Changes nothing where another request renewed it first.
 UPDATE sessions
