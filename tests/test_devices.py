@@ -58,6 +58,35 @@ def test_budget_of_its_own(client, device, clock):
     assert log_in(client, device).status_code == 200
 
 
+def test_success_clears_its_budget(client, device):
+    """A login from a known browser gives it its whole budget back."""
+    for _ in range(3):
+        for _ in range(9):
+            assert log_in(client, device, password=WRONG).status_code == 401
+        assert log_in(client, device).status_code == 200
+
+
+def test_two_browsers(client, device):
+    """Each browser of a user has a budget of its own."""
+    second = cookie_of(client.log_in(), "device")
+    for each in (device, second):
+        assert [log_in(client, each, password=WRONG).status_code for _ in range(11)] == [
+            *[401] * 10,
+            429,
+        ]
+
+
+def test_browser_of_two_users(client, device):
+    """Another user who logs in with the browser has another id there, and its budget."""
+    other = client.post("/register", OTHER, headers={"Cookie": f"device={device}"})
+    claims = [
+        client.app.core.tokens.read_device(each, 0) for each in (device, cookie_of(other, "device"))
+    ]
+
+    assert claims[0].jti != claims[1].jti
+    assert claims[1].sub == "2"
+
+
 def test_browser_that_fails_too_often_is_new(client, device, clock):
     """After 100 failures in a row it has but the name's budget, and an event tells of it."""
     for _ in range(100):

@@ -269,7 +269,7 @@ def test_32_threads(make_client):
     assert sorted(answers) == [401] * 10 + [429] * 54
 
 
-def test_try_that_found_no_place_is_given_back(client, token, monkeypatch):
+def test_try_that_found_no_place_is_given_back(client, token, clock, monkeypatch):
     """A login that the hash lane refuses was none."""
 
     def full(*_args, **_options):
@@ -278,6 +278,9 @@ def test_try_that_found_no_place_is_given_back(client, token, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(client.app.core.passwords, "verify", full)
         assert statuses(20, client.log_in) == [503] * 20
+        clock.move(91 * 86_400)
+        assert client.log_in("another").status_code == 503
+    assert len(client.query("SELECT * FROM limits")) == 2
     assert statuses(11, lambda: fail(client)) == [401] * 10 + [429]
 
 
@@ -325,6 +328,7 @@ def test_lockout(client, token, clock):
     assert "browser" in refused[0].json["message"]
     assert refused[0].json["error"] == "too_many_requests"
     assert refused[0].headers["retry-after"] == "86400"
+    assert refused[0].headers["ratelimit-policy"] == '"login-account";q=100;w=86400'
     assert client.log_in().status_code == 429
     assert client.query("SELECT user_id FROM audit_log WHERE event = 'locked_out'") == [(1,)]
 
@@ -397,13 +401,25 @@ def test_operator_unlocks_a_name_that_is_nobodys(client, clock, capsys):
     assert fail(client).status_code == 401
 
 
-def test_lockout_is_a_setting(make_client, clock):
+@pytest.mark.parametrize("most", [1, 3])
+def test_lockout_is_a_setting(make_client, most):
     """The number of failures in a row is as set."""
-    client = make_client(login_lockout=3)
+    client = make_client(login_lockout=most)
     client.register()
 
-    assert statuses(4, lambda: fail(client)) == [401, 401, 401, 429]
+    assert statuses(most + 1, lambda: fail(client)) == [401] * most + [429]
     assert client.events()[-1] == "locked_out"
+
+
+def test_unlock_in_a_session(client, token, capsys):
+    """The operator's command forgets the wrong passwords of a user's sessions, too."""
+    wrong = ("POST", "/sessions/reauthenticate", {"password": WRONG})
+    assert [client.request_as(token, *wrong).status_code for _ in range(10)] == [403] * 10
+
+    assert main(["unlock", USER["username"], "--database-url", _url(client)]) == 0
+
+    assert capsys.readouterr().out == "Unlocked.\n"
+    assert client.request_as(token, *wrong).status_code == 403
 
 
 def test_very_long_names(client):

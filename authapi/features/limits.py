@@ -47,6 +47,14 @@ class Limit:
         """Microseconds in which one try comes back."""
         return self.window // self.rate.tries
 
+    def wait(self, full_at: int, now: int) -> int:
+        """Microseconds until there is a try, of a budget that is full at a time; 0 for none.
+
+        One that would be full only after the window is of a clock that was set back: it is full.
+        """
+        wait = full_at + self.interval - now - self.window
+        return max(0, wait) if wait <= self.interval else 0
+
     @property
     def kept_for(self) -> int:
         """Microseconds for which a row says anything."""
@@ -184,26 +192,28 @@ class Limits:
         return sum(self._rows.clear(budget) for budget in budgets) > 0
 
     def _take(self, budget: Budget) -> int:
-        tries = self._rows.take(budget, self._now())
-        if tries is None:  # another took the last one
-            self._require(budget)
-            raise _too_many(budget.limit, 1)
+        now = self._now()
+        tries = self._rows.take(budget, now)
+        if tries is None:  # another took the last one meanwhile
+            raise _refusal(budget.limit, *self._rows.state(budget), now)
         return tries
 
     def _require(self, budget: Budget) -> None:
-        limit, now = budget.limit, self._now()
+        now = self._now()
         full_at, tries = self._rows.state(budget)
-        if limit.in_a_row is not None and tries >= limit.in_a_row:
-            raise TooManyFailures(limit.name, limit.in_a_row)
-        wait = full_at + limit.interval - now - limit.window
-        if 0 < wait <= limit.interval:
-            raise _too_many(limit, -(-wait // SECOND))
+        most, wait = budget.limit.in_a_row, budget.limit.wait(full_at, now)
+        if wait > 0 or (most is not None and tries >= most):
+            raise _refusal(budget.limit, full_at, tries, now)
 
     def _now(self) -> int:
         return int(self._core.clock() * SECOND)
 
 
-def _too_many(limit: Limit, retry_after: int) -> TooManyRequests:
+def _refusal(limit: Limit, full_at: int, tries: int, now: int) -> TooManyRequests:
+    """The answer to a try where a budget has none left."""
+    if limit.in_a_row is not None and tries >= limit.in_a_row:
+        return TooManyFailures(limit.name, limit.in_a_row)
+    retry_after = -(-limit.wait(full_at, now) // SECOND)
     return TooManyRequests(limit.name, limit.rate.tries, limit.rate.seconds, retry_after)
 
 

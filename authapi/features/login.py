@@ -99,9 +99,10 @@ def unlock(core: Core, identifier: str) -> bool:
     """Have the failures forgotten of a name, and of its user; False where there were none."""
     limits = Limits(core)
     credential = UserRepository(core.database).by_identifier(identifier)
-    budgets = [limits.account(identifier)]
     if credential:
-        budgets += [*_budgets_of(limits, credential.user), limits.password(credential.user.id)]
+        budgets = [*_budgets_of(limits, credential.user), limits.password(credential.user.id)]
+    else:
+        budgets = [limits.account(identifier)]
     with core.database.transaction():
         forgotten = limits.clear(*budgets)
         if forgotten:
