@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, wraps
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote
 
 import aiosql
@@ -156,24 +156,27 @@ class Database:
         new file is not opened: SQLite finds a file's log by name, so that both would share one.
         A restart opens it.
         """
-        if self._opened is not None and self._opened != identity(self._name):
-            self._refuse()
+        if self._lost_its_name():
+            with suppress(AttributeError):  # this thread has none
+                self._empty_log(self._local.connection)
+            raise Unavailable from OSError(
+                errno.ESTALE, "replaced or removed while in use, restart the service", self._name
+            )
         self._look_at = time.monotonic() + LOOK_EVERY
 
-    def _refuse(self) -> NoReturn:
-        """Raise Unavailable; first the file that was replaced takes in its log.
+    def _lost_its_name(self) -> bool:
+        return self._opened is not None and self._opened != identity(self._name)
+
+    def _empty_log(self, connection: sqlite3.Connection) -> None:
+        """Have a file that was replaced take in its log, once.
 
         NOTE: so it is whole, under whatever name it has now, and the next start finds no log that
         SQLite would read into the file that took its place.
         """
-        connection = getattr(self._local, "connection", None)
-        if connection and not self._log_is_empty:
+        if not self._log_is_empty:
             with suppress(sqlite3.Error, Unavailable), self._turn(0):
                 busy, *_ = _queries("database").empty_log(connection)
                 self._log_is_empty = not busy
-        raise Unavailable from OSError(
-            errno.ESTALE, "replaced or removed while in use, restart the service", str(self.path)
-        )
 
     def _connect(self) -> _Connection:
         opened = self._opened or identity(self._name)
@@ -211,11 +214,12 @@ class Database:
                 self._require_in_place()
                 yield
                 connection.commit()
-            except BaseException:
+            except BaseException as error:
                 with suppress(sqlite3.Error):
                     connection.rollback()
-                if connection.in_transaction:
-                    self.disconnect()  # which undoes it too
+                # NOTE: closing undoes it too; and what was opened to read alone stays so.
+                if connection.in_transaction or _code_behind(error) == sqlite3.SQLITE_READONLY:
+                    self.disconnect()
                 raise
         for action in actions:
             action()
@@ -226,8 +230,7 @@ class Database:
             try:
                 self._statements.begin_immediate()
             except Unavailable as refusal:
-                code = getattr(refusal.__cause__, "sqlite_errorcode", 0)
-                if code & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                if _code_behind(refusal) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                     raise
                 time.sleep(LOCK_POLL)
             else:
@@ -270,7 +273,10 @@ class Database:
 
     def close(self) -> None:
         """Close every thread's connection. The database is of no use after it."""
+        replaced = self._lost_its_name()
         for connection in list(self._connections):
+            if replaced:
+                self._empty_log(connection)
             connection.close()
 
     def create(self) -> None:
@@ -337,6 +343,11 @@ def _translated() -> Iterator[None]:
     except sqlite3.Error as error:
         _raise_ours(error)
         raise
+
+
+def _code_behind(error: BaseException) -> int:
+    """SQLite's primary result code that led to an error of ours; 0 where none did."""
+    return int(getattr(error.__cause__, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _raise_ours(error: sqlite3.Error) -> None:

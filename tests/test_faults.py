@@ -1,0 +1,595 @@
+"""Real faults: a full disk, a read-only, locked or replaced database, a wrong clock, lost keys."""
+
+import errno
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import CHEAP, USER, Client, process, request, token_of
+
+from authapi import Settings, StartError, create_app, database
+from authapi.database import SQL, Database
+from authapi.errors import Unavailable
+from authapi.features.sessions import FRESH_FOR
+from authapi.keys import load_keys
+
+UNLIMITED = {"rate_limits": "off"}
+NOBODY = 65_534
+HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN " + sys.argv[2])
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(name="client")
+def _client(make_client):
+    return make_client(**UNLIMITED)
+
+
+@pytest.fixture(name="path")
+def _path(client):
+    return client.app.core.database.path
+
+
+@pytest.fixture(name="looks_always")
+def _looks_always(monkeypatch):
+    """Have session checks look at the file's name each time, so that no test need wait."""
+    monkeypatch.setattr(database, "LOOK_EVERY", 0)
+
+
+def is_unavailable(answer):
+    return (
+        answer.status_code == 503
+        and answer.json["error"] == "unavailable"
+        and answer.headers["retry-after"] == "1"
+        and "set-cookie" not in answer.headers
+    )
+
+
+def causes(caplog):
+    """What the log gives as the causes of the refused requests."""
+    return {line.partition("unavailable ")[2] for line in caplog.messages}
+
+
+def names(path):
+    """The users in a database file, and that it is whole."""
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return [name for (name,) in connection.execute("SELECT username FROM users ORDER BY id")]
+
+
+def numbered(client, number):
+    return client.register(username=f"user{number}", email=f"user{number}@example.com")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_BUSY_SNAPSHOT,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+    ],
+)
+def test_what_passes(code):
+    """Result codes of what passes, extended ones too, are answered 503 and not 500."""
+    error = sqlite3.OperationalError("of a test")
+    error.sqlite_errorcode = code
+
+    with pytest.raises(Unavailable):
+        database._raise_ours(error)
+
+
+# A full disk
+
+
+def test_no_room_for_another_page(client, token, caplog):
+    """Where SQLite gets no more pages changes are refused whole, and checks go on."""
+    connection = client.app.core.database.connection
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+    number = 0
+    while (answer := numbered(client, number)).status_code == 201:
+        number += 1
+
+    assert is_unavailable(answer)
+    assert causes(caplog) == {"database or disk is full"}
+    assert client.query("SELECT count(*) FROM users") == [(1 + number,)]
+    assert client.get_as(token).status_code == 200
+
+    connection.execute("PRAGMA max_page_count = 100000")
+    assert numbered(client, number).status_code == 201
+
+
+def register(url, number):
+    fields = {"username": f"user{number}", "email": f"user{number}@example.com"}
+    return request(f"{url}/register", {**USER, **fields})
+
+
+def fill(url):
+    """Register until that is refused; give the cookie of the first, and how many there are."""
+    number, (status, body, headers) = 0, register(url, 0)
+    cookie = headers["Set-Cookie"].partition(";")[0]
+    while status == 201:
+        number += 1
+        status, body, headers = register(url, number)
+    assert (status, body["error"], headers["Retry-After"]) == (503, "unavailable", "1")
+    assert headers["Set-Cookie"] is None
+    return cookie, number
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit")
+def test_files_that_cannot_grow(tmp_path):
+    """A running service whose writes the system refuses (EFBIG) goes on when it no longer does."""
+    with process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (service, url):
+        _, hard = resource.prlimit(service.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(service.pid, resource.RLIMIT_FSIZE, (200_000, hard))
+        cookie, number = fill(url)
+        assert request(f"{url}/user", Cookie=cookie)[0] == 200
+
+        resource.prlimit(service.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        assert register(url, number)[0] == 201
+        service.terminate()
+        _, log = service.communicate()
+
+    assert "unavailable disk I/O error" in log
+    assert names(tmp_path / "authapi.db") == [f"user{each}" for each in range(number + 1)]
+
+
+@pytest.fixture(name="small_disk")
+def _small_disk(tmp_path):
+    """A file system of 600 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=600k", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.call(command, stderr=subprocess.DEVNULL):
+        pytest.skip("mounting is not allowed here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk(small_disk):
+    """A service on a full disk (ENOSPC) answers session checks, and goes on when there is room."""
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(300_000))
+    with process(small_disk, AUTHAPI_RATE_LIMITS="off") as (service, url):
+        cookie, number = fill(url)
+        assert request(f"{url}/user", Cookie=cookie)[0] == 200
+
+        ballast.unlink()
+        assert register(url, number)[0] == 201
+        service.terminate()
+        _, log = service.communicate()
+
+    assert "unavailable database or disk is full" in log
+    assert names(small_disk / "authapi.db") == [f"user{each}" for each in range(number + 1)]
+
+
+# A read-only database
+
+
+def test_a_connection_that_only_reads(client, token, caplog):
+    """A change on it is refused, checks go on, and the next change has a connection that writes."""
+    client.app.core.database.connection.execute("PRAGMA query_only = ON")
+
+    assert client.get_as(token).status_code == 200
+    assert is_unavailable(client.log_in())
+    assert causes(caplog) == {"attempt to write a readonly database"}
+    assert client.log_in().status_code == 200
+
+
+@contextmanager
+def unprivileged():
+    """Be a user whom file modes bind."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        if not os.access(SQL / "connection.sql", os.R_OK):
+            pytest.skip("nobody may read this checkout")
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.fixture(name="folder")
+def _folder():
+    """A directory of the unprivileged user."""
+    with tempfile.TemporaryDirectory() as name:
+        if os.geteuid() == 0:
+            os.chown(name, NOBODY, NOBODY)
+        yield Path(name)
+
+
+def test_a_read_only_file(folder, caplog):
+    """A file whose mode forbids to write is read, refuses changes, and stops a start."""
+    settings = Settings(database_url=f"sqlite:///{folder}/authapi.db", **CHEAP, **UNLIMITED)
+    with unprivileged():
+        app = create_app(settings)
+        client = Client(app)
+        token = token_of(client.register())
+        app.core.database.disconnect()
+        app.core.database.path.chmod(0o400)
+
+        assert client.get_as(token).status_code == 200
+        assert is_unavailable(client.log_in())
+        with pytest.raises(StartError, match=r"authapi\.db cannot be written .Permission denied.:"):
+            create_app(settings)
+
+        for file in folder.glob("authapi.db*"):  # SQLite made logs of the same mode
+            file.chmod(0o600)
+        assert client.log_in().status_code == 200
+        app.close()
+    assert causes(caplog) == {"attempt to write a readonly database"}
+
+
+# A database that another program keeps locked
+
+
+@contextmanager
+def locked(path, kind):
+    """Have another process keep a database locked."""
+    command = [sys.executable, "-c", HOLDER, str(path), kind]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        yield
+        holder.stdin.close()
+
+
+@pytest.mark.parametrize("kind", ["IMMEDIATE", "EXCLUSIVE"])
+def test_locked_by_another_program(client, token, clock, monkeypatch, caplog, kind):  # noqa: PLR0913, PLR0917
+    """A change waits until its deadline and no longer; checks go on, and a renewal is put off."""
+    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0.2)
+    clock.move(3_600)
+    with locked(client.app.core.database.path, kind):
+        before = time.monotonic()
+        checked = client.get_as(token)
+        between = time.monotonic()
+        refused = client.log_in()
+        after = time.monotonic()
+
+    assert (checked.status_code, checked.headers.get("set-cookie")) == (200, None)
+    assert between - before < 2
+    assert 0.2 <= after - between < 3
+    assert is_unavailable(refused)
+    assert caplog.messages[0] == "a session was not renewed: database is locked"
+    assert caplog.messages[1].endswith("unavailable database is locked")
+    assert client.log_in().status_code == 200
+    assert token_of(client.get_as(token))
+
+
+def test_one_deadline_for_all_that_a_write_waits_for(client, monkeypatch):
+    """Threads, other processes and other programs are waited for together, not one by one."""
+    deadlines, now = [], [100.0]
+    taken = client.app.core.database._writer
+
+    class Writer:
+        def acquire(self, timeout):
+            deadlines.append(now[0] + timeout)
+            now[0] += 2
+            return taken.acquire()
+
+        def release(self):
+            taken.release()
+
+    file_locked, begin = database.file_locked, Database._begin
+    monkeypatch.setattr(client.app.core.database, "_writer", Writer())
+    monkeypatch.setattr(database.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(
+        database, "file_locked", lambda name, at: deadlines.append(at) or file_locked(name, at)
+    )
+    monkeypatch.setattr(
+        Database, "_begin", lambda self, at: deadlines.append(at) or begin(self, at)
+    )
+
+    with client.app.core.database.transaction():
+        pass
+
+    assert deadlines == [105.0] * 3
+
+
+def test_sqlite_itself_waits_but_a_moment(client):
+    """What SQLite waits for within one try is short, so that a deadline holds."""
+    waits = client.query("PRAGMA busy_timeout")[0][0]
+
+    assert 10 <= waits <= 100
+
+
+# A database that is replaced or removed
+
+
+def replace(path, moved=None):
+    """Put a copy from an hour ago in the place of a database, as `mv copy.db authapi.db` does."""
+    copy = path.with_name("copy.db")
+    if moved:
+        path.rename(moved)
+    copy.rename(path)
+
+
+def back_up(path):
+    with (
+        closing(sqlite3.connect(path)) as connection,
+        closing(sqlite3.connect(path.with_name("copy.db"))) as copy,
+    ):
+        connection.backup(copy)
+
+
+@pytest.mark.usefixtures("looks_always")
+def test_replaced(client, token, path, make_app, caplog):
+    """Nothing is read from a file that lost its name, nothing is written, and nothing is lost.
+
+    What it had acknowledged is whole in it; the file in its place is as it was, also after a start.
+    """
+    back_up(path)
+    kept, moved = path.with_name("copy.db").read_bytes(), path.with_name("moved.db")
+    assert numbered(client, 1).status_code == 201
+    replace(path, moved)
+
+    assert is_unavailable(client.get_as(token))
+    assert is_unavailable(client.log_in())
+    assert is_unavailable(client.request_as(token, "POST", "/logout"))
+    cause = f"[Errno {errno.ESTALE}] replaced or removed while in use, restart the service: "
+    assert causes(caplog) == {f"{cause}{str(path)!r}"}
+    assert kept == path.read_bytes()
+    assert path.with_name("authapi.db-wal").stat().st_size == 0
+    client.app.close()
+
+    assert names(moved) == [USER["username"], "user1"]
+    restored = Client(make_app(**UNLIMITED))
+    assert restored.get_as(token).status_code == 200
+    assert restored.log_in("user1").status_code == 401
+    assert restored.query("PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.usefixtures("looks_always")
+def test_replaced_for_a_thread_without_a_connection(client, token, path):
+    """A thread that opens its connection then does not open the other file."""
+    back_up(path)
+    replace(path)
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(client.get_as(token)))
+    thread.start()
+    thread.join()
+
+    assert is_unavailable(answers[0])
+    assert len(client.app.core.database._connections) == 1
+
+
+def test_replaced_while_it_is_opened(client, token, path, monkeypatch):
+    """Nor one that is put in its place between the look and the opening."""
+    back_up(path)
+    client.app.core.database.disconnect()
+    connect = sqlite3.connect
+
+    def late(*arguments, **options):
+        replace(path)
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", late)
+    assert is_unavailable(client.get_as(token))
+    monkeypatch.undo()
+    assert not path.with_name("authapi.db-wal").exists()
+
+
+def test_replaced_while_a_write_waits(client, path, monkeypatch):
+    """A change that waited for its turn looks again before it is made."""
+    back_up(path)
+    begin = Database._begin
+
+    def late(self, deadline):
+        begin(self, deadline)
+        replace(path)
+
+    monkeypatch.setattr(Database, "_begin", late)
+    assert is_unavailable(numbered(client, 1))
+    monkeypatch.undo()
+    assert names(path) == []
+
+
+@pytest.mark.usefixtures("looks_always")
+def test_removed(client, token, path):
+    """A database that is gone is not made anew; put back, it goes on without a restart."""
+    moved = path.with_name("moved.db")
+    path.rename(moved)
+
+    assert is_unavailable(client.get_as(token))
+    assert is_unavailable(client.log_in())
+    assert not path.exists()
+
+    moved.rename(path)
+    assert client.get_as(token).status_code == 200
+    assert client.log_in().status_code == 200
+
+
+def test_looks_are_few(client, token, monkeypatch):
+    """Session checks look at the file's name once in LOOK_EVERY seconds, and changes always."""
+    looks, now = [], [time.monotonic() + 1]
+    identity = database.identity
+    monkeypatch.setattr(database, "identity", lambda name: looks.append(name) or identity(name))
+    monkeypatch.setattr(database.time, "monotonic", lambda: now[0])
+
+    for _ in range(3):
+        client.get_as(token)
+    assert len(looks) == 1
+    now[0] += database.LOOK_EVERY
+    client.get_as(token)
+    assert len(looks) == 2
+    client.request_as(token, "DELETE", "/sessions")
+    assert len(looks) > 2
+
+
+def test_restored_through_sqlite(client, token, path):
+    """A copy that SQLite itself puts back, as `.restore` does, counts at the next request."""
+    back_up(path)
+    later = token_of(client.log_in())
+    with (
+        closing(sqlite3.connect(path.with_name("copy.db"))) as copy,
+        closing(sqlite3.connect(path)) as connection,
+    ):
+        copy.backup(connection)
+
+    assert client.get_as(later).status_code == 401
+    assert client.get_as(token).status_code == 200
+    assert client.log_in().status_code == 200
+
+
+def test_replaced_under_a_process(tmp_path):
+    """So it is with the real service: it refuses, says why, and a restart has the new file."""
+    path = tmp_path / "authapi.db"
+    with process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (service, url):
+        register(url, 1)
+        back_up(path)
+        cookie = register(url, 2)[2]["Set-Cookie"].partition(";")[0]
+        replace(path)
+        assert register(url, 3)[0] == 503
+        assert request(f"{url}/user", Cookie=cookie)[0] == 503
+        service.send_signal(signal.SIGTERM)
+        _, log = service.communicate()
+    assert f"replaced or removed while in use, restart the service: {str(path)!r}" in log
+
+    with process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (_, url):
+        assert request(f"{url}/user", Cookie=cookie)[0] == 401
+        assert register(url, 2)[0] == 201
+    assert names(path) == ["user1", "user2"]
+
+
+# A clock that is wrong, and is set
+
+
+HOUR = 3_600
+
+
+@pytest.mark.parametrize(
+    "moves", [[-HOUR], [HOUR], [HOUR, -HOUR], [-HOUR, HOUR], [HOUR, -2 * HOUR]]
+)
+def test_nobody_is_logged_out(client, token, clock, moves):
+    """Sessions outlive a clock that goes an hour wrong and is set right; so do renewed tokens."""
+    tokens = [token]
+    for seconds in moves:
+        clock.move(seconds)
+        answers = [client.get_as(each) for each in tokens]
+        assert {answer.status_code for answer in answers} == {200}
+        tokens += [token_of(answer) for answer in answers if "set-cookie" in answer.headers]
+        tokens.append(token_of(client.log_in()))
+
+    answers = [client.get_as(each) for each in tokens]
+    assert {answer.status_code for answer in answers} == {200}
+    assert client.request_as(tokens[-1], "DELETE", "/sessions").status_code == 200
+    assert client.get_as(tokens[-1], "/user/activity").status_code == 200
+
+
+def test_what_has_expired_is_gone(make_client, clock):
+    """A session that is over by the clock opens nothing, and one that was pruned stays dead."""
+    client = make_client(session_lifetime=HOUR // 2, **UNLIMITED)
+    token = token_of(client.register())
+
+    clock.move(HOUR)
+    assert client.get_as(token).status_code == 401
+    client.log_in()
+    clock.move(-HOUR)
+    assert client.get_as(token).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("seconds", "status"), [(1 - FRESH_FOR, 200), (-FRESH_FOR, 403), (-HOUR, 403), (HOUR, 403)]
+)
+def test_no_session_is_fresh_for_longer(client, token, clock, seconds, status):
+    """A clock that is set back by more than freshness lasts makes no session fresh for an hour."""
+    clock.move(seconds)
+
+    assert client.request_as(token, "DELETE", "/user").status_code == status
+
+
+def test_the_audit_log_keeps_all(client, token, clock):
+    """An hour forward or back takes nothing from the log, and keeps nothing from being written."""
+    for seconds in (HOUR, -2 * HOUR, HOUR):
+        before = client.events()
+        clock.move(seconds)
+        assert client.log_in().status_code == 200
+        assert client.events()[: len(before)] == before
+
+
+# Keys
+
+
+def test_keys_are_gone_under_a_running_service(client, token, path):
+    """A service that runs has its keys, whatever becomes of the file."""
+    path.with_name("authapi.db.key").unlink()
+
+    assert client.get_as(token).status_code == 200
+    assert client.get_as(token_of(client.log_in())).status_code == 200
+
+
+def test_keys_are_gone_at_a_start(client, token, path, make_client, caplog):
+    """A start makes new keys and warns that sessions have ended; the old ones bring them back."""
+    file = path.with_name("authapi.db.key")
+    kept = file.rename(path.with_name("kept.key"))
+    assert caplog.messages == []
+
+    restarted = make_client(**UNLIMITED)
+
+    (message,) = caplog.messages
+    assert message.startswith(f"the key file {file} was gone, a new one is made: all sessions have")
+    assert restarted.get_as(token).status_code == 401
+    assert restarted.get_as(token_of(restarted.log_in())).status_code == 200
+    kept.replace(file)
+    assert make_client(**UNLIMITED).get_as(token).status_code == 200
+
+
+def test_no_warning_without_a_loss(make_client, path, caplog):
+    """A start says nothing where keys are there, in the settings, or no session is."""
+    make_client(**UNLIMITED)
+    path.with_name("authapi.db.key").unlink()
+    make_client(**UNLIMITED)
+    make_client(secret_key="0123456789abcdef" * 4 + "-of-a-test", **UNLIMITED)
+
+    assert caplog.messages == []
+
+
+def test_keys_that_cannot_be_read(folder):
+    """Keys that this user may not read stop the start with a sentence, and are left alone."""
+    file = folder / "authapi.key"
+    load_keys(Settings(key_file=str(file)))
+    kept = file.read_bytes()
+    file.chmod(0)
+
+    with unprivileged(), pytest.raises(StartError, match="cannot be used .Permission denied.: let"):
+        load_keys(Settings(key_file=str(file)))
+
+    file.chmod(0o600)
+    assert kept == file.read_bytes()
+
+
+def test_keys_are_kept_before_they_are_used(tmp_path, monkeypatch):
+    """A key file is on the disk before it has its name, and the name before a token is signed."""
+    done = []
+    fsync, link = os.fsync, os.link
+
+    def spy(descriptor):
+        fsync(descriptor)
+        found = Path(f"/proc/self/fd/{descriptor}").readlink()
+        done.append((found.is_dir(), found.read_bytes() if found.is_file() else found))
+
+    monkeypatch.setattr(os, "fsync", spy)
+    monkeypatch.setattr(os, "link", lambda *names: done.append("link") or link(*names))
+    load_keys(Settings(key_file=f"{tmp_path}/authapi.key"))
+
+    assert done == [(False, (tmp_path / "authapi.key").read_bytes()), "link", (True, tmp_path)]

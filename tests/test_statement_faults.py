@@ -1,0 +1,333 @@
+"""A fault before and after each statement of each route that writes: all of a change, or nothing.
+
+The statements are counted as a request runs, so that those of a later day are tried too. A fault
+after a commit is the one that nobody can undo: the change is kept, and its answer is lost.
+"""
+
+import re
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from conftest import OTHER, USER, Client, token_of
+from falcon.testing import Result
+
+from authapi import database
+from authapi.features.sessions import public_id
+
+STRONGER = {"argon2_time_cost": 2}
+ANOTHER = {"username": "third", "email": "third@example.com", "password": "battery staple"}
+OURS = re.compile(r"\$argon2|[0-9a-f]{64}\Z|[0-9a-f]{16}\Z")  # hashes, ids of sessions and requests
+REAL_TIME = 1_700_000_000  # seconds since the epoch: later than every clock of a test
+
+
+def refusal(code):
+    """What sqlite3 raises with a result code of SQLite's."""
+    error = sqlite3.OperationalError(f"result code {code}")
+    error.sqlite_errorcode = code
+    return error
+
+
+KINDS = {
+    "I/O": lambda: refusal(sqlite3.SQLITE_IOERR_WRITE),
+    "full": lambda: refusal(sqlite3.SQLITE_FULL),
+    "unexpected": lambda: ZeroDivisionError("of a test"),
+}
+
+
+class Plan:
+    """Counts what the connections run, and fails where it is told to."""
+
+    def __init__(self):
+        self.begin()
+
+    def begin(self, at=None, when=None, error=None, *, rolls_back=True):
+        self.at, self.when, self.error, self.rolls_back = at, when, error, rolls_back
+        self.steps, self.commits, self.on_commit = [], 0, lambda: None
+
+    def run(self, text, action):
+        number = len(self.steps)
+        self.steps.append(text)
+        self._fail(number, "before")
+        result = action()
+        if text == "COMMIT":
+            self.commits += 1
+            self.on_commit()
+        self._fail(number, "after")
+        return result
+
+    def _fail(self, number, when):
+        if (number, when) == (self.at, self.when):
+            raise self.error
+
+
+@pytest.fixture(name="plan")
+def _plan(monkeypatch):
+    plan = Plan()
+
+    class Cursor(sqlite3.Cursor):
+        def execute(self, text, parameters=()):
+            try:
+                return plan.run(text, lambda: super(Cursor, self).execute(text, parameters))
+            except BaseException:
+                self.close()  # a statement that fails does not go on reading
+                raise
+
+        executemany = executescript = None  # would not be counted
+
+    class Connection(database._Connection):
+        def cursor(self, factory=Cursor):
+            return super().cursor(factory)
+
+        def execute(self, text, parameters=()):
+            return self.cursor().execute(text, parameters)
+
+        def commit(self):
+            return plan.run("COMMIT", super().commit)
+
+        def rollback(self):
+            if not plan.rolls_back:
+                raise refusal(sqlite3.SQLITE_IOERR)
+            super().rollback()
+
+    monkeypatch.setattr(database, "_Connection", Connection)
+    return plan
+
+
+@dataclass
+class Scenario:
+    """A request that writes; `of` are the routes that it stands for."""
+
+    of: str
+    send: Callable[[Client, list[str]], Result]  # to the client, with the tokens of two sessions
+    status: int = 200
+    settings: dict = field(default_factory=dict)
+    renews: bool = False
+
+
+SCENARIOS = {
+    "register": Scenario("POST /register", lambda client, _: client.register(**ANOTHER), 201),
+    "login": Scenario("POST /login", lambda client, _: client.log_in()),
+    "login that fails": Scenario("POST /login", lambda client, _: client.log_in(password="x"), 401),
+    "login of nobody": Scenario("POST /login", lambda client, _: client.log_in("nobody"), 401),
+    "login with a rehash": Scenario(
+        "POST /login", lambda client, _: client.log_in(), 200, STRONGER
+    ),
+    "login of one too many": Scenario(
+        "POST /login", lambda client, _: client.log_in(), 200, {"max_sessions": 2}
+    ),
+    "logout": Scenario(
+        "POST /logout", lambda client, tokens: client.request_as(tokens[0], "POST", "/logout")
+    ),
+    "logout everywhere": Scenario(
+        "POST /logout",
+        lambda client, tokens: client.request_as(
+            tokens[0], "POST", "/logout", {"everywhere": True}
+        ),
+    ),
+    "end the others": Scenario(
+        "DELETE /sessions",
+        lambda client, tokens: client.request_as(tokens[0], "DELETE", "/sessions"),
+    ),
+    "end one": Scenario(
+        "DELETE /sessions/{session_id}",
+        lambda client, tokens: client.request_as(
+            tokens[0], "DELETE", f"/sessions/{id_of(client, tokens[1])}"
+        ),
+    ),
+    "reauthenticate": Scenario(
+        "POST /sessions/reauthenticate",
+        lambda client, tokens: client.request_as(
+            tokens[0], "POST", "/sessions/reauthenticate", {"password": USER["password"]}
+        ),
+    ),
+    "reauthenticate wrongly": Scenario(
+        "POST /sessions/reauthenticate",
+        lambda client, tokens: client.request_as(
+            tokens[0], "POST", "/sessions/reauthenticate", {"password": "x"}
+        ),
+        403,
+    ),
+    "change the password": Scenario(
+        "PUT /user/password",
+        lambda client, tokens: client.request_as(
+            tokens[0],
+            "PUT",
+            "/user/password",
+            {"current_password": USER["password"], "new_password": "battery staple"},
+        ),
+    ),
+    "rename": Scenario(
+        "PATCH /user",
+        lambda client, tokens: client.request_as(tokens[0], "PATCH", "/user", {"username": "new"}),
+    ),
+    "delete the user": Scenario(
+        "DELETE /user",
+        lambda client, tokens: client.request_as(
+            tokens[0], "DELETE", "/user", {"password": USER["password"]}
+        ),
+    ),
+    "renew": Scenario("GET /user", lambda client, tokens: client.get_as(tokens[0]), renews=True),
+}
+
+
+def id_of(client, token):
+    core = client.app.core
+    return public_id(core.tokens.read(token, core.clock()))
+
+
+class World:
+    """A database whose content can be read whole, and put back."""
+
+    def __init__(self, path):
+        self._file = sqlite3.connect(path, isolation_level=None)
+        self._file.execute("PRAGMA synchronous = OFF")
+        self._kept = sqlite3.connect(":memory:")
+        self._file.backup(self._kept)
+        self._known = {value for row in self._rows() for value in row}
+
+    def put_back(self):
+        self._kept.backup(self._file)
+
+    def close(self):
+        self._file.close()
+        self._kept.close()
+
+    def content(self):
+        """Every row of every table; what is drawn anew each time is numbered, not compared."""
+        drawn = {}
+        return [tuple(self._plain(value, drawn) for value in row) for row in self._rows()]
+
+    def _plain(self, value, drawn):
+        if isinstance(value, int) and value > REAL_TIME:
+            return "the real time"
+        if isinstance(value, str) and value not in self._known and OURS.match(value):
+            costs = value.rpartition("$")[0].rpartition("$")[0]
+            return f"{costs} {drawn.setdefault(value, len(drawn))}"
+        return value
+
+    def _rows(self):
+        names = self._file.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1")
+        for (name,) in names.fetchall():
+            for row in self._file.execute(f'SELECT * FROM "{name}" ORDER BY rowid').fetchall():
+                yield (name, *row)
+
+
+class Trial:
+    """Sends the request of a scenario, again and again, from the same beginning."""
+
+    def __init__(self, scenario, client, tokens, plan, world):
+        self.scenario, self.plan, self.world = scenario, plan, world
+        self._client, self._tokens = client, tokens
+        self.states = [world.content()]  # before, and after each commit where nothing fails
+
+    def send(self, *fault, **options):
+        self.plan.begin(*fault, **options)
+        return self.scenario.send(self._client, self._tokens)
+
+    def count(self):
+        """Run it without a fault; give the statements, with BEGIN and COMMIT among them."""
+        self.plan.begin()
+        self.plan.on_commit = lambda: self.states.append(self.world.content())
+        answer = self.scenario.send(self._client, self._tokens)
+        assert self.scenario.status == answer.status_code
+        assert self.states[-1] == self.world.content()
+        return self.plan.steps
+
+    def fails(self, at, when, kind, **options):
+        """Run it with one fault, and hold the outcome to the promise; then run it again."""
+        self.world.put_back()
+        answer = self.send(at, when, KINDS[kind](), **options)
+        commits = self.plan.commits
+
+        survives = self.scenario.renews and at > 0 and kind != "unexpected"
+        status, error = (500, "internal_error") if kind == "unexpected" else (503, "unavailable")
+        assert (200 if survives else status) == answer.status_code
+        assert answer.json.get("error") == (None if survives else error)
+        assert answer.headers.get("retry-after") == ("1" if answer.status_code == 503 else None)
+        assert "set-cookie" not in answer.headers
+        assert answer.json.get("user") is None or survives
+        assert self.states[commits] == self.world.content()
+
+        again = self.send()
+        if commits == 0:
+            assert self.scenario.status == again.status_code
+            assert self.states[-1] == self.world.content()
+        else:
+            assert again.status_code < 500
+        return commits
+
+
+@pytest.fixture(name="trial_of")
+def _trial_of(make_client, plan, clock, tmp_path):
+    """What makes the trial of a scenario."""
+    worlds = []
+
+    def trial_of(scenario):
+        client = make_client(rate_limits="off")
+        tokens = [token_of(client.register()), token_of(client.log_in())]
+        client.register(**OTHER)
+        client = make_client(rate_limits="off", **scenario.settings)
+        clock.move(3_600 if scenario.renews else 60)
+        worlds.append(World(tmp_path / "authapi.db"))
+        return Trial(scenario, client, tokens, plan, worlds[-1])
+
+    yield trial_of
+    for world in worlds:
+        world.close()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_all_or_nothing(name, trial_of):
+    """A fault at a statement leaves nothing, or whole transactions; the next request works."""
+    trial = trial_of(SCENARIOS[name])
+    steps = trial.count()
+    assert steps[-1] == "COMMIT"
+    assert len(steps) >= 5
+
+    for at in range(len(steps)):
+        for when in ("before", "after"):
+            for kind in KINDS:
+                commits = trial.fails(at, when, kind)
+                assert commits == steps[: at + (when == "after")].count("COMMIT")
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_fault_of_the_rollback_too(name, trial_of):
+    """Where the rollback fails as well, nothing is kept, and nothing stays locked."""
+    trial = trial_of(SCENARIOS[name])
+    for at in range(len(trial.count())):
+        trial.fails(at, "before", "I/O", rolls_back=False)
+
+
+@pytest.mark.parametrize("name", ["login", "rename"])
+def test_the_log_tells_what_is_kept(name, trial_of, caplog):
+    """The log names an event when its change is kept, and not where it was undone."""
+    caplog.set_level("INFO", "authapi.events")
+    trial = trial_of(SCENARIOS[name])
+    steps = trial.count()
+    trial.world.put_back()
+    caplog.clear()
+
+    trial.send(steps.index("COMMIT"), "before", KINDS["full"]())
+    assert caplog.messages == [line for line in caplog.messages if line.startswith("request ")]
+    trial.send()
+    assert [record.name for record in caplog.records].count("authapi.events") == 1
+
+
+def test_every_route_that_writes_is_tried(make_app):
+    """No route that changes anything is left out."""
+    found = {f"{method} {path}" for path, method in routes(make_app()._router._roots)}
+
+    assert {each.of for each in SCENARIOS.values()} - {"GET /user"} == found
+
+
+def routes(nodes):
+    """The path and method of each route that writes."""
+    for node in nodes:
+        yield from routes(node.children)
+        methods = node.method_map or {}
+        for method in {"POST", "PUT", "PATCH", "DELETE"} & set(methods):
+            if methods[method].__name__.startswith("on_"):
+                yield node.uri_template, method
