@@ -16,4 +16,7 @@ bench:
 faults:
 	$(BIN)/python -m faults.crash
 
-.PHONY: run test check bench faults
+soak:
+	$(BIN)/python -m faults.soak
+
+.PHONY: run test check bench faults soak

@@ -292,6 +292,7 @@ class Ledger:
         self.accounts: list[Account] = []
         self.broken: list[str] = []
         self.acknowledged = 0
+        self.busy = 0  # answers that say so
         self._changed = threading.Condition()
 
     def open(self) -> Account:
@@ -305,6 +306,7 @@ class Ledger:
         account.pending = step
         answer = ask(step)
         with self._changed:
+            self.busy += answer.status == BUSY
             if fault := account.take(step, answer):
                 self.broken.append(fault)
             self.acknowledged += bool(step.events)
