@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-EXAMPLES, STEPS = int(os.environ.get("MODEL_EXAMPLES", "30")), 25
+EXAMPLES, STEPS = int(os.environ.get("MODEL_EXAMPLES", "20")), 40
 ONE_OF_TWO = st.integers(0, 1)
 ANY = st.integers(0, 1_000)  # one of those that there are, by the remainder
 MOSTLY = st.sampled_from((True, True, True, False))
@@ -114,10 +114,14 @@ class Machine(RuleBasedStateMachine):
             self.users.append(user)
             self.opened(user, token)
 
-    @rule(which=ONE_OF_TWO, name=st.integers(0, 2), by=st.integers(0, 2), right=MOSTLY)
-    def log_in(self, which, name, by, right):
-        user = self.holder(email=name) if by == 2 else self.holder(name=name)
-        identifier = self.email(name) if by == 2 else self.username(name, by)
+    @rule(which=ONE_OF_TWO, who=ANY, known=MOSTLY, by=st.integers(0, 2), right=MOSTLY)
+    def log_in(self, which, who, known, by, right):
+        if known and self.users:
+            user = self.users[who % len(self.users)]
+            identifier = self.email(user.email) if by == 2 else self.username(user.name, by)
+        else:
+            user = self.holder(name=who % 3)
+            identifier = self.username(who % 3, by % 2)
         password = user.password if user and right else WRONG
         body = {"usernameOrEmail": identifier, "password": password}
         status, document, token = self.ask(which, "POST", "/login", body)
