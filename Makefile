@@ -14,6 +14,6 @@ bench:
 	$(BIN)/python benchmarks/bench.py && $(BIN)/python benchmarks/size.py && $(BIN)/python benchmarks/compare.py
 
 faults:
-	$(BIN)/python -m faults.crash
+	$(BIN)/python -m faults.crash && $(BIN)/python -m faults.powercut
 
 .PHONY: run test check bench faults

@@ -1,10 +1,11 @@
 """What was acknowledged survives a power cut, which kill -9 cannot show: the system keeps writing.
 
-The service runs under strace, on a new database, while clients write; each run ends by SIGTERM or
-by kill -9. The record has every write, sync and name in its directory, and every answer, in their
-order. Then the files are rebuilt as a cut at some moment leaves them: with what was synced alone
-(at every sync, for until then nothing more is on the disk), and with some of the rest by chance,
-torn and out of order. faults.disk_model has the model.
+The service runs under strace, on a new database, while clients write; each run ends by SIGTERM, or
+by kill -9 in the midst of it, and the next one goes on with what that has left. The record has
+every write, sync and name in its directory, and every answer, in their order. Then the files are
+rebuilt as a cut at some moment leaves them: with what was synced alone (before a sync, for until
+then nothing more is on the disk), and with some of the rest by chance, torn and out of order.
+faults.disk_model has the model.
 
 On each of these the service's own code starts. Every account, session, password version and entry
 of the audit log must be there as of the last answer sent before the cut, or as of the request that
@@ -21,6 +22,7 @@ from __future__ import annotations
 import bisect
 import json
 import random
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -41,13 +43,14 @@ from faults.disk_model import Disk
 from faults.harness import (
     CHEAP,
     DATABASE,
+    PATIENCE,
     RUN,
     NoStartError,
+    Service,
     Writer,
     answer,
     children,
     conclude,
-    end,
     parser,
     send,
     start,
@@ -72,6 +75,7 @@ class PowerCut:
     cuts: int = 0
     broken_cuts: int = 0
     _sent: dict[str, int] = field(default_factory=dict)  # the event of each answer
+    _settled: dict[str, int] = field(default_factory=dict)  # the event at which one was learnt
 
     def __str__(self) -> str:
         """The figures."""
@@ -89,25 +93,55 @@ class PowerCut:
         for number in range(runs):
             output = folder / f"strace.{number}"
             service = start(folder, recording.command(output, command))
+            self._settle(folder, len(record.events))
             (traced,) = children(service.pid)
-            writers = [
-                Writer(self.ledger, service.port, self._random(), at_most=steps)
-                for _ in range(WRITERS)
-            ]
-            for writer in writers:
-                writer.start()
-            for writer in writers:
-                writer.join()
-            end(writers)
-            send(traced, SIGKILL if number % 2 else SIGTERM)
+            self._write(service, steps, traced if number % 2 else None)
+            send(traced, SIGTERM)
             service.process.communicate()
             record.read(output)
-        self.events = record.events
+        self._settle(folder, len(record.events))
+        self._time(record.events)
+
+    def _write(self, service: Service, steps: int, victim: int | None) -> None:
+        """Have clients write; kill a process in the midst of it, if one is given."""
+        before = self.ledger.acknowledged
+        writers = [
+            Writer(self.ledger, service.port, self._random(), at_most=steps) for _ in range(WRITERS)
+        ]
+        for writer in writers:
+            writer.start()
+        if victim is not None:
+            self.ledger.wait_for(before + WRITERS * steps // 2, PATIENCE)
+            send(victim, SIGKILL)
+        for writer in writers:
+            writer.join()
+
+    def _settle(self, folder: Path, event: int) -> None:
+        """Learn what a kill has left of the requests in flight, from a copy of the files.
+
+        What it has left is there from the next answer on.
+        """
+        with tempfile.TemporaryDirectory() as copy:
+            for path in folder.glob(f"{DATABASE}*"):
+                shutil.copy(path, copy)
+            stored = Stored.read(Path(copy, DATABASE))
+        for account in self.ledger.accounts:
+            account.user_id = stored.find(account)
+            account.settle(stored.state(account.user_id))
+            if account.request_ids[-1:] == [""]:
+                account.request_ids[-1] = f"settled at {event}"
+                self._settled[account.request_ids[-1]] = event
+
+    def _time(self, events: list[recording.Event]) -> None:
+        """Find when each answer was sent."""
+        answers = [n for n, event in enumerate(events) if isinstance(event, Answered)]
+        self.events = events
         self._sent = {
-            event.request_id: number
-            for number, event in enumerate(self.events)
-            if isinstance(event, Answered)
+            event.request_id: n for n, event in enumerate(events) if type(event) is Answered
         }
+        for request_id, event in self._settled.items():
+            later = bisect.bisect_left(answers, event)
+            self._sent[request_id] = answers[later] if later < len(answers) else len(events)
 
     def _random(self) -> random.Random:
         return random.Random(self.rng.random())
