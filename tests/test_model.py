@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-EXAMPLES, STEPS = int(os.environ.get("MODEL_EXAMPLES", "20")), 40
+EXAMPLES, STEPS = int(os.environ.get("MODEL_EXAMPLES", "25")), 25
 ONE_OF_TWO = st.integers(0, 1)
 ANY = st.integers(0, 1_000)  # one of those that there are, by the remainder
 MOSTLY = st.sampled_from((True, True, True, False))
@@ -53,6 +53,9 @@ class Machine(RuleBasedStateMachine):
         self.users = []
         self.tokens = []
         self.connections = [http.client.HTTPConnection("127.0.0.1", port) for port in self.ports]
+        for which in (0, 1):
+            self.register(which, name=which, spelling=0, email=which)
+            self.log_in(1 - which, who=which, known=True, by=0, right=True)
 
     def teardown(self):
         for connection in self.connections:
