@@ -11,6 +11,12 @@ check:
 	$(BIN)/pip install -q -e '.[dev]' && $(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest -q && $(BIN)/coverage combine -q && $(BIN)/coverage report
 
 bench:
-	$(BIN)/python benchmarks/bench.py && $(BIN)/python benchmarks/size.py && $(BIN)/python benchmarks/compare.py
+	$(BIN)/python benchmarks/bench.py && $(BIN)/python benchmarks/size.py && $(BIN)/python benchmarks/enumeration.py && $(BIN)/python benchmarks/compare.py
 
-.PHONY: run test check bench
+faults:
+	$(BIN)/python -m faults.crash && $(BIN)/python -m faults.powercut
+
+soak:
+	$(BIN)/python -m faults.soak
+
+.PHONY: run test check bench faults soak

@@ -16,6 +16,7 @@ from authapi import errors, features
 from authapi.core import Core
 from authapi.database import Database
 from authapi.events import Events, log
+from authapi.features import login
 from authapi.features.sessions import Sessions
 from authapi.keys import lacks_keys, load_keys
 from authapi.middleware import (
@@ -29,7 +30,7 @@ from authapi.middleware import (
 from authapi.migrations import migrate
 from authapi.passwords import Passwords
 from authapi.settings import Settings
-from authapi.tokens import KeyRing, Tokens
+from authapi.tokens import Tokens
 from authapi.wire import Wire
 
 _PATH_CHARACTERS = "/:@!$&'()*+,;=~"  # RFC 3986, 3.3
@@ -149,7 +150,7 @@ def create_app(
         database=database,
         events=Events(),
         passwords=Passwords(settings),
-        tokens=Tokens(KeyRing(load_keys(settings))),
+        tokens=Tokens(load_keys(settings)),
         wire=Wire(settings, clock),
     )
     if are_new and Sessions(core).exist():
@@ -164,6 +165,15 @@ def create_app(
     for feature in features.load(names):
         feature.setup(app, core)
     return app
+
+
+def unlock(settings: Settings, identifier: str) -> bool:
+    """Let a user log in who was locked out; False where no failure is known. Raises StartError."""
+    app = create_app(settings)
+    try:
+        return login.unlock(app.core, identifier)
+    finally:
+        app.close()
 
 
 def check_resource(resource: object) -> None:

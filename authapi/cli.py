@@ -1,4 +1,4 @@
-"""The command line: `authapi serve`."""
+"""The command line: `authapi serve` and `authapi unlock`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from authapi.settings import Settings
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status: 2 for a bad setting, 1 for a start that failed."""
     options = vars(_parser().parse_args(arguments))
-    command = options.pop("command")
+    command, names = options.pop("command"), options.pop("names", [])
     try:
-        command(Settings.from_env(**options))
+        command(Settings.from_env(**options), *names)
     except SettingError as error:
         return _refuse(error, 2)
     except StartError as error:
@@ -45,8 +45,17 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(command=_serve)
     serve.add_argument("--host", help="the address to listen on (AUTHAPI_HOST)")
     serve.add_argument("--port", help="the port to listen on (AUTHAPI_PORT)")
-    serve.add_argument("--database-url", help="sqlite:///PATH (AUTHAPI_DATABASE_URL)")
     serve.add_argument("--public-url", help="where clients see it (AUTHAPI_PUBLIC_URL)")
+    unlock = commands.add_parser(
+        "unlock",
+        help="let a user log in who was locked out",
+        description="Have the failed logins forgotten of a user, also while the service runs. "
+        "It needs the settings of the service: its database and its keys.",
+    )
+    unlock.set_defaults(command=_unlock)
+    unlock.add_argument("names", nargs=1, metavar="NAME", help="the username or the email")
+    for command in (serve, unlock):
+        command.add_argument("--database-url", help="sqlite:///PATH (AUTHAPI_DATABASE_URL)")
     return parser
 
 
@@ -54,3 +63,10 @@ def _serve(settings: Settings) -> None:
     from authapi.serve import serve  # noqa: PLC0415 - waitress is for this command alone
 
     serve(settings)
+
+
+def _unlock(settings: Settings, name: str) -> None:
+    from authapi.app import unlock  # noqa: PLC0415 - a start of the service alone needs no more
+
+    forgotten = unlock(settings, name)
+    print("Unlocked." if forgotten else "There were no failed logins.")  # noqa: T201

@@ -185,7 +185,7 @@ class _Guard:
         self, _req: falcon.Request, resp: falcon.Response, _resource: object, _ok: object
     ) -> None:
         if not _is_shared(resp.get_header("Cache-Control")):
-            self._auth.core.wire.write_cookie(resp)
+            self._auth.core.wire.write_cookies(resp)
 
     def fail(
         self, req: falcon.Request, resp: falcon.Response, failure: Failure, params: object

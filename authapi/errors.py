@@ -5,6 +5,8 @@ A failure is raised where it is known and rendered in one place (`wire`).
 
 from __future__ import annotations
 
+DAY = 86_400  # seconds
+
 
 class StartError(Exception):
     """What stops the start. Its text is one sentence that says what to do."""
@@ -175,14 +177,37 @@ class ValidationFailed(Failure):
 
 
 class TooManyRequests(Failure):
-    """Too many tries; the client may come back after some seconds."""
+    """A budget of tries that is used up; one comes back after some seconds.
+
+    The fields are those of draft-ietf-httpapi-ratelimit-headers-11.
+    """
 
     status, error, message = 429, "too_many_requests", "Too many requests. Try again later."
 
-    def __init__(self, retry_after: int) -> None:
-        """Take the seconds to wait."""
-        super().__init__(retry_after)
+    def __init__(self, limit: str, quota: int, window: int, retry_after: int) -> None:
+        """Take the limit's name, its tries, its seconds, and the seconds to wait."""
+        super().__init__(limit)
         self.retry_after = retry_after
+        self._policy = f'"{limit}";q={quota};w={window}'
+        self._left = f'"{limit}";r=0;t={retry_after}'
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The limit, and when to come back."""
+        return {**super().headers, "RateLimit-Policy": self._policy, "RateLimit": self._left}
+
+
+class TooManyFailures(TooManyRequests):
+    """A budget that no time fills again: too many failures in a row."""
+
+    message = (
+        "Too many failures in a row. "
+        "Log in with a browser that you have logged in with before, or ask the operator."
+    )
+
+    def __init__(self, limit: str, quota: int) -> None:
+        """Take the limit's name and its failures in a row; the time to come back is a guess."""
+        super().__init__(limit, quota, DAY, DAY)
 
 
 class HeadersTooLarge(Failure):

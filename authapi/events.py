@@ -56,6 +56,16 @@ class LoginFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LockedOut(Event):
+    """A name, a browser or a user's sessions had too many wrong passwords in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlocked(Event):
+    """An operator had failed logins forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
 class LoggedOut(Event):
     """A session was ended by its own user, in itself."""
 

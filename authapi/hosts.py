@@ -37,6 +37,17 @@ def plain_address(text: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
+def network_of(address: str) -> str:
+    """The network that one client has to itself: an IPv4 address, or an IPv6 /64 (RFC 6177)."""
+    try:
+        known = ipaddress.ip_address(plain_address(address))
+    except ValueError:  # none, as on a Unix socket
+        return address
+    return (
+        str(known) if known.version == 4 else str(ipaddress.ip_network((known, 64), strict=False))
+    )
+
+
 def bracketed(host: str) -> str:
     """The host as it stands in a URL (RFC 3986, 3.2.2)."""
     return f"[{host}]" if ":" in host else host

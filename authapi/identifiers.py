@@ -34,6 +34,13 @@ def email_key(email: str) -> str:
     return email.casefold()
 
 
+def name_key(identifier: str) -> str:
+    """The caseless form of what someone logs in with: an email where it holds an `@`."""
+    if len(identifier) > LONGEST_EMAIL:  # nobody's
+        return identifier
+    return email_key(identifier) if "@" in identifier else username_key(identifier)
+
+
 def username_fault(username: str) -> str | None:
     """What makes a username unfit, or None."""
     if not 1 <= len(username) <= LONGEST_USERNAME:

@@ -15,7 +15,6 @@ from authapi.errors import StartError
 from authapi.settings import Settings, weak_key
 
 ALGORITHM = "HS256"
-TYPE = "session+jwt"  # explicit typing, RFC 8725, 3.11
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,11 +35,6 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def secret(self) -> bytes:
         """The bytes that sign. Raises ValueError where `k` is not base64url."""
         return base64.b64decode(self.k + "=" * (-len(self.k) % 4), altchars=b"-_", validate=True)
-
-    @property
-    def header(self) -> dict[str, str]:
-        """The header of every token that this key signs, whole."""
-        return {"alg": self.alg, "kid": self.kid, "typ": TYPE}
 
     @classmethod
     def of(cls, secret: bytes) -> Key:

@@ -28,6 +28,7 @@ logger = logging.getLogger("authapi")
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1; there is no TRACE here
 IN_LOOP = "authapi.in_loop"  # in the environ: whether a server's loop runs the application
+EXPOSED_HEADERS = "RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
 USER_AGENT_LENGTH = 256  # characters
 
 
@@ -116,7 +117,7 @@ class Headers:
     ) -> None:
         """Add the headers, to failures too, and the cookie."""
         resp.set_headers(self._wire.headers)
-        self._wire.write_cookie(resp)
+        self._wire.write_cookies(resp)
         resp.set_header("X-Request-ID", request_id_of(req))
 
 
@@ -165,7 +166,7 @@ class CrossSite:
             return
         resp.set_header("Access-Control-Allow-Origin", origin)
         resp.set_header("Access-Control-Allow-Credentials", "true")
-        resp.set_header("Access-Control-Expose-Headers", "Retry-After, X-Request-ID")
+        resp.set_header("Access-Control-Expose-Headers", EXPOSED_HEADERS)
         methods = resp.get_header("Allow")
         if methods and req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
             resp.set_header("Access-Control-Allow-Methods", methods)

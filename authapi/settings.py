@@ -254,6 +254,8 @@ class Settings:
         name = self.cookie_name
         if not _TOKEN.fullmatch(name):
             raise refused("cookie_name", name, "a cookie name (RFC 6265: letters, digits, - and _)")
+        if name.lower().removeprefix("__host-") == "device":
+            raise refused("cookie_name", name, "another name: that is the device cookie's")
         prefixed = name.lower().startswith(("__host-", "__secure-"))
         if prefixed and not self.https:
             raise SettingError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 from functools import lru_cache
 
@@ -35,11 +37,23 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     aud: str = AUDIENCE
 
 
-class KeyRing:
-    """The signing keys, oldest to newest: the newest signs, all verify."""
+class DeviceClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The payload of a device token: whose browser it is, which one, and until when."""
 
-    def __init__(self, keys: list[Key]) -> None:
-        """Take the keys."""
+    sub: str
+    jti: str
+    exp: int
+
+
+class KeyRing:
+    """The signing keys, oldest to newest: the newest signs, all verify.
+
+    A ring signs tokens of one type (RFC 8725, 3.11), and takes no others.
+    """
+
+    def __init__(self, keys: list[Key], kind: str) -> None:
+        """Take the keys, and the type of the tokens."""
+        self._kind = kind
         self._by_kid = {key.kid: key for key in keys}
         self._secrets = {key.kid: key.secret for key in keys}
         self._newest = keys[-1]
@@ -48,7 +62,7 @@ class KeyRing:
     def sign(self, payload: bytes) -> str:
         """The compact JWS of a payload, by the newest key."""
         key = self._newest
-        return _JWS.encode(payload, self._secrets[key.kid], key.alg, headers={**key.header})
+        return _JWS.encode(payload, self._secrets[key.kid], key.alg, headers=self._header(key))
 
     def verify(self, token: str) -> bytes:
         """The payload of a token that one of the keys signed. Raises InvalidToken."""
@@ -68,17 +82,23 @@ class KeyRing:
         """
         header = _JWS.get_unverified_header(f"{encoded_header}.e30.e30")
         key = self._by_kid.get(header.get("kid", ""))
-        if key is None or header != key.header:
+        if key is None or header != self._header(key):
             raise InvalidToken
         return key
 
+    def _header(self, key: Key) -> dict[str, str]:
+        """The header of every token that a key signs, whole."""
+        return {"alg": key.alg, "kid": key.kid, "typ": self._kind}
+
 
 class Tokens:
-    """Issues the token of a session, and reads one that a client sent."""
+    """Issues the tokens of sessions and devices, and reads those that a client sent."""
 
-    def __init__(self, ring: KeyRing) -> None:
-        """Take the keys."""
-        self._ring = ring
+    def __init__(self, keys: list[Key]) -> None:
+        """Take the keys, oldest to newest."""
+        self._ring = KeyRing(keys, "session+jwt")
+        self._devices = KeyRing(keys, "device+jwt")
+        self._newest = keys[-1].secret
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(Claims)
         self.issue = lru_cache(maxsize=REMEMBERED)(self._issue)
@@ -119,3 +139,26 @@ class Tokens:
         if (claims.iss, claims.aud, claims.sub) != (ISSUER, AUDIENCE, str(claims.id)):
             raise InvalidToken
         return claims
+
+    def issue_device(self, claims: DeviceClaims) -> str:
+        """The token by which a browser is known again."""
+        return self._devices.sign(self._encoder.encode(claims))
+
+    def read_device(self, token: str, now: float) -> DeviceClaims:
+        """The claims of a device token of ours that has not expired. Raises InvalidToken."""
+        payload = self._devices.verify(token)
+        try:
+            claims = msgspec.json.decode(payload, type=DeviceClaims)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidToken from error
+        if claims.exp <= now:
+            raise InvalidToken
+        return claims
+
+    def digest(self, text: str) -> str:
+        """A digest that only who knows the newest key can make, in hexadecimal.
+
+        SECURITY: what a token's signature is made of has no NUL, so that none can be made of this.
+        """
+        message = b"digest\0" + text.encode(errors="surrogatepass")
+        return hmac.new(self._newest, message, hashlib.sha256).hexdigest()

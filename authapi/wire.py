@@ -76,7 +76,9 @@ class Wire:
         self._clock = clock
         self._encode = msgspec.json.Encoder().encode
         self._cookie = settings.cookie_name
-        self._cookie_attributes = _cookie_attributes(settings)
+        self._cookie_attributes = _cookie_attributes(settings, settings.cookie_domain)
+        self._device = "__Host-device" if settings.https else "device"
+        self._device_attributes = _cookie_attributes(settings)
         self.headers = _headers(settings)
 
     # Answers
@@ -155,11 +157,11 @@ class Wire:
 
     def set_token(self, resp: falcon.Response, token: str, max_age: int) -> None:
         """Have the answer set the session cookie, for so many seconds; the last one counts."""
-        resp.context.authapi_cookie = self.cookie(token, max_age)
+        _set_cookie(resp, self._cookie, self.cookie(token, max_age))
 
     def delete_token(self, resp: falcon.Response) -> None:
         """Have the answer delete the session cookie."""
-        resp.context.authapi_cookie = self.cookie("", 0)
+        _set_cookie(resp, self._cookie, self.cookie("", 0))
 
     def cookie(self, token: str, max_age: int) -> str:
         """The value of `Set-Cookie`; an empty token and an age of 0 delete the cookie.
@@ -169,13 +171,24 @@ class Wire:
         """
         return f"{self._cookie}={token}; Max-Age={max_age}; {self._cookie_attributes}"
 
+    def set_device(self, resp: falcon.Response, token: str, max_age: int) -> None:
+        """Have the answer set the device cookie, for so many seconds and this host alone."""
+        cookie = f"{self._device}={token}; Max-Age={max_age}; {self._device_attributes}"
+        _set_cookie(resp, self._device, cookie)
+
     @staticmethod
-    def write_cookie(resp: falcon.Response) -> None:
-        """Write what `set_token` or `delete_token` asked for into the response."""
-        cookie = getattr(resp.context, "authapi_cookie", None)
-        if cookie is not None:
-            resp.append_header("Set-Cookie", cookie)
-            resp.context.authapi_cookie = None
+    def write_cookies(resp: falcon.Response) -> None:
+        """Write what `set_token`, `delete_token` or `set_device` asked for into the response."""
+        cookies = getattr(resp.context, "authapi_cookies", None)
+        if cookies:
+            for cookie in cookies.values():
+                resp.append_header("Set-Cookie", cookie)
+            cookies.clear()
+
+    def device_token(self, req: falcon.Request) -> str | None:
+        """The device token that a request carries, if it carries one."""
+        tokens = req.get_cookie_values(self._device) or []
+        return tokens[0] if len(tokens) == 1 else None
 
     def token(self, req: falcon.Request) -> str:
         """The token that a request carries, in the cookie or as `Authorization: Bearer`.
@@ -279,12 +292,18 @@ def _fault(value: object, wanted: type[str], rule: Rule | None) -> str | None:
     return rule(converted) if rule else None
 
 
-def _cookie_attributes(settings: Settings) -> str:
+def _set_cookie(resp: falcon.Response, name: str, cookie: str) -> None:
+    if not hasattr(resp.context, "authapi_cookies"):
+        resp.context.authapi_cookies = {}
+    resp.context.authapi_cookies[name] = cookie
+
+
+def _cookie_attributes(settings: Settings, domain: str = "") -> str:
     attributes = ["Path=/", "HttpOnly", "SameSite=Lax"]
     if settings.https:
         attributes.append("Secure")
-    if settings.cookie_domain:
-        attributes.append(f"Domain={settings.cookie_domain}")
+    if domain:
+        attributes.append(f"Domain={domain}")
     return "; ".join(attributes)
 
 

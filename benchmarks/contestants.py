@@ -84,6 +84,7 @@ class Ours(Contestant):
         """
         settings = self.variables | {
             "AUTHAPI_MAX_SESSIONS": "10000",
+            "AUTHAPI_RATE_LIMITS": "off",
             "AUTHAPI_WORKERS": str(workers),
             "AUTHAPI_ARGON2_MEMORY_KIB": str(cost.memory_kib),
             "AUTHAPI_ARGON2_TIME_COST": str(cost.passes),

@@ -76,8 +76,20 @@ class Client(testing.TestClient):
 
 def token_of(result):
     """The token that an answer's cookie carries."""
-    (cookie,) = result.cookies.values()
+    return cookie_of(result, "jwt")
+
+
+def cookie_of(result, name):
+    """The value of the one cookie that an answer sets whose name ends so."""
+    (cookie,) = [value for key, value in result.cookies.items() if key.endswith(name)]
     return cookie.value
+
+
+def attributes_of(result, name):
+    """Seconds, path, domain and flags of a cookie that an answer sets."""
+    cookie = result.cookies[name]
+    flags = (cookie.http_only, cookie.same_site, cookie.secure)
+    return cookie.max_age, cookie.path, cookie.domain, *flags
 
 
 def deletes_cookie(result, name="jwt", also=""):

@@ -41,7 +41,7 @@ def _cors(make_client):
 READABLE = {
     "vary": "Origin",
     "access-control-allow-credentials": "true",
-    "access-control-expose-headers": "Retry-After, X-Request-ID",
+    "access-control-expose-headers": "RateLimit, RateLimit-Policy, Retry-After, X-Request-ID",
 }
 
 

@@ -18,7 +18,17 @@ import falcon
 import falcon.asgi
 import flask
 import pytest
-from conftest import CHEAP, USER, Client, deletes_cookie, exchange, request, start, token_of
+from conftest import (
+    CHEAP,
+    USER,
+    Client,
+    attributes_of,
+    deletes_cookie,
+    exchange,
+    request,
+    start,
+    token_of,
+)
 from test_middleware import SAFE_HEADERS
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
@@ -151,7 +161,7 @@ def answers_of(client):
 def shown(answer):
     """An answer without what is never the same."""
     headers = {**answer.headers, "x-request-id": len(answer.headers["x-request-id"])}
-    headers["set-cookie"] = re.sub(r"jwt=[^;]+", "jwt=…", headers.get("set-cookie", ""))
+    headers["set-cookie"] = re.sub(r"(jwt|device)=[^;]+", r"\1=…", headers.get("set-cookie", ""))
     return answer.status, headers, RANDOM.sub("…", answer.text)
 
 
@@ -217,9 +227,10 @@ class Danger(Notes):
 
 def test_cookie_is_for_the_whole_host(host):
     """The cookie that a mounted login sets has Path=/, so that the host's own pages get it."""
-    header = host.under.register().headers["set-cookie"]
+    answer = host.under.register()
 
-    assert re.fullmatch("jwt=[^;]+; Max-Age=259200; Path=/; HttpOnly; SameSite=Lax", header)
+    assert attributes_of(answer, "jwt") == (259_200, "/", None, True, "Lax", False)
+    assert attributes_of(answer, "device") == (31_536_000, "/", None, True, "Lax", False)
     assert deletes_cookie(host.under.post("/logout"))
 
 

@@ -5,7 +5,7 @@ import socket
 import threading
 
 import pytest
-from conftest import Client, deletes_cookie, running, token_of
+from conftest import Client, attributes_of, deletes_cookie, running, token_of
 from waitress.task import ThreadedTaskDispatcher
 
 from authapi import AuthAPI
@@ -306,10 +306,10 @@ def test_https(https_client):
         for answer in answers_of_every_kind(https_client)
     }
 
-    cookie = https_client.log_in().headers["set-cookie"]
-    token = re.fullmatch(
-        "__Host-jwt=([^;]+); Max-Age=259200; Path=/; HttpOnly; SameSite=Lax; Secure", cookie
-    )[1]
+    login = https_client.log_in()
+    token = token_of(login)
+    assert attributes_of(login, "__Host-jwt") == (259_200, "/", None, True, "Lax", True)
+    assert attributes_of(login, "__Host-device") == (31_536_000, "/", None, True, "Lax", True)
     by_name = https_client.simulate_get("/user", headers={"Cookie": f"__Host-jwt={token}"})
     assert by_name.status_code == 200
     assert https_client.get_as(token).json["error"] == "not_authenticated"
@@ -324,10 +324,12 @@ def test_cookie_settings(make_client):
         cookie_domain="example.com",
     )
 
-    cookie = client.register().headers["set-cookie"]
+    answer = client.register()
 
-    assert cookie.startswith("__Secure-sid=")
-    assert cookie.endswith("; Secure; Domain=example.com")
+    of_session = attributes_of(answer, "__Secure-sid")
+    assert of_session == (259_200, "/", "example.com", True, "Lax", True)
+    of_device = attributes_of(answer, "__Host-device")
+    assert of_device == (31_536_000, "/", None, True, "Lax", True)
     assert deletes_cookie(client.post("/logout"), "__Secure-sid", "; Secure; Domain=example.com")
 
 

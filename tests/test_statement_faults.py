@@ -210,7 +210,7 @@ class World:
     def _rows(self):
         names = self._file.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1")
         for (name,) in names.fetchall():
-            for row in self._file.execute(f'SELECT * FROM "{name}" ORDER BY rowid').fetchall():
+            for row in self._file.execute(f'SELECT * FROM "{name}" ORDER BY 1').fetchall():
                 yield (name, *row)
 
 

@@ -259,7 +259,7 @@ def test_expiry_by_the_clock(client, token, parts):
 
 
 def issue(keys):
-    return Tokens(KeyRing(keys)).issue(
+    return Tokens(keys).issue(
         Claims(id=1, username="a", sub="1", iat=0, exp=9, sid="s"),
     )
 
@@ -272,9 +272,9 @@ def test_the_newest_key_signs_and_all_verify():
 
     assert new.kid == json.loads(decoded(from_both.split(".")[0]))["kid"]
     for token in (from_old, from_both):
-        assert Tokens(KeyRing([old, new])).read(token, now=0).id == 1
+        assert Tokens([old, new]).read(token, now=0).id == 1
     with pytest.raises(InvalidToken):
-        Tokens(KeyRing([new])).read(from_old, now=0)
+        Tokens([new]).read(from_old, now=0)
 
 
 def key(**changes):
@@ -386,7 +386,9 @@ def test_key_file_of_two_first_starts(tmp_path):
     given_settings = Settings(database_url=f"sqlite:///{tmp_path}/a.db")
 
     with ThreadPoolExecutor(16) as pool:
-        rings = list(pool.map(lambda _: KeyRing(load_keys(given_settings)), range(64)))
+        rings = list(
+            pool.map(lambda _: KeyRing(load_keys(given_settings), "session+jwt"), range(64))
+        )
 
     tokens = {ring.sign(b"{}") for ring in rings}
     assert len(tokens) == 1

@@ -8,7 +8,9 @@ from types import ModuleType
 
 DEFAULT = (
     "audit",  # first, so that it keeps what other subscribers do in their order
+    "limits",
     "accounts",
+    "devices",
     "sessions",
     "registration",
     "login",

@@ -22,12 +22,13 @@ from authapi.errors import (
     UsernameTaken,
     WrongPassword,
 )
-from authapi.events import Caller, LoginFailed, UserDeleted, UserRenamed
+from authapi.events import Caller, LockedOut, LoginFailed, UserDeleted, UserRenamed
+from authapi.features.limits import Limits
 from authapi.identifiers import LONGEST_EMAIL, email_key, username_fault, username_key
 from authapi.middleware import caller_of
 from authapi.wire import read_body
 
-REQUIRES: tuple[str, ...] = ()
+REQUIRES = ("limits",)
 
 
 class User(msgspec.Struct, frozen=True):
@@ -157,15 +158,20 @@ def require_password(
 ) -> Credential:
     """The credential of a session's user, whose password this must be.
 
-    Raises WrongPassword, or InvalidToken for a user who is gone.
+    Raises WrongPassword, TooManyRequests, or InvalidToken for a user who is gone.
     Not to be called inside a transaction: a failure is told, and kept, in one of its own.
     """
     credential = users.by_id(session.user.id)
     if credential is None:
         raise InvalidToken
-    if not core.passwords.verify(credential.password_hash, password, rehash=False).correct:
+    limits = Limits(core)
+    with limits.trying(limits.password(session.user.id)) as last:
+        verdict = core.passwords.verify(credential.password_hash, password, rehash=False)
+    if not verdict.correct:
         with core.database.transaction():
             core.events.emit(LoginFailed(session.user.id, caller, session.id))
+            if last:
+                core.events.emit(LockedOut(session.user.id, caller, session.id))
         raise WrongPassword
     return credential
 

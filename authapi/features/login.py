@@ -10,14 +10,16 @@ import msgspec
 
 from authapi.core import Core
 from authapi.errors import InvalidCredentials, InvalidToken, NotAuthenticated
-from authapi.events import Caller, LoggedIn, LoggedOut, LoginFailed
+from authapi.events import Caller, LockedOut, LoggedIn, LoggedOut, LoginFailed, Unlocked
 from authapi.features.accounts import Credential, User, UserRepository
+from authapi.features.devices import Devices
+from authapi.features.limits import Budget, Limits
 from authapi.features.sessions import Issued, Sessions, public_id
-from authapi.middleware import caller_of
+from authapi.middleware import caller_of, new_request_id
 from authapi.tokens import Claims
 from authapi.wire import has_json, read_body
 
-REQUIRES = ("accounts", "sessions")
+REQUIRES = ("accounts", "sessions", "limits", "devices")
 
 
 class LoginBody(msgspec.Struct, rename="camel"):
@@ -38,24 +40,40 @@ class LoginResource:
         self._core = core
         self._users = UserRepository(core.database)
         self._sessions = Sessions(core)
+        self._limits = Limits(core)
+        self._devices = Devices(core)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Check the password, open a session, set the cookie."""
-        core = self._core
+        """Check the password, open a session, set the cookies."""
+        core, caller = self._core, caller_of(req)
         body = read_body(req, LoginBody)
-        credential = self._users.by_identifier(body.username_or_email)
-        try:
-            user, issued = self._log_in(credential, body.password, caller_of(req))
-        except InvalidCredentials:
-            user_id = credential.user.id if credential else None
-            with core.database.transaction():
-                core.events.emit(LoginFailed(user_id, caller_of(req)))
-            raise
+        budget = self._budget(req, body.username_or_email)
+        with self._limits.trying(self._limits.network(caller.ip), budget) as last:
+            credential = self._users.by_identifier(body.username_or_email)
+            try:
+                user, issued = self._log_in(credential, body.password, caller, budget)
+            except InvalidCredentials:
+                user_id = credential.user.id if credential else None
+                with core.database.transaction():
+                    core.events.emit(LoginFailed(user_id, caller))
+                    if last:
+                        core.events.emit(LockedOut(user_id, caller))
+                raise
         core.wire.set_token(resp, issued.token, issued.max_age)
+        self._devices.remember(req, resp, user)
         core.wire.answer_user(resp, 200, "Logged in.", user)
 
+    def _budget(self, req: falcon.Request, identifier: str) -> Budget:
+        """The budget of a browser that is known, until it is spent, or else that of the name."""
+        device_id = self._devices.recognize(req, identifier)
+        if device_id is not None:
+            budget = self._limits.device(device_id)
+            if not self._limits.is_spent(budget):
+                return budget
+        return self._limits.account(identifier)
+
     def _log_in(
-        self, credential: Credential | None, password: str, caller: Caller
+        self, credential: Credential | None, password: str, caller: Caller, budget: Budget
     ) -> tuple[User, Issued]:
         core = self._core
         stored = credential.password_hash if credential else None
@@ -67,8 +85,30 @@ class LoginResource:
             issued = self._sessions.open(credential, caller)
             if verdict.new_hash:
                 self._users.rehash(credential, verdict.new_hash)
+            self._limits.clear(budget, *_budgets_of(self._limits, credential.user))
             core.events.emit(LoggedIn(credential.user.id, caller, issued.session_id))
         return credential.user, issued
+
+
+def _budgets_of(limits: Limits, user: User) -> list[Budget]:
+    """Those of both names of a user."""
+    return [limits.account(user.username), limits.account(user.email)]
+
+
+def unlock(core: Core, identifier: str) -> bool:
+    """Have the failures forgotten of a name, and of its user; False where there were none."""
+    limits = Limits(core)
+    credential = UserRepository(core.database).by_identifier(identifier)
+    if credential:
+        budgets = [*_budgets_of(limits, credential.user), limits.password(credential.user.id)]
+    else:
+        budgets = [limits.account(identifier)]
+    with core.database.transaction():
+        forgotten = limits.clear(*budgets)
+        if forgotten:
+            caller = Caller(ip="", user_agent="authapi unlock", request_id=new_request_id())
+            core.events.emit(Unlocked(credential.user.id if credential else None, caller))
+    return forgotten
 
 
 class LogoutBody(msgspec.Struct):

@@ -12,12 +12,14 @@ from authapi.core import Core
 from authapi.errors import RegistrationClosed
 from authapi.events import Registered
 from authapi.features.accounts import UserRepository
+from authapi.features.devices import Devices
+from authapi.features.limits import Limits
 from authapi.features.sessions import Sessions
 from authapi.identifiers import email_fault, username_fault
 from authapi.middleware import caller_of
 from authapi.wire import read_body
 
-REQUIRES = ("accounts", "sessions")
+REQUIRES = ("accounts", "sessions", "limits", "devices")
 
 
 class RegistrationBody(msgspec.Struct):
@@ -39,6 +41,8 @@ class RegistrationResource:
         self._core = core
         self._users = UserRepository(core.database)
         self._sessions = Sessions(core)
+        self._limits = Limits(core)
+        self._devices = Devices(core)
         self._rules = {
             "username": username_fault,
             "email": email_fault,
@@ -51,13 +55,15 @@ class RegistrationResource:
         if core.settings.registration == "closed":
             raise RegistrationClosed
         body = read_body(req, RegistrationBody, self._rules)
-        self._users.require_free(body.username, body.email)
-        password_hash = core.passwords.hash(body.password)
+        with self._limits.trying(self._limits.registration(caller.ip)):
+            self._users.require_free(body.username, body.email)
+            password_hash = core.passwords.hash(body.password)
         with core.database.transaction():
             credential = self._users.insert(body.username, body.email, password_hash)
             issued = self._sessions.open(credential, caller)
             core.events.emit(Registered(credential.user.id, caller, issued.session_id))
         core.wire.set_token(resp, issued.token, issued.max_age)
+        self._devices.remember(req, resp, credential.user)
         core.wire.answer_user(resp, 201, "User created.", credential.user)
 
 

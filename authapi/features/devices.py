@@ -1,0 +1,68 @@
+"""Devices: a browser that its user has logged in with is known again (OWASP Device Cookies).
+
+So whoever uses up the budget of a name keeps out only browsers that nobody has logged in with.
+
+Endpoints: none of its own. Table: none.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import falcon
+
+from authapi.core import Core
+from authapi.errors import InvalidToken
+from authapi.features.accounts import User, UserRepository
+from authapi.identifiers import email_key, name_key, username_key
+from authapi.tokens import DeviceClaims
+
+REQUIRES = ("accounts",)
+
+LIFETIME = 365 * 86_400  # seconds
+
+
+class Devices:
+    """Makes browsers known, and knows them again."""
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._core = core
+        self._users = UserRepository(core.database)
+
+    def recognize(self, req: falcon.Request, identifier: str) -> str | None:
+        """The id of the browser, where the user of this name has logged in with it before.
+
+        SECURITY: it looks for the cookie's user and not for the identifier's, so that the time
+        that it takes tells nothing of whether there is such a user.
+        """
+        claims = self._claims(req)
+        owner = self._users.by_id(int(claims.sub)) if claims else None
+        if claims is None or owner is None:
+            return None
+        names = {username_key(owner.user.username), email_key(owner.user.email)}
+        return claims.jti if name_key(identifier) in names else None
+
+    def remember(self, req: falcon.Request, resp: falcon.Response, user: User) -> None:
+        """Have the browser known from now on; its id stays where it was this user's already."""
+        claims = self._claims(req)
+        known = claims is not None and claims.sub == str(user.id)
+        token = self._core.tokens.issue_device(
+            DeviceClaims(
+                sub=str(user.id),
+                jti=claims.jti if claims and known else secrets.token_urlsafe(16),
+                exp=int(self._core.clock()) + LIFETIME,
+            )
+        )
+        self._core.wire.set_device(resp, token, LIFETIME)
+
+    def _claims(self, req: falcon.Request) -> DeviceClaims | None:
+        token = self._core.wire.device_token(req)
+        try:
+            return self._core.tokens.read_device(token, self._core.clock()) if token else None
+        except InvalidToken:
+            return None
+
+
+def setup(_app: falcon.App[falcon.Request, falcon.Response], _core: Core) -> None:
+    """Nothing is to be added: others use Devices."""

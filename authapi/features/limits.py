@@ -1,0 +1,229 @@
+"""Limits: budgets of tries, kept in the database, so that no restart and no other worker forgets.
+
+Endpoints: none of its own. Table: limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import falcon
+
+from authapi.core import Core
+from authapi.database import Database
+from authapi.errors import Overloaded, TooManyFailures, TooManyRequests, Unavailable
+from authapi.events import Event, LoggedIn, PasswordChanged, Reauthenticated, UserDeleted
+from authapi.hosts import network_of
+from authapi.identifiers import name_key
+from authapi.setting import Rate
+
+REQUIRES: tuple[str, ...] = ()
+
+SECOND = 1_000_000  # microseconds
+KEPT_FOR = 90 * 86_400 * SECOND  # that failures in a row are remembered, unless locked out
+PRUNED_AT_ONCE = 100  # rows
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """So many tries at once and as many again in a window, by GCRA (ITU-T I.371).
+
+    `in_a_row` is the number of tries without a success after which there are no more.
+    """
+
+    name: str
+    rate: Rate
+    in_a_row: int | None = None
+
+    @property
+    def window(self) -> int:
+        """Microseconds in which an empty budget becomes full."""
+        return self.rate.seconds * SECOND
+
+    @property
+    def interval(self) -> int:
+        """Microseconds in which one try comes back."""
+        return self.window // self.rate.tries
+
+    def wait(self, full_at: int, now: int) -> int:
+        """Microseconds until there is a try, of a budget that is full at a time; 0 for none.
+
+        One that would be full only after the window is of a clock that was set back: it is full.
+        """
+        wait = full_at + self.interval - now - self.window
+        return max(0, wait) if wait <= self.interval else 0
+
+    @property
+    def kept_for(self) -> int:
+        """Microseconds for which a row says anything."""
+        return self.window if self.in_a_row is None else KEPT_FOR
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The budget that a limit gives one account, network, user or device."""
+
+    limit: Limit
+    subject: str
+
+    @property
+    def key(self) -> str:
+        """The row's."""
+        return f"{self.limit.name}:{self.subject}"
+
+
+class LimitRepository:
+    """The limits table. All but `state` is for inside a transaction; times are microseconds."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the database."""
+        self._statements = database.statements("limits")
+
+    def state(self, budget: Budget) -> tuple[int, int]:
+        """When the budget is full again, and the tries in a row."""
+        return self._statements.state(key=budget.key) or (0, 0)
+
+    def take(self, budget: Budget, now: int) -> int | None:
+        """Take a try; give the tries in a row, or None where there is none left."""
+        limit = budget.limit
+        row = self._statements.take(
+            key=budget.key,
+            now=now,
+            interval=limit.interval,
+            window=limit.window,
+            in_a_row=limit.in_a_row,
+            kept_for=limit.kept_for,
+        )
+        return row and int(row[0])
+
+    def give_back(self, budget: Budget, now: int) -> None:
+        """Give a try back that was none."""
+        limit = budget.limit
+        self._statements.give_back(
+            key=budget.key, now=now, interval=limit.interval, kept_for=limit.kept_for
+        )
+
+    def clear(self, budget: Budget) -> bool:
+        """Make a budget full, with no tries in a row; False where nothing was missing."""
+        return bool(self._statements.clear(key=budget.key))
+
+    def prune(self, now: int) -> None:
+        """Delete rows that say nothing any more, the oldest first."""
+        self._statements.prune(now=now, at_most=PRUNED_AT_ONCE)
+
+
+class Limits:
+    """Says how often something may be tried, as the settings have it.
+
+    A try is taken from its budgets before anything is checked, so that many at once do not get
+    more than one after the other would.
+    """
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._core = core
+        self._rows = LimitRepository(core.database)
+        settings = core.settings
+        self._enabled = settings.rate_limits == "on"
+        lockout = settings.login_lockout
+        account = Rate.parse(settings.login_account_limit)
+        self._account = Limit("login-account", account, lockout)
+        self._device = Limit("login-device", account, lockout)
+        self._network = Limit("login-network", Rate.parse(settings.login_network_limit))
+        self._registration = Limit("registration", Rate.parse(settings.registration_limit))
+        self._password = Limit("password", Rate.parse(settings.password_limit), lockout)
+
+    def account(self, identifier: str) -> Budget:
+        """Of logins with one name; a username and an email have one each.
+
+        SECURITY: it goes by what was typed and not by whose it is, so that a name that is nobody's
+        is limited as any other. The row holds a keyed digest: people type passwords into the wrong
+        field.
+        """
+        return Budget(self._account, self._core.tokens.digest(name_key(identifier)))
+
+    def device(self, device_id: str) -> Budget:
+        """Of logins from a browser that its user has logged in with before."""
+        return Budget(self._device, device_id)
+
+    def network(self, address: str) -> Budget:
+        """Of logins from one network."""
+        return Budget(self._network, network_of(address))
+
+    def registration(self, address: str) -> Budget:
+        """Of registrations from one network."""
+        return Budget(self._registration, network_of(address))
+
+    def password(self, user_id: int) -> Budget:
+        """Of passwords given in a user's sessions."""
+        return Budget(self._password, str(user_id))
+
+    @contextmanager
+    def trying(self, *budgets: Budget) -> Iterator[bool]:
+        """Take a try of each budget for the block, which is given whether it is the last in a row.
+
+        Given back where the hash lane is full. Raises TooManyRequests, having taken none.
+        """
+        if not self._enabled:
+            yield False
+            return
+        for budget in budgets:  # first without a turn at writing, which a flood could use up
+            self._require(budget)
+        with self._core.database.transaction():
+            counts = {budget: self._take(budget) for budget in budgets}
+            self._rows.prune(self._now())
+        try:
+            yield any(count == budget.limit.in_a_row for budget, count in counts.items())
+        except Overloaded:
+            with suppress(Unavailable), self._core.database.transaction():
+                for budget in budgets:
+                    self._rows.give_back(budget, self._now())
+            raise
+
+    def is_spent(self, budget: Budget) -> bool:
+        """Whether there have been too many tries in a row."""
+        most = budget.limit.in_a_row
+        return self._enabled and most is not None and self._rows.state(budget)[1] >= most
+
+    def clear(self, *budgets: Budget) -> bool:
+        """Forget failures, inside a transaction, after a success; False where there were none."""
+        return sum(self._rows.clear(budget) for budget in budgets) > 0
+
+    def _take(self, budget: Budget) -> int:
+        now = self._now()
+        tries = self._rows.take(budget, now)
+        if tries is None:  # another took the last one meanwhile
+            raise _refusal(budget.limit, *self._rows.state(budget), now)
+        return tries
+
+    def _require(self, budget: Budget) -> None:
+        now = self._now()
+        full_at, tries = self._rows.state(budget)
+        most, wait = budget.limit.in_a_row, budget.limit.wait(full_at, now)
+        if wait > 0 or (most is not None and tries >= most):
+            raise _refusal(budget.limit, full_at, tries, now)
+
+    def _now(self) -> int:
+        return int(self._core.clock() * SECOND)
+
+
+def _refusal(limit: Limit, full_at: int, tries: int, now: int) -> TooManyRequests:
+    """The answer to a try where a budget has none left."""
+    if limit.in_a_row is not None and tries >= limit.in_a_row:
+        return TooManyFailures(limit.name, limit.in_a_row)
+    retry_after = -(-limit.wait(full_at, now) // SECOND)
+    return TooManyRequests(limit.name, limit.rate.tries, limit.rate.seconds, retry_after)
+
+
+def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
+    """Forget the wrong passwords of a user's sessions where the right one was given."""
+    limits = Limits(core)
+
+    def forget(event: Event) -> None:
+        if event.user_id is not None:
+            limits.clear(limits.password(event.user_id))
+
+    for kind in (LoggedIn, Reauthenticated, PasswordChanged, UserDeleted):
+        core.events.subscribe(forget, kind)

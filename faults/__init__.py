@@ -1,0 +1,1 @@
+"""What may befall the service, done to it on purpose. Each script prints what it found."""

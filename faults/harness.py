@@ -1,0 +1,228 @@
+"""What the scripts share: the service as a process, clients of it, options, and the end."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from authapi.setting import PREFIX
+from faults.accounts import Account, Answer, Ledger, Step
+
+ROOT = Path(__file__).parents[1]
+HOST = "127.0.0.1"
+PATIENCE = 60  # seconds until something is held to hang
+DATABASE = "authapi.db"
+SHOWN = 10  # broken promises; the rest are counted
+
+CHEAP = {
+    "argon2_memory_kib": 8,
+    "argon2_time_cost": 1,
+    "argon2_lanes": 1,
+    "max_sessions": 10_000,
+    "rate_limits": "off",
+}
+RUN = (sys.executable, str(ROOT / "run.py"))
+
+
+class NoStartError(Exception):
+    """The service did not start, or did not end, as it should. Its text is a broken promise."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service that runs as a process."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        return self.process.pid
+
+    def kill(self) -> None:
+        """Have it end at once, and wait for it."""
+        self.process.kill()
+        self.process.communicate()
+
+    def stop(self) -> None:
+        """Have it end as it should. Raises NoStartError where it does not."""
+        self.process.terminate()
+        try:
+            self.process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        if self.process.returncode:
+            raise NoStartError(f"a stop ended with status {self.process.returncode}")
+
+
+def launch(folder: Path, command: Sequence[str] = RUN, **environ: str) -> subprocess.Popen[str]:
+    """Start the service on the database in a folder, and do not wait for it.
+
+    None of our own AUTHAPI_… variables reaches it.
+    """
+    inherited = {key: text for key, text in os.environ.items() if not key.startswith(PREFIX)}
+    cheap = {f"{PREFIX}{name.upper()}": str(value) for name, value in CHEAP.items()}
+    ours = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", f"{PREFIX}PORT": "0"}
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env=inherited | cheap | ours | environ,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+
+
+def start(folder: Path, command: Sequence[str] = RUN, **environ: str) -> Service:
+    """Start the service, and wait until it listens. Raises NoStartError."""
+    process = launch(folder, command, **environ)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    port = re.search(r"listens on http://\S+?:(\d+),", line)
+    if port is None:
+        process.kill()
+        process.communicate()
+        said = (folder / "log").read_text()[-2_000:]
+        raise NoStartError(f"the service did not start: {said}")
+    return Service(process, int(port[1]))
+
+
+class Client:
+    """A client on a connection that it keeps, and opens again where it broke."""
+
+    def __init__(self, port: int) -> None:
+        """Name the port. Nothing is opened yet."""
+        self._connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
+
+    def __call__(self, step: Step) -> Answer:
+        """Ask for a step, and read the answer to its end.
+
+        Raises OSError or HTTPException where none comes.
+        """
+        headers = {"Cookie": f"jwt={step.token}"} if step.token else {}
+        body = None
+        if step.body is not None:
+            headers["Content-Type"], body = "application/json", json.dumps(step.body)
+        try:
+            self._connection.request(step.method, step.path, body, headers)
+            received = self._connection.getresponse()
+            return answer(received.status, dict(received.headers), received.read())
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+class Writer(threading.Thread):
+    """A client that does one thing after another in accounts of its own.
+
+    It ends when it is told to, after `at_most` steps if that is given, or where no answer comes;
+    with `goes_on` it leaves the account then and turns to another.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        port: int,
+        rng: random.Random,
+        *,
+        at_most: int = -1,
+        goes_on: bool = False,
+    ) -> None:
+        """Take the port of the service. `start` starts it."""
+        super().__init__(daemon=True)
+        self._ledger, self._client, self._rng = ledger, Client(port), rng
+        self._left, self._goes_on = at_most, goes_on
+        self._accounts: list[Account] = []
+        self._told = threading.Event()
+
+    def stop(self) -> None:
+        """End it, and wait for it."""
+        self._told.set()
+        self.join()
+
+    def run(self) -> None:
+        """Write."""
+        with closing(self._client):
+            while not self._told.is_set() and self._left != 0:
+                if not self._do_one() and not self._goes_on:
+                    return
+                self._left -= 1
+
+    def _do_one(self) -> bool:
+        """Do one thing; False where no answer comes."""
+        account = self._choose()
+        try:
+            self._ledger.perform(account, account.next_step(self._rng), self._client)
+        except (OSError, http.client.HTTPException):
+            return False
+        return True
+
+    def _choose(self) -> Account:
+        self._accounts = [one for one in self._accounts if not one.is_over and not one.pending]
+        if len(self._accounts) < 2 or self._rng.random() < 0.05:
+            self._accounts.append(self._ledger.open())
+        return self._rng.choice(self._accounts)
+
+
+def end(writers: list[Writer]) -> None:
+    """Have writers stop, and wait for them."""
+    for writer in writers:
+        writer.stop()
+
+
+def answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+    """An answer of the service, of what was received."""
+    names = {name.lower(): value for name, value in headers.items()}
+    cookie = names.get("set-cookie", "").partition(";")[0]
+    return Answer(status, json.loads(body), cookie.partition("=")[2], names["x-request-id"])
+
+
+def children(pid: int) -> set[int]:
+    """The processes that a process has started and that run."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return {int(child) for child in text.split()}
+    return set()
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may be gone."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def parser(doc: str, rounds: int, what: str) -> argparse.ArgumentParser:
+    """The options that all scripts have; the text is a script's docstring."""
+    options = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--rounds", type=int, default=rounds, help=f"{what} ({rounds})")
+    options.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
+    return options
+
+
+def conclude(broken: Sequence[str], say: Callable[[str], None] = print) -> int:
+    """Say which promises were broken; give the exit status."""
+    for text in broken[:SHOWN]:
+        say(f"BROKEN: {text}")
+    if len(broken) > SHOWN:
+        say(f"... and {len(broken) - SHOWN} more")
+    return int(bool(broken))

@@ -1,0 +1,183 @@
+"""Hours of work in minutes: does anything grow that should not, is any answer a failure of ours?
+
+Two workers; clients that register, log in and out, end sessions, change passwords, rename and
+delete, each answer held to what it must be; one that asks with a session that is renewed each
+second; one that sends garbage and hangs up. Memory (proportional, of all processes), open files,
+threads and the size of the write-ahead log are sampled. The medians of the last quarter must be
+those of the second one, but for TOLERANCE; the first warms up.
+
+The database itself grows: the audit log keeps its rows for 90 days.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+from faults.accounts import BUSY, Account, Ledger
+from faults.harness import DATABASE, HOST, Client, Service, Writer, start
+
+WRITERS = 3
+PAUSE = 0.02  # seconds between two requests of those who do not write
+TOLERANCE = {
+    "memory, MiB": (1.10, 2.0),
+    "files": (1.0, 4.0),
+    "threads": (1.0, 2.0),
+    "log, MiB": (1.25, 4.0),
+}
+SETTINGS = {"AUTHAPI_WORKERS": "2", "AUTHAPI_SESSION_RENEW_AFTER": "1"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the service takes at a moment, by name."""
+
+    quarter: int
+    sizes: dict[str, float]
+
+
+def processes(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    found = [pid]
+    for one in found:  # grows while it is read
+        for task in Path(f"/proc/{one}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def measure(service: Service, folder: Path) -> dict[str, float]:
+    """What the service takes now."""
+    pids = processes(service.pid)
+    pss = 0.0
+    for pid in pids:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        pss += sum(map(int, re.findall(r"^Pss:\s+(\d+) kB$", rollup, re.MULTILINE)))
+    log = folder / f"{DATABASE}-wal"
+    return {
+        "memory, MiB": pss / 1_024,
+        "files": float(sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)),
+        "threads": float(sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in pids)),
+        "log, MiB": log.stat().st_size / 2**20 if log.exists() else 0.0,
+    }
+
+
+class Visitor(threading.Thread):
+    """Asks with a session that is due for renewal each second, and counts the answers."""
+
+    def __init__(self, port: int, over: threading.Event) -> None:
+        """Take the port. `start` starts it."""
+        super().__init__(daemon=True)
+        self._port, self._over = port, over
+        self.statuses: Counter[int] = Counter()
+
+    def run(self) -> None:
+        """Ask, with whatever token came last."""
+        with closing(Client(self._port)) as client:
+            account = Account("visitor")
+            step = account.register()
+            account.take(step, client(step))
+            (token,) = account.tokens
+            while not self._over.wait(PAUSE):
+                answer = client(account.look(token))
+                self.statuses[answer.status] += 1
+                if answer.token:
+                    account.tokens[answer.token] = account.tokens.pop(token)
+                    token = answer.token
+
+
+def vandalize(port: int, over: threading.Event, rng: random.Random) -> None:
+    """Send garbage, and halves of requests, and hang up or reset."""
+    good = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    good += b"Content-Length: 2\r\n\r\n{}"
+    while not over.wait(PAUSE):
+        text = bytearray(good[: rng.randrange(1, len(good) + 1)])
+        text[rng.randrange(len(text))] = rng.randrange(256)
+        with suppress(OSError), socket.create_connection((HOST, port), timeout=10) as connection:
+            if rng.random() < 0.5:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            connection.sendall(text)
+            if rng.random() < 0.3:
+                connection.settimeout(0.2)
+                connection.recv(4_096)
+
+
+def run(folder: Path, seconds: float, seed: int) -> tuple[list[Sample], Ledger, Visitor, str]:
+    """Work for so many seconds; give the samples, what was done, and what the service logged."""
+    service, over, ledger = start(folder, **SETTINGS), threading.Event(), Ledger()
+    rng = random.Random(seed)
+    visitor = Visitor(service.port, over)
+    vandal = threading.Thread(
+        target=vandalize, args=[service.port, over, random.Random(seed)], daemon=True
+    )
+    writers = [
+        Writer(ledger, service.port, random.Random(rng.random()), goes_on=True)
+        for _ in range(WRITERS)
+    ]
+    samples, began = [], time.monotonic()
+    for thread in (visitor, vandal, *writers):
+        thread.start()
+    while (passed := time.monotonic() - began) < seconds:
+        samples.append(Sample(int(4 * passed / seconds), measure(service, folder)))
+        time.sleep(min(5.0, seconds / 40))
+    over.set()
+    for writer in writers:
+        writer.stop()
+    with suppress(OSError, HTTPException):
+        visitor.join()
+    vandal.join()
+    service.stop()
+    return samples, ledger, visitor, (folder / "log").read_text()
+
+
+def verdicts(samples: list[Sample]) -> list[str]:
+    """A row for each thing that is measured; those that grew say so."""
+    rows = []
+    for name, (factor, extra) in TOLERANCE.items():
+        medians = [
+            statistics.median([s.sizes[name] for s in samples if s.quarter == quarter])
+            for quarter in range(4)
+        ]
+        grew = medians[3] > medians[1] * factor + extra
+        figures = " | ".join(f"{median:.1f}" for median in medians)
+        rows.append(f"| {name} | {figures} | {'GREW' if grew else 'flat'} |")
+    return rows
+
+
+def main() -> None:
+    """Work, print what was found, and end with status 1 where something grew or failed."""
+    parser = argparse.ArgumentParser(prog="python -m faults.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        found = run(Path(directory), options.minutes * 60, options.seed)
+        size = (Path(directory) / DATABASE).stat().st_size / 2**20
+    samples, ledger, visitor, log = found
+    failures = [status for status in visitor.statuses if status >= 500]
+    tracebacks = log.count("Traceback")
+    print(
+        f"{ledger.acknowledged:,} writes, {sum(visitor.statuses.values()):,} session checks, ",
+        end="",
+    )
+    print(f"{ledger.busy} answers of {BUSY}, tracebacks in the log: {tracebacks}, ", end="")
+    print(f"the database is {size:.0f} MiB")
+    print("| | quarter 1 | 2 | 3 | 4 | |\n|---|---|---|---|---|---|", *verdicts(samples), sep="\n")
+    print(*ledger.broken[:10], *failures, sep="\n")
+    grew = any("GREW" in row for row in verdicts(samples))
+    sys.exit(bool(grew or failures or ledger.broken or ledger.busy or tracebacks))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Simulated attackers: how many guesses get through, and that owners get in meanwhile.
+
+The promises are those of docs/features/limits.md. An attacker here wastes no time: where a guess is
+refused, the clock moves by `Retry-After`.
+"""
+
+from itertools import count, cycle
+
+import pytest
+from conftest import USER, cookie_of
+
+DAY = 86_400
+WRONG = "wrong password"
+
+
+class Attack:
+    """Guesses for so many seconds, each as soon as it is let through, and counts them."""
+
+    def __init__(self, clock, seconds=DAY):
+        self._clock = clock
+        self._end = clock.now + seconds
+        self.through = 0
+        self.waited = []  # seconds
+
+    def run(self, guess, most=10_000):
+        """Call `guess` with a number until the time is over."""
+        while self._clock.now < self._end and self.through < most:
+            answer = guess(self.through)
+            if answer.status_code == 429:
+                wait = int(answer.headers["retry-after"])
+                self.waited.append(wait)
+                self._clock.move(wait)
+            else:
+                assert answer.status_code in {201, 401}
+                self.through += 1
+        return self.through
+
+
+@pytest.mark.parametrize("addresses", [1, 1_000])
+@pytest.mark.parametrize("name", ["crispengari", "nobody"])
+def test_one_account(client, clock, addresses, name):
+    """One name gives 100 guesses, from however many addresses; its owner gets in all the while."""
+    device = cookie_of(client.register(), "device")
+    networks = cycle(f"10.0.{number >> 8}.{number & 255}" for number in range(addresses))
+    owner = {"Cookie": f"device={device}"}
+
+    def guess(_):
+        return client.log_in(name, WRONG, remote_addr=next(networks))
+
+    assert Attack(clock).run(guess) == 100
+    assert client.log_in(headers=owner, remote_addr="192.0.2.1").status_code == 200
+
+
+def test_one_account_whose_owner_comes_and_goes(client, clock):
+    """An owner who logs in clears the count, so the day's budget is that of the rate: 249."""
+    device = cookie_of(client.register(), "device")
+    attack, last = Attack(clock), clock.now
+
+    def guess(number):
+        nonlocal last
+        if clock.now - last > 6 * 3_600:  # four times a day
+            last = clock.now
+            owner = {"Cookie": f"device={device}"}
+            assert client.log_in(headers=owner, remote_addr="192.0.2.1").status_code == 200
+        return client.log_in(USER["username"], WRONG, remote_addr=f"10.0.0.{number % 256}")
+
+    assert attack.run(guess) <= 249 + 3 * 10  # each login fills the budget once more
+    assert "locked_out" not in client.events()
+
+
+def test_lockout_off_the_owners_way(make_client, clock):
+    """Without the lockout the rate alone allows 249 guesses in the first day."""
+    client = make_client(login_lockout=1_000_000)
+
+    assert Attack(clock).run(lambda _: client.log_in("nobody", WRONG)) == 249
+
+
+def test_stolen_pairs_sprayed(make_client, clock):
+    """A list of pairs over 10,000 accounts goes at the rate of the network, and no faster."""
+    client = make_client(login_network_limit="60/hour")
+    device = cookie_of(client.register(), "device")
+
+    def guess(number):
+        return client.log_in(f"user{number}", f"password {number}", remote_addr="10.0.0.1")
+
+    assert Attack(clock).run(guess) == 60 + 24 * 60 - 1
+    assert client.log_in(remote_addr="192.0.2.1").status_code == 200
+    owner = {"Cookie": f"device={device}"}
+    assert client.log_in(headers=owner, remote_addr="192.0.2.1").status_code == 200
+
+
+def test_registrations_in_bulk(client, clock):
+    """An address makes 499 accounts in the first day; somebody else registers meanwhile."""
+    numbers = count()
+
+    def register(_):
+        name = f"bulk{next(numbers)}"
+        body = {"username": name, "email": f"{name}@example.com", "password": "correct horse"}
+        return client.post("/register", body, remote_addr="2001:db8::1")
+
+    assert Attack(clock).run(register) == 499
+    body = {**USER}
+    assert client.post("/register", body, remote_addr="2001:db8:0:1::1").status_code == 201

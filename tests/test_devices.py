@@ -1,0 +1,199 @@
+"""Devices: browsers that their user has logged in with are known again."""
+
+import base64
+import json
+
+import pytest
+from conftest import OTHER, USER, attributes_of, cookie_of, token_of
+
+from authapi.tokens import DeviceClaims
+
+WRONG = "wrong password"
+YEAR = 365 * 86_400
+
+
+def log_in(client, device, name=USER["username"], password=USER["password"]):
+    """A login from a browser that sends a device cookie."""
+    return client.log_in(name, password, headers={"Cookie": f"device={device}"})
+
+
+def use_up(client, name=USER["username"]):
+    """Have the name's budget used up by somebody else."""
+    while client.log_in(name, WRONG, remote_addr="198.51.100.7").status_code == 401:
+        pass
+
+
+@pytest.fixture(name="device")
+def _device(client):
+    return cookie_of(client.register(), "device")
+
+
+def test_cookie(client, device):
+    """A registration and a login set it, for a year; nothing else does."""
+    for answer in (client.log_in(), client.register(**OTHER)):
+        assert attributes_of(answer, "device") == (YEAR, "/", None, True, "Lax", False)
+    assert "device" not in client.log_in(password=WRONG).cookies
+    token = token_of(client.log_in())
+    assert "device" not in client.get_as(token).cookies
+    assert "device" not in client.post("/logout", headers={"Cookie": f"jwt={token}"}).cookies
+
+
+def test_owner_gets_in(client, device):
+    """Whoever uses up a name's budget keeps out new browsers alone."""
+    for name in (USER["username"], USER["email"]):
+        use_up(client, name)
+        assert client.log_in(name).status_code == 429
+        assert log_in(client, device, name).status_code == 200
+        assert client.log_in(name).status_code == 200
+
+
+def test_budget_of_its_own(client, device, clock):
+    """A known browser has ten failures, whatever others do, and others whatever it does."""
+    statuses = [log_in(client, device, password=WRONG).status_code for _ in range(11)]
+    assert statuses == [401] * 10 + [429]
+    assert log_in(client, device, USER["email"]).headers["ratelimit"] == '"login-device";r=0;t=360'
+
+    assert client.log_in(password=WRONG).status_code == 401
+    clock.move(360)
+    assert log_in(client, device).status_code == 200
+
+
+def test_success_clears_its_budget(client, device):
+    """A login from a known browser gives it its whole budget back."""
+    for _ in range(3):
+        for _ in range(9):
+            assert log_in(client, device, password=WRONG).status_code == 401
+        assert log_in(client, device).status_code == 200
+
+
+def test_two_browsers(client, device):
+    """Each browser of a user has a budget of its own."""
+    second = cookie_of(client.log_in(), "device")
+    for each in (device, second):
+        assert [log_in(client, each, password=WRONG).status_code for _ in range(11)] == [
+            *[401] * 10,
+            429,
+        ]
+
+
+def test_browser_of_two_users(client, device):
+    """Another user who logs in with the browser has another id there, and its budget."""
+    other = client.post("/register", OTHER, headers={"Cookie": f"device={device}"})
+    claims = [
+        client.app.core.tokens.read_device(each, 0) for each in (device, cookie_of(other, "device"))
+    ]
+
+    assert claims[0].jti != claims[1].jti
+    assert claims[1].sub == "2"
+
+
+def test_browser_that_fails_too_often_is_new(client, device, clock):
+    """After 100 failures in a row it has but the name's budget, and an event tells of it."""
+    for _ in range(100):
+        assert log_in(client, device, password=WRONG).status_code == 401
+        clock.move(360)
+
+    assert client.events()[-2:] == ["login_failed", "locked_out"]
+
+    statuses = [log_in(client, device, password=WRONG).status_code for _ in range(11)]
+
+    assert statuses == [401] * 10 + [429]
+
+
+def test_it_is_for_its_user_alone(client, device):
+    """Another user's browser is a new one here."""
+    others = cookie_of(client.register(**OTHER), "device")
+    use_up(client)
+
+    assert log_in(client, others).status_code == 429
+    assert log_in(client, others, "other", OTHER["password"]).status_code == 200
+
+
+def test_it_opens_nothing(client, device):
+    """It is no session, as cookie or bearer, and a session's token is no device's."""
+    token = token_of(client.log_in())
+    assert client.get_as(device).json["error"] == "invalid_token"
+    bearer = {"Authorization": f"Bearer {device}"}
+    assert client.simulate_get("/user", headers=bearer).status_code == 401
+    use_up(client)
+    assert log_in(client, token).status_code == 429
+
+
+def test_it_outlives_logout_and_password_change(client, device):
+    """The browser stays known: it tells only that the password was known here once."""
+    token = token_of(client.log_in())
+    body = {"current_password": USER["password"], "new_password": "another one 42"}
+    assert client.request_as(token, "PUT", "/user/password", body).status_code == 200
+    client.request_as(token, "POST", "/logout")
+    use_up(client)
+
+    assert log_in(client, device, password="another one 42").status_code == 200
+
+
+def test_rename(client, device):
+    """It is the user's under whatever name they have now."""
+    token = token_of(client.log_in())
+    client.request_as(token, "PATCH", "/user", {"username": "pengari"})
+    use_up(client, "pengari")
+
+    assert log_in(client, device, "pengari").status_code == 200
+
+
+def test_id_stays(client, device, clock):
+    """A login from a known browser moves the end of its year, and leaves its id alone."""
+
+    def claims(token):
+        return json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+
+    clock.move(YEAR - 1)
+    later = cookie_of(log_in(client, device), "device")
+
+    assert claims(later)["jti"] == claims(device)["jti"]
+    assert claims(later)["exp"] == int(clock.now) + YEAR
+    assert claims(cookie_of(client.log_in(), "device"))["jti"] != claims(device)["jti"]
+
+
+def test_it_expires(client, device, clock):
+    """A year after its last login a browser is new."""
+    clock.move(YEAR - 1)
+    use_up(client)
+    assert log_in(client, device).status_code == 200
+    clock.move(1)
+    use_up(client)
+
+    assert log_in(client, device).status_code == 429
+
+
+def test_bad_cookies(client, device):
+    """What is not a device token of ours, exactly once, is as good as none."""
+    head, payload, signature = device.split(".")
+    forged = base64.urlsafe_b64encode(b'{"sub":"1","jti":"x","exp":9999999999}').decode()
+    signed = client.app.core.tokens._devices.sign
+    bad = [
+        "",
+        "x",
+        "a.b.c",
+        f"{head}.{forged.rstrip('=')}.{signature}",
+        f"{head}.{payload}.{signature[:-2]}AA",
+        signed(b"{}"),
+        signed(b'{"sub":1,"jti":"x","exp":9999999999}'),
+        signed(b"\xff"),
+        f"{device}; device={device}",
+        "x" * 5_000,
+    ]
+    use_up(client)
+
+    assert [log_in(client, cookie).status_code for cookie in bad] == [429] * len(bad)
+
+
+def test_deleted_user(client, device):
+    """The browser of a user who is gone is nobody's."""
+    token = token_of(client.log_in())
+    client.request_as(token, "DELETE", "/user", {"password": USER["password"]})
+    client.register()
+    use_up(client)
+
+    assert log_in(client, device).status_code == 429
+    claims = client.app.core.tokens.read_device(device, 0)
+    assert isinstance(claims, DeviceClaims)
+    assert claims.sub == "1"

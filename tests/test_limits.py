@@ -1,0 +1,428 @@
+"""Limits: how often something may be tried, and who is never kept out."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import OTHER, USER, Client, cookie_of, process, request, token_of
+
+from authapi import Settings, create_app
+from authapi.cli import main
+from authapi.errors import Overloaded
+
+WRONG = "wrong password"
+NETWORK = "192.0.2.7"
+
+
+def statuses(count, call):
+    return [call().status_code for _ in range(count)]
+
+
+def fail(client, name=USER["username"], **options):
+    """A login with a wrong password, from a new network each time unless one is named."""
+    fail.networks += 1
+    number = fail.networks
+    options.setdefault("remote_addr", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    return client.log_in(name, WRONG, **options)
+
+
+fail.networks = 0
+
+
+def lock_out(client, clock, name=USER["username"]):
+    """Give so many wrong passwords in a row that there are no more tries."""
+    for _ in range(100):
+        assert fail(client, name).status_code == 401
+        clock.move(360)
+
+
+def hashes(client, monkeypatch):
+    """A list that grows with each password that is verified or hashed."""
+    done, passwords = [], client.app.core.passwords
+    for name in ("verify", "hash"):
+        run = getattr(passwords, name)
+        monkeypatch.setattr(
+            passwords, name, lambda *args, run=run, **kwargs: done.append(1) or run(*args, **kwargs)
+        )
+    return done
+
+
+def test_failed_logins_of_a_name(client, token, clock, monkeypatch):
+    """Ten wrong passwords pass, then one each six minutes; a refused try costs no hash."""
+    assert statuses(10, lambda: fail(client)) == [401] * 10
+    done = hashes(client, monkeypatch)
+
+    refused = client.log_in()
+
+    assert done == []
+    assert (refused.status_code, refused.json["error"]) == (429, "too_many_requests")
+    assert refused.headers["retry-after"] == "360"
+    assert refused.headers["ratelimit-policy"] == '"login-account";q=10;w=3600'
+    assert refused.headers["ratelimit"] == '"login-account";r=0;t=360'
+    assert not refused.cookies
+    clock.move(359.5)
+    assert client.log_in().headers["retry-after"] == "1"
+    clock.move(0.5)
+    assert fail(client).status_code == 401
+    assert fail(client).status_code == 429
+
+
+def test_success_clears_the_failures(client, token):
+    """A login gives both names of its user their whole budgets back."""
+    names = (USER["username"], USER["email"])
+    for _ in range(3):
+        for name in names:
+            assert statuses(9, lambda: fail(client, name)) == [401] * 9  # noqa: B023
+        assert client.log_in().status_code == 200
+
+
+def test_unknown_names_are_limited_alike(client, token, clock):
+    """A name that is nobody's, a user's, and a disabled user's meet the same answers throughout."""
+    client.register(**OTHER)
+    client.query("UPDATE users SET disabled_at = 1 WHERE username = 'other'")
+
+    def answers(name):
+        for step in range(120):
+            answer = fail(client, name)
+            yield answer.status_code, answer.json["error"], answer.headers.get("ratelimit")
+            if step > 9:
+                clock.move(400)
+
+    names = (USER["username"], USER["email"], "other", "nobody", "nobody@example.com")
+    found = [list(answers(name)) for name in names]
+
+    assert found == [found[0]] * 5
+    assert {status for status, *_ in found[0]} == {401, 429}
+
+
+def test_names_are_caseless(client, token):
+    """Other spellings of a name have no budget of their own."""
+    assert statuses(5, lambda: fail(client, "CrispenGari")) == [401] * 5
+    assert statuses(6, lambda: fail(client, "crispengari")) == [401] * 5 + [429]
+
+
+def test_names_are_no_text_in_the_table(client, token):
+    """People type passwords into the wrong field: a row has a keyed digest."""
+    fail(client, "my secret password")
+
+    keys = [key for (key,) in client.query("SELECT key FROM limits ORDER BY key")]
+    assert re.fullmatch(r"login-account:[0-9a-f]{64}", keys[0])
+    assert keys[0] != keys[1]
+    other = Client(create_app(Settings(database_url=f"{_url(client)}2"), clock=lambda: 0))
+    fail(other, "my secret password")
+    assert keys[0] not in {key for (key,) in other.query("SELECT key FROM limits")}
+    other.app.close()
+
+
+def _url(client):
+    return f"sqlite:///{client.app.core.database.path}"
+
+
+def test_logins_of_a_network(client, token, clock):
+    """A network has 300 logins at once, good and bad, then one each 12 seconds."""
+    from_there = {"remote_addr": NETWORK}
+    assert statuses(150, lambda: client.log_in(**from_there)) == [200] * 150
+    for number in range(150):
+        assert fail(client, f"user{number}", **from_there).status_code == 401
+
+    refused = client.log_in(**from_there)
+
+    assert refused.status_code == 429
+    assert refused.headers["ratelimit-policy"] == '"login-network";q=300;w=3600'
+    assert refused.headers["ratelimit"] == '"login-network";r=0;t=12'
+    assert client.log_in(remote_addr="192.0.2.8").status_code == 200
+    clock.move(12)
+    assert client.log_in(**from_there).status_code == 200
+    assert client.log_in(**from_there).status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", True),
+        ("2001:db8::1", "2001:0DB8::2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("", "", True),
+        ("unix:", "unix:", True),
+    ],
+)
+def test_networks(make_client, one, other, same):
+    """A network is an IPv4 address or an IPv6 /64."""
+    client = make_client(login_network_limit="1/hour")
+
+    assert fail(client, "one", remote_addr=one).status_code == 401
+
+    assert fail(client, "other", remote_addr=other).status_code == (429 if same else 401)
+
+
+def test_refused_tries_count_nowhere(make_client, clock):
+    """Who goes on trying is not kept out for longer, nor are others on the network."""
+    client = make_client(login_network_limit="11/hour")
+    there = {"remote_addr": NETWORK}
+    assert statuses(20, lambda: fail(client, **there)) == [401] * 10 + [429] * 10
+
+    assert fail(client, "another", **there).status_code == 401
+    assert fail(client, "another", **there).status_code == 429
+    clock.move(360)
+    assert fail(client, **there).status_code == 401
+
+
+def test_registrations_of_a_network(client, clock, monkeypatch):
+    """A network has 20 registrations; those that ask for what is taken count, for they tell."""
+    there = {"remote_addr": NETWORK}
+
+    def register(number):
+        body = {**USER, "username": f"u{number}", "email": f"u{number}@example.com"}
+        return client.post("/register", body, **there)
+
+    assert [register(number // 2).status_code for number in range(20)] == [201, 409] * 10
+    assert client.post("/register", {"username": "x"}, **there).status_code == 422
+    done = hashes(client, monkeypatch)
+    refused = register(99)
+    assert (refused.status_code, refused.headers["ratelimit"]) == (429, '"registration";r=0;t=180')
+    assert done == []
+    assert client.register().status_code == 201
+    clock.move(180)
+    assert register(99).status_code == 201
+
+
+def test_faults_of_the_body_are_no_registrations(client):
+    """What is not well-formed costs no hash, and nothing of the budget."""
+    assert {client.post("/register", {"username": "x"}).status_code for _ in range(30)} == {422}
+    assert client.register().status_code == 201
+
+
+SESSION_PASSWORDS = [
+    ("PUT", "/user/password", {"current_password": WRONG, "new_password": "another one 42"}),
+    ("POST", "/sessions/reauthenticate", {"password": WRONG}),
+    ("DELETE", "/user", {"password": WRONG}),
+]
+
+
+@pytest.mark.parametrize("wrong", SESSION_PASSWORDS, ids=lambda wrong: wrong[1])
+def test_passwords_in_a_session(client, token, clock, monkeypatch, wrong):
+    """A user's sessions have ten wrong passwords together, wherever they are given."""
+    second = token_of(client.log_in())
+    tokens = [token, second] * 5
+    for number, each in enumerate(tokens):
+        assert client.request_as(each, *SESSION_PASSWORDS[number % 3]).status_code == 403
+    done = hashes(client, monkeypatch)
+
+    refused = client.request_as(token, *wrong)
+
+    assert (refused.status_code, refused.headers["ratelimit"]) == (429, '"password";r=0;t=360')
+    assert done == []
+    other = token_of(client.register(**OTHER))
+    assert client.request_as(other, *wrong).status_code == 403
+    clock.move(360)
+    assert client.request_as(token, *wrong).status_code == 403
+
+
+@pytest.mark.parametrize("right", ["reauthenticate", "change", "login"])
+def test_right_password_in_a_session_clears(client, token, right):
+    """The right password, in a session or at a login, gives the budget back."""
+    wrong, password = ("POST", "/sessions/reauthenticate", {"password": WRONG}), USER["password"]
+    for _ in range(3):
+        assert [client.request_as(token, *wrong).status_code for _ in range(9)] == [403] * 9
+        if right == "login":
+            answer = client.log_in()
+        elif right == "change":
+            body = {"current_password": password, "new_password": f"{password}!"}
+            answer = client.request_as(token, "PUT", "/user/password", body)
+            password = f"{password}!"
+        else:
+            answer = client.request_as(token, "POST", wrong[1], {"password": password})
+        assert answer.status_code == 200
+        token = token_of(answer)
+
+
+def test_restart_forgets_nothing(make_client, clock):
+    """The budgets are in the database, so another process knows them."""
+    client = make_client()
+    assert statuses(10, lambda: fail(client)) == [401] * 10
+    client.app.close()
+
+    assert fail(make_client()).status_code == 429
+
+
+def test_two_processes_share_the_budgets(tmp_path):
+    """Ten wrong passwords are ten, in however many processes."""
+    wrong = {"usernameOrEmail": "crispengari", "password": WRONG}
+    pool = ThreadPoolExecutor(4)
+    with process(tmp_path) as (_, one), process(tmp_path) as (_, other), pool:
+        urls = [f"{url}/login" for url in (one, other)] * 15
+        answers = [status for status, *_ in pool.map(lambda url: request(url, wrong), urls)]
+
+    assert answers.count(401) == 10
+    assert set(answers) <= {401, 429, 503}
+
+
+def test_32_threads(make_client):
+    """Many tries at once get no more than one after the other."""
+    client = make_client(hash_slots=20, threads=80)
+
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(lambda _: client.log_in("somebody", WRONG).status_code, range(64)))
+
+    assert sorted(answers) == [401] * 10 + [429] * 54
+
+
+def test_try_that_found_no_place_is_given_back(client, token, clock, monkeypatch):
+    """A login that the hash lane refuses was none."""
+
+    def full(*_args, **_options):
+        raise Overloaded
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.app.core.passwords, "verify", full)
+        assert statuses(20, client.log_in) == [503] * 20
+        clock.move(91 * 86_400)
+        assert client.log_in("another").status_code == 503
+    assert len(client.query("SELECT * FROM limits")) == 2
+    assert statuses(11, lambda: fail(client)) == [401] * 10 + [429]
+
+
+def test_off(make_client):
+    """Nothing is limited, nothing is counted, where the setting says so."""
+    client = make_client(rate_limits="off", login_lockout=1)
+    client.register()
+
+    assert statuses(40, lambda: fail(client, remote_addr=NETWORK)) == [401] * 40
+    assert client.query("SELECT * FROM limits") == []
+    assert client.log_in().status_code == 200
+
+
+def test_clock_that_is_set_back(client, token, clock):
+    """Nobody waits for a clock that was an hour ahead."""
+    assert statuses(10, lambda: fail(client)) == [401] * 10
+    clock.move(-7_200)
+
+    assert statuses(11, lambda: fail(client)) == [401] * 10 + [429]
+
+
+def test_rows_are_pruned(client, token, clock):
+    """Rows go when they say nothing any more: networks' soon, failures in a row after 90 days."""
+    for number in range(20):
+        fail(client, f"user{number}")
+    assert len(client.query("SELECT * FROM limits")) == 41  # one of the registration
+    clock.move(3_601)
+    fail(client, "another")
+    assert len(client.query("SELECT * FROM limits")) == 22
+    clock.move(90 * 86_400)
+    fail(client, "another")
+    assert len(client.query("SELECT * FROM limits")) == 2
+
+
+def test_lockout(client, token, clock):
+    """After 100 failures in a row no time helps, and an event tells of it, once."""
+    lock_out(client, clock)
+    assert client.events()[-2:] == ["login_failed", "locked_out"]
+    clock.move(365 * 86_400)
+    fail(client, "another")  # prunes
+
+    refused = [fail(client) for _ in range(3)]
+
+    assert {answer.status_code for answer in refused} == {429}
+    assert "browser" in refused[0].json["message"]
+    assert refused[0].json["error"] == "too_many_requests"
+    assert refused[0].headers["retry-after"] == "86400"
+    assert refused[0].headers["ratelimit-policy"] == '"login-account";q=100;w=86400'
+    assert client.log_in().status_code == 429
+    assert client.query("SELECT user_id FROM audit_log WHERE event = 'locked_out'") == [(1,)]
+
+
+def test_lockout_of_a_name_that_is_nobodys(client, token, clock):
+    """It is locked out as any other, by an event without a user."""
+    lock_out(client, clock, "nobody")
+
+    assert fail(client, "nobody").status_code == 429
+    assert client.query("SELECT user_id FROM audit_log WHERE event = 'locked_out'") == [(None,)]
+
+
+def test_login_from_a_known_browser_ends_the_lockout(client, clock):
+    """The owner's browser logs in while the name is locked out, and that lets new ones in again."""
+    device = cookie_of(client.register(), "device")
+    lock_out(client, clock)
+    assert client.log_in().status_code == 429
+
+    assert client.log_in(headers={"Cookie": f"device={device}"}).status_code == 200
+
+    assert client.log_in().status_code == 200
+
+
+def test_lockout_in_a_session(client, token, clock):
+    """A session's wrong passwords have an end too, until the user logs in."""
+    wrong = {"password": WRONG}
+    for _ in range(100):
+        token = token_of(client.log_in()) if clock.now > 1_660_900_000 else token
+        answer = client.request_as(token, "POST", "/sessions/reauthenticate", wrong)
+        if answer.status_code != 403:
+            break
+        clock.move(360)
+    assert client.events().count("login_failed") == 100
+    assert client.events().count("locked_out") == 1
+    clock.move(86_400)
+    refused = client.request_as(token, "POST", "/sessions/reauthenticate", wrong)
+    assert refused.status_code == 429
+
+    token = token_of(client.log_in())
+    right = {"password": USER["password"]}
+    answer = client.request_as(token, "POST", "/sessions/reauthenticate", right)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("name", ["CRISPENGARI", "crispengari@gmail.com"])
+def test_operator_unlocks(client, clock, capsys, name):
+    """`authapi unlock` forgets the failures of both names, while the service runs."""
+    client.register()
+    lock_out(client, clock)
+    lock_out(client, clock, USER["email"])
+    arguments = ["unlock", name, "--database-url", _url(client)]
+
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == "Unlocked.\n"
+    assert client.log_in().status_code == 200
+    assert client.log_in(USER["email"]).status_code == 200
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == "There were no failed logins.\n"
+    events = client.query("SELECT user_id, ip, user_agent FROM audit_log WHERE event = 'unlocked'")
+    assert events == [(1, "", "authapi unlock")]
+
+
+def test_operator_unlocks_a_name_that_is_nobodys(client, clock, capsys):
+    """So that a name that was locked out before its user came is free."""
+    lock_out(client, clock, "crispengari")
+
+    assert main(["unlock", "crispengari", "--database-url", _url(client)]) == 0
+
+    assert capsys.readouterr().out == "Unlocked.\n"
+    assert fail(client).status_code == 401
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_lockout_is_a_setting(make_client, most):
+    """The number of failures in a row is as set."""
+    client = make_client(login_lockout=most)
+    client.register()
+
+    assert statuses(most + 1, lambda: fail(client)) == [401] * most + [429]
+    assert client.events()[-1] == "locked_out"
+
+
+def test_unlock_in_a_session(client, token, capsys):
+    """The operator's command forgets the wrong passwords of a user's sessions, too."""
+    wrong = ("POST", "/sessions/reauthenticate", {"password": WRONG})
+    assert [client.request_as(token, *wrong).status_code for _ in range(10)] == [403] * 10
+
+    assert main(["unlock", USER["username"], "--database-url", _url(client)]) == 0
+
+    assert capsys.readouterr().out == "Unlocked.\n"
+    assert client.request_as(token, *wrong).status_code == 403
+
+
+def test_very_long_names(client):
+    """Whatever is typed has a budget, and takes no longer for it."""
+    name = "x" * 60_000
+    assert statuses(11, lambda: fail(client, name)) == [401] * 10 + [429]

@@ -1,0 +1,220 @@
+"""32 at once, at each write that must happen once."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import USER, process, request, token_of
+
+THREADS = 32
+NEW = "another one 42"
+
+
+def at_once(calls):
+    """What the calls give, each made by a thread of its own, all at one moment."""
+    barrier = threading.Barrier(len(calls))
+
+    def run(call):
+        barrier.wait(timeout=60)
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def statuses(answers):
+    return Counter(answer.status_code for answer in answers)
+
+
+@pytest.fixture(name="roomy")
+def _roomy(make_client):
+    """A client of a service whose hash lane has a place for everybody."""
+    return make_client(hash_slots=8, threads=2 * (THREADS + 8), rate_limits="off")
+
+
+@pytest.fixture(name="tokens")
+def _tokens(roomy):
+    """Two sessions of a user."""
+    return [token_of(roomy.register()), token_of(roomy.log_in())]
+
+
+def test_register(roomy):
+    """Of 32 spellings of a name one is registered, the others are taken."""
+    names = [f"crispengar{'iI'[n % 2]}" for n in range(THREADS)]
+    calls = [
+        lambda n=n, name=name: roomy.register(username=name, email=f"u{n}@example.com")
+        for n, name in enumerate(names)
+    ]
+
+    assert statuses(at_once(calls)) == {201: 1, 409: 31}
+    assert roomy.events() == ["registered"]
+
+
+def test_logout(roomy, tokens):
+    """A session is logged out once, whoever else is told the same."""
+    calls = [lambda: roomy.request_as(tokens[0], "POST", "/logout")] * THREADS
+
+    assert statuses(at_once(calls)) == {200: 32}
+    assert roomy.events().count("logged_out") == 1
+
+
+def test_revoke(roomy, tokens):
+    """A session is revoked once; for the others it is not there."""
+    shown = roomy.sessions_of(tokens[1])
+    (session_id,) = [each["id"] for each in shown if not each["current"]]
+    calls = [lambda: roomy.request_as(tokens[1], "DELETE", f"/sessions/{session_id}")] * THREADS
+
+    assert statuses(at_once(calls)) == {200: 1, 404: 31}
+    assert roomy.events().count("session_revoked") == 1
+
+
+def test_revoke_others(roomy, tokens):
+    """Each of the other sessions is counted by one request alone."""
+    for _ in range(5):
+        roomy.log_in()
+    calls = [lambda: roomy.request_as(tokens[1], "DELETE", "/sessions")] * THREADS
+
+    answers = at_once(calls)
+
+    assert statuses(answers) == {200: 32}
+    assert sum(answer.json["ended"] for answer in answers) == 6
+
+
+def test_password_change(roomy, tokens):
+    """Of 32 changes one wins, and its password alone opens a session."""
+    passwords = [f"{NEW} {number}" for number in range(THREADS)]
+
+    def change(number):
+        body = {"current_password": USER["password"], "new_password": passwords[number]}
+        return roomy.request_as(tokens[number % 2], "PUT", "/user/password", body)
+
+    answers = at_once([lambda number=number: change(number) for number in range(THREADS)])
+
+    won = [number for number, answer in enumerate(answers) if answer.status_code == 200]
+    assert len(won) == 1
+    assert set(statuses(answers)) <= {200, 401, 403}
+    assert roomy.log_in(password=passwords[won[0]]).status_code == 200
+    assert roomy.log_in().status_code == 401
+    assert roomy.events().count("password_changed") == 1
+
+
+def test_reauthentication(roomy, tokens):
+    """A token is rotated once: there is one new one, and the old one is dead."""
+    body = {"password": USER["password"]}
+    calls = [lambda: roomy.request_as(tokens[0], "POST", "/sessions/reauthenticate", body)]
+
+    answers = at_once(calls * THREADS)
+
+    assert statuses(answers) == {200: 1, 401: 31}
+    (winner,) = [answer for answer in answers if answer.status_code == 200]
+    assert roomy.get_as(token_of(winner)).status_code == 200
+    assert len(roomy.sessions_of(tokens[1])) == 2
+
+
+def test_rename(roomy):
+    """Of 32 users one gets the name."""
+    mine = [
+        token_of(roomy.register(username=f"u{number}", email=f"u{number}@example.com"))
+        for number in range(THREADS)
+    ]
+    calls = [
+        lambda token=token: roomy.request_as(token, "PATCH", "/user", {"username": "Fin"})
+        for token in mine
+    ]
+
+    assert statuses(at_once(calls)) == {200: 1, 409: 31}
+    assert roomy.events().count("user_renamed") == 1
+
+
+def test_renewal(roomy, tokens, clock):
+    """A session is renewed once, and all 32 go on."""
+    clock.move(3_600)
+    answers = at_once([lambda: roomy.get_as(tokens[0])] * THREADS)
+
+    assert statuses(answers) == {200: 32}
+    assert roomy.events().count("session_renewed") == 1
+
+
+def test_deletion(roomy, tokens):
+    """A user is deleted once, and nothing of theirs is left."""
+    body = {"password": USER["password"]}
+    calls = [
+        lambda token=token: roomy.request_as(token, "DELETE", "/user", body) for token in tokens
+    ]
+
+    assert statuses(at_once(calls * (THREADS // 2))) == {200: 1, 401: 31}
+    assert roomy.events().count("user_deleted") == 1
+    assert roomy.query("SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM sessions)") == [
+        (0, 0)
+    ]
+
+
+def test_most_sessions(make_client):
+    """There is never a session more than the setting says."""
+    client = make_client(hash_slots=8, threads=2 * (THREADS + 8), rate_limits="off", max_sessions=5)
+    client.register()
+
+    assert statuses(at_once([client.log_in] * THREADS)) == {200: 32}
+    assert client.query("SELECT count(*) FROM sessions") == [(5,)]
+
+
+def test_logins_while_the_password_changes(roomy, tokens):
+    """No session stands on the password that was, whenever it was checked."""
+    body = {"current_password": USER["password"], "new_password": NEW}
+    change = [lambda: roomy.request_as(tokens[0], "PUT", "/user/password", body)]
+
+    changed, *logins = at_once(change + [roomy.log_in] * (THREADS - 1))
+
+    assert changed.status_code == 200
+    assert set(statuses(logins)) <= {200, 401}
+    assert len(roomy.sessions_of(token_of(changed))) == 1
+    for login in logins:
+        if login.status_code == 200:
+            assert roomy.get_as(token_of(login)).status_code == 401
+
+
+def test_logins_while_the_user_is_deleted(roomy, tokens):
+    """Nobody is left logged in to an account that is gone."""
+    body = {"password": USER["password"]}
+    delete = [lambda: roomy.request_as(tokens[0], "DELETE", "/user", body)]
+
+    at_once(delete + [roomy.log_in] * (THREADS - 1))
+
+    assert roomy.query("SELECT count(*) FROM sessions") == [(0,)]
+
+
+def test_tries(make_client):
+    """Ten of 32 wrong passwords are looked at, and one of them is the last."""
+    client = make_client(hash_slots=8, threads=2 * (THREADS + 8), login_lockout=10)
+    client.register()
+
+    answers = at_once([lambda: client.log_in(password="wrong password")] * THREADS)
+
+    assert statuses(answers) == {401: 10, 429: 22}
+    assert client.events().count("locked_out") == 1
+
+
+def test_in_two_processes(tmp_path):
+    """Names and passwords are given once across processes, too."""
+    options = {"AUTHAPI_RATE_LIMITS": "off", "AUTHAPI_HASH_SLOTS": "8", "AUTHAPI_THREADS": "80"}
+    with process(tmp_path, **options) as (_, one), process(tmp_path, **options) as (_, other):
+        urls = [one, other] * (THREADS // 2)
+
+        def register(number):
+            body = {**USER, "email": f"u{number}@example.com"}
+            return request(f"{urls[number]}/register", body)
+
+        answers = at_once([lambda number=number: register(number) for number in range(THREADS)])
+        assert Counter(status for status, *_ in answers) == {201: 1, 409: 31}
+        (won,) = [headers for status, _, headers in answers if status == 201]
+        cookie = won["Set-Cookie"].partition(";")[0]
+
+        def change(number):
+            passwords = {"current_password": USER["password"], "new_password": f"{NEW} {number}"}
+            url = f"{urls[number]}/user/password"
+            return request(url, passwords, method="PUT", Cookie=cookie)
+
+        answers = at_once([lambda number=number: change(number) for number in range(THREADS)])
+        assert [status for status, *_ in answers].count(200) == 1
+        assert {status for status, *_ in answers} <= {200, 401, 403}
