@@ -264,11 +264,11 @@ def _trial_of(make_client, plan, clock, tmp_path):
     """What makes the trial of a scenario."""
     worlds = []
 
-    def trial_of(scenario):
+    def trial_of(scenario, rate_limits="off"):
         client = make_client(rate_limits="off")
         tokens = [token_of(client.register()), token_of(client.log_in())]
         client.register(**OTHER)
-        client = make_client(rate_limits="off", **scenario.settings)
+        client = make_client(rate_limits=rate_limits, **scenario.settings)
         clock.move(3_600 if scenario.renews else 60)
         worlds.append(World(tmp_path / "authapi.db"))
         return Trial(scenario, client, tokens, plan, worlds[-1])
@@ -280,8 +280,11 @@ def _trial_of(make_client, plan, clock, tmp_path):
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_all_or_nothing(name, trial_of):
-    """A fault at a statement leaves nothing, or whole transactions; the next request works."""
-    trial = trial_of(SCENARIOS[name])
+    """A fault at a statement leaves nothing, or whole transactions; the next request works.
+
+    The limits are on: a try is a transaction before that of the change, and is spent.
+    """
+    trial = trial_of(SCENARIOS[name], rate_limits="on")
     steps = trial.count()
     assert steps[-1] == "COMMIT"
     assert len(steps) >= 5
