@@ -1,4 +1,4 @@
-"""The only module that knows waitress, but for the parser: deadlines, limits, the loop."""
+"""The server, on waitress: deadlines, limits, the loop."""
 
 from __future__ import annotations
 
@@ -12,21 +12,15 @@ from typing import Any
 
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
-from waitress.proxy_headers import (
-    PROXY_HEADERS,
-    MalformedProxyHeader,
-    clear_untrusted_headers,
-    parse_proxy_headers,
-)
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
+from waitress.task import ThreadedTaskDispatcher
 from waitress.wasyncore import dispatcher, loop
 
 from authapi import errors
 from authapi.app import AuthAPI
-from authapi.hosts import plain_address
-from authapi.middleware import IN_LOOP, new_request_id
-from authapi.parser import StrictParser, is_host_header
+from authapi.crowding import SHARE, least_worth
+from authapi.parser import StrictParser
+from authapi.tasks import FailureTask, Task
 from authapi.wire import BODY_LIMIT
 
 HEADER_LIMIT = 16_384  # bytes, request line included
@@ -38,82 +32,6 @@ REQUEST_DEADLINE = 10  # seconds from the first byte of a request to its last
 DRAIN_DEADLINE = 8  # seconds that a stop waits for running requests; containers wait for 10
 
 logger = logging.getLogger("authapi.server")
-
-TRUSTED_HEADERS = frozenset({"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"})
-
-_FAILURES: dict[int, type[errors.Failure]] = {
-    400: errors.BadRequest,
-    413: errors.PayloadTooLarge,
-    431: errors.HeadersTooLarge,
-    501: errors.NotImplementedHere,
-}
-
-
-class Task(WSGITask):
-    """Has the application answer a request."""
-
-    def get_environment(self) -> dict[str, Any]:
-        """The environ, with the path as it is: waitress makes one slash of several before it.
-
-        SECURITY: forwarded headers count from the trusted proxy alone, and its own hop alone.
-        """
-        environ: dict[str, Any] = super().get_environment()
-        environ["PATH_INFO"] = self.request.path
-        environ[IN_LOOP] = self.channel.server.is_loop()
-        environ["REMOTE_ADDR"] = environ["REMOTE_ADDR"].removeprefix("::ffff:")  # RFC 4291, 2.5.5.2
-        untrusted = PROXY_HEADERS
-        if environ["REMOTE_ADDR"] == self.channel.server.trusted_proxy:
-            client = environ.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip(' "')
-            untrusted = parse_proxy_headers(environ, 1, TRUSTED_HEADERS)
-            if client:  # waitress takes part of an IPv6 address for a port
-                environ["REMOTE_ADDR"] = _address(client)
-            if not is_host_header(environ.get("HTTP_HOST", "")):
-                raise MalformedProxyHeader("X-Forwarded-Host", "no host", environ["HTTP_HOST"])
-        clear_untrusted_headers(environ, untrusted)
-        return environ
-
-    def execute(self) -> None:
-        """Have the application answer."""
-        try:
-            super().execute()
-        except MalformedProxyHeader as error:
-            logger.warning("%s from the trusted proxy: %s, %r", *error.args)
-            _fail(self, errors.BadRequest())
-
-    def finish(self) -> None:
-        """Send headers and body in one piece, where they were small enough to be kept back."""
-        super().finish()
-        self.channel.flush(do_close=False)
-
-
-def _address(forwarded: str) -> str:
-    try:
-        return plain_address(forwarded)
-    except ValueError as error:
-        raise MalformedProxyHeader("X-Forwarded-For", "no address", forwarded) from error
-
-
-class FailureTask(ErrorTask):
-    """Answers what never reached the application."""
-
-    def execute(self) -> None:
-        """Write the answer, and close when the client has read it."""
-        error = self.request.error
-        known = isinstance(error, errors.Failure)
-        _fail(self, error if known else _FAILURES.get(error.code, errors.InternalError)())
-
-
-def _fail(task: Any, failure: errors.Failure) -> None:  # noqa: ANN401 - one of waitress's
-    """Answer in the envelope and with our headers, and close when the client has read it."""
-    task.channel.lingers = True
-    accept, request_id = task.request.headers.get("ACCEPT", ""), new_request_id()
-    logger.debug("request %s: %s %s", request_id, failure.status, failure.error)
-    answer = task.channel.server.wire.whole(failure, accept, request_id)
-    task.status, task.response_headers, body = answer
-    task.complete = True  # as if start_response had been called
-    task.set_close_on_finish()
-    task.content_length = len(body)
-    task.write(b"" if getattr(task.request, "command", "") == "HEAD" else body)
 
 
 class Channel(HTTPChannel):
@@ -135,11 +53,18 @@ class Channel(HTTPChannel):
     close_when_flushed = False
     lingers = False
     to_drop = 0  # bytes, once lingering
+    asked = False  # whether a whole request has come
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - waitress's
         """Begin to wait for the first request."""
         super().__init__(*args, **kwargs)
-        self.began = time.monotonic()
+        self.began = self.heard = time.monotonic()
+        self.host = self.addr[0]
+
+    @property
+    def waits_since(self) -> float | None:
+        """When its last whole request came, or else it itself; None while a request runs."""
+        return None if self.requests or self.will_close else self.heard
 
     def received(self, data: bytes) -> bool:
         """Take bytes from the client; the first ones after a request begin the next."""
@@ -281,6 +206,14 @@ class Server(TcpWSGIServer):
             bind_socket=False,
         )
 
+    def handle_accept(self) -> None:
+        """Take a connection; where few places are left, turn out those that are worth least."""
+        super().handle_accept()
+        places = self.adj.connection_limit
+        if len(self.active_channels) > places - places // SHARE:
+            for channel in least_worth(self.active_channels.values()):
+                channel.will_close = True
+
     def maintenance(self, now: float) -> None:
         """Close what is idle or overdue; waitress calls this every second."""
         super().maintenance(now)
@@ -294,6 +227,7 @@ class Server(TcpWSGIServer):
         all the others for the interpreter lock; and no login can keep one waiting.
         """
         channel.began = None
+        channel.asked, channel.heard = True, time.monotonic()
         request = channel.requests[0]
         held_up = channel.total_outbufs_len >= SEND_BYTES  # the client does not read
         quick = request.error is None and self._is_quick(request.command, request.path)

@@ -48,7 +48,6 @@ from faults.harness import (
     NoStartError,
     Service,
     Writer,
-    answer,
     children,
     conclude,
     parser,
@@ -240,7 +239,9 @@ def _ask(client: testing.TestClient, step: Step) -> Answer:
     if step.body is not None:
         headers["Content-Type"], body = "application/json", json.dumps(step.body)
     result = client.simulate_request(step.method, step.path, body=body, headers=headers)
-    return answer(result.status_code, result.headers, result.content)
+    cookie = result.cookies.get("jwt")
+    token = cookie.value if cookie else ""
+    return Answer(result.status_code, result.json, token, result.headers["x-request-id"])
 
 
 def run(runs: int, seed: int, cuts: int, steps: int = STEPS, synchronous: str = "") -> PowerCut:

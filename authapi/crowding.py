@@ -1,0 +1,47 @@
+"""Whom to turn out where the places for connections are nearly all taken."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+SHARE = 16  # one in so many is kept free; finding whom to close takes a look at all
+
+
+class Connection(Protocol):
+    """A client's connection."""
+
+    @property
+    def host(self) -> str:
+        """The client's address."""
+
+    @property
+    def waits_since(self) -> float | None:
+        """When its last whole request came, or else it itself; None while a request runs."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether a whole request has come yet."""
+
+
+Client = TypeVar("Client", bound=Connection)
+
+
+def least_worth(connections: Iterable[Client]) -> list[Client]:
+    """The connections to close, one in SHARE, none with a request that runs.
+
+    First go those of the address that holds most, then those that never asked anything, then those
+    that are silent for longest. So slow clients by the thousand make room for the next one, and
+    whoever asks from elsewhere keeps their connection.
+    """
+    connections = list(connections)
+    count = max(1, len(connections) // SHARE)
+    held = Counter(connection.host for connection in connections)
+    ranked = [
+        ((-held[connection.host], connection.asked, since), number)
+        for number, connection in enumerate(connections)
+        if (since := connection.waits_since) is not None
+    ]
+    return [connections[number] for _, number in heapq.nsmallest(count, ranked)]
