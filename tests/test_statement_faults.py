@@ -270,6 +270,7 @@ def _trial_of(make_client, plan, clock, tmp_path):
         client.register(**OTHER)
         client = make_client(rate_limits=rate_limits, **scenario.settings)
         clock.move(3_600 if scenario.renews else 60)
+        client.query("PRAGMA synchronous = OFF")  # no power is cut here
         worlds.append(World(tmp_path / "authapi.db"))
         return Trial(scenario, client, tokens, plan, worlds[-1])
 
