@@ -21,9 +21,8 @@ from authapi import errors
 from authapi.app import AuthAPI
 from authapi.crowding import SHARE, least_worth
 from authapi.hosts import network_of
-from authapi.parser import StrictParser
+from authapi.parser import FRAMED_LIMIT, StrictParser
 from authapi.tasks import FailureTask, Task
-from authapi.wire import BODY_LIMIT
 
 HEADER_LIMIT = 16_384  # bytes, request line included
 DISCARD_LIMIT = 1_048_576  # bytes that are read and dropped after a failure
@@ -174,7 +173,7 @@ def _adjustments(listener: socket.socket, threads: int, connections: int) -> Any
         connection_limit=connections,
         ident="",
         log_socket_errors=False,
-        max_request_body_size=BODY_LIMIT + 1,
+        max_request_body_size=FRAMED_LIMIT,
         max_request_header_size=HEADER_LIMIT,
         threads=threads,
     )
