@@ -15,7 +15,7 @@ class Connection(Protocol):
 
     @property
     def host(self) -> str:
-        """The client's address."""
+        """The client's network."""
 
     @property
     def waits_since(self) -> float | None:
@@ -32,16 +32,20 @@ Client = TypeVar("Client", bound=Connection)
 def least_worth(connections: Iterable[Client]) -> list[Client]:
     """The connections to close, one in SHARE, none with a request that runs.
 
-    First go those of the address that holds most, then those that never asked anything, then those
+    First go those of the network that holds most, then those that never asked anything, then those
     that are silent for longest. So slow clients by the thousand make room for the next one, and
     whoever asks from elsewhere keeps their connection.
+
+    SECURITY: not the newest, which may be about to ask. Else, where all others have asked once, as
+    a proxy's have, each new connection would be the one to go.
     """
-    connections = list(connections)
-    count = max(1, len(connections) // SHARE)
-    held = Counter(connection.host for connection in connections)
-    ranked = [
-        ((-held[connection.host], connection.asked, since), number)
-        for number, connection in enumerate(connections)
+    everyone = list(connections)
+    count = max(1, len(everyone) // SHARE)
+    held = Counter(connection.host for connection in everyone)
+    waiting = [
+        (since, number)
+        for number, connection in enumerate(everyone)
         if (since := connection.waits_since) is not None
     ]
-    return [connections[number] for _, number in heapq.nsmallest(count, ranked)]
+    older = [everyone[number] for _, number in sorted(waiting)[:-count]]
+    return heapq.nsmallest(count, older, key=lambda one: (-held[one.host], one.asked))

@@ -10,8 +10,10 @@ from typing import Any
 from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
 
 from authapi import errors
+from authapi.wire import BODY_LIMIT
 
 URL_LIMIT = 4_096  # bytes
+FRAMED_LIMIT = 8 * BODY_LIMIT  # bytes of a body in chunks; chunks of one byte take six for each
 REMEMBERED = 512  # headers of requests, 5 KiB each at most
 LONGEST_REMEMBERED = 1_024  # bytes of one
 MOST_LINES_REMEMBERED = 32
@@ -64,6 +66,11 @@ class StrictParser(HTTPRequestParser):
         consumed: int = super().received(data)
         if self.error is None and len(self.request_uri) > URL_LIMIT:
             self.error = errors.URITooLong()
+        if self.error is None and self.body_rcv is not None:
+            # what chunks are framed by is no part of the body
+            length = len(self.body_rcv) if self.chunked else self.content_length
+            if length > BODY_LIMIT:
+                self.error = errors.PayloadTooLarge()
         self.completed = self.completed or self.error is not None
         if self.completed:
             # SECURITY: else waitress sends 100 and reads the next request's headers into this one.

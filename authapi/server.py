@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import threading
 import time
@@ -19,9 +20,9 @@ from waitress.wasyncore import dispatcher, loop
 from authapi import errors
 from authapi.app import AuthAPI
 from authapi.crowding import SHARE, least_worth
-from authapi.parser import StrictParser
+from authapi.hosts import network_of
+from authapi.parser import FRAMED_LIMIT, StrictParser
 from authapi.tasks import FailureTask, Task
-from authapi.wire import BODY_LIMIT
 
 HEADER_LIMIT = 16_384  # bytes, request line included
 DISCARD_LIMIT = 1_048_576  # bytes that are read and dropped after a failure
@@ -29,6 +30,8 @@ MOST_CONNECTIONS = 1_000
 SEND_BYTES = 16_384  # an answer up to this size leaves in one piece
 IDLE_TIMEOUT = 60  # seconds that a kept-alive connection may be silent
 REQUEST_DEADLINE = 10  # seconds from the first byte of a request to its last
+MAINTENANCE_INTERVAL = 1  # seconds
+MOST_ACCEPTED = 32  # connections in a turn of the loop
 DRAIN_DEADLINE = 8  # seconds that a stop waits for running requests; containers wait for 10
 
 logger = logging.getLogger("authapi.server")
@@ -59,12 +62,13 @@ class Channel(HTTPChannel):
         """Begin to wait for the first request."""
         super().__init__(*args, **kwargs)
         self.began = self.heard = time.monotonic()
-        self.host = self.addr[0]
+        host = self.addr[0]
+        self.host = network_of(host) if ":" in host else host
 
     @property
     def waits_since(self) -> float | None:
         """When its last whole request came, or else it itself; None while a request runs."""
-        return None if self.requests or self.will_close else self.heard
+        return None if self.requests else self.heard
 
     def received(self, data: bytes) -> bool:
         """Take bytes from the client; the first ones after a request begin the next."""
@@ -145,6 +149,12 @@ class Channel(HTTPChannel):
                 self.request = None
                 self.server.add_task(self)
 
+    def turn_out(self) -> None:
+        """Close, unless a request has begun to run meanwhile."""
+        with self.requests_lock:
+            if self.waits_since is not None:
+                self.handle_close()
+
     @property
     def busy(self) -> bool:
         """Whether a request is running, is being answered, or has its body on the way."""
@@ -160,11 +170,10 @@ def _adjustments(listener: socket.socket, threads: int, connections: int) -> Any
         channel_request_lookahead=0,
         channel_timeout=IDLE_TIMEOUT,
         clear_untrusted_proxy_headers=False,
-        cleanup_interval=1,
         connection_limit=connections,
         ident="",
         log_socket_errors=False,
-        max_request_body_size=BODY_LIMIT + 1,
+        max_request_body_size=FRAMED_LIMIT,
         max_request_header_size=HEADER_LIMIT,
         threads=threads,
     )
@@ -176,6 +185,8 @@ class Server(TcpWSGIServer):
     """Waitress on a socket that is bound already, with a stop that lets requests finish."""
 
     channel_class = Channel
+    next_channel_cleanup = math.inf  # NOTE: never in the midst of a poll, as waitress would
+    _maintained = 0.0  # monotonic seconds
 
     def __init__(
         self,
@@ -207,18 +218,30 @@ class Server(TcpWSGIServer):
         )
 
     def handle_accept(self) -> None:
-        """Take a connection; where few places are left, turn out those that are worth least."""
-        super().handle_accept()
-        places = self.adj.connection_limit
-        if len(self.active_channels) > places - places // SHARE:
-            for channel in least_worth(self.active_channels.values()):
-                channel.will_close = True
+        """Take those that wait, several in a turn: with many connections turns are long."""
+        for _ in range(MOST_ACCEPTED):
+            before = len(self._map)
+            super().handle_accept()
+            if not before < len(self._map) < self.adj.connection_limit:
+                break
 
     def maintenance(self, now: float) -> None:
-        """Close what is idle or overdue; waitress calls this every second."""
+        """Close what is idle or overdue.
+
+        NOTE: not left to the loop, which waits with it until a client reads what fills its buffer.
+        """
         super().maintenance(now)
         for channel in list(self.active_channels.values()):
             channel.expire()
+            if channel.will_close:
+                channel.handle_close()
+
+    def _make_room(self) -> None:
+        """Turn out the connections that are worth least, where few places are left."""
+        places = self.adj.connection_limit
+        if len(self._map) > places - places // SHARE:
+            for channel in least_worth(self.active_channels.values()):
+                channel.turn_out()
 
     def add_task(self, channel: Channel) -> None:
         """Have a channel's next request answered: a quick one here in the loop, others by a thread.
@@ -227,10 +250,10 @@ class Server(TcpWSGIServer):
         all the others for the interpreter lock; and no login can keep one waiting.
         """
         channel.began = None
-        channel.asked, channel.heard = True, time.monotonic()
         request = channel.requests[0]
+        channel.asked, channel.heard = request.error is None or channel.asked, time.monotonic()
         held_up = channel.total_outbufs_len >= SEND_BYTES  # the client does not read
-        quick = request.error is None and self._is_quick(request.command, request.path)
+        quick = request.error is not None or self._is_quick(request.command, request.path)
         if quick and not held_up:
             self._quick.append(channel)
         else:
@@ -274,6 +297,10 @@ class Server(TcpWSGIServer):
     def _turn(self, timeout: float) -> None:
         """Wait for the sockets once, then answer what is quick."""
         loop(timeout=0 if self._quick else timeout, use_poll=True, map=self._map, count=1)
+        self._make_room()
+        if time.monotonic() >= self._maintained + MAINTENANCE_INTERVAL:
+            self._maintained = time.monotonic()
+            self.maintenance(time.time())
         for _ in range(len(self._quick)):  # what comes meanwhile waits for its turn
             channel = self._quick.popleft()
             try:

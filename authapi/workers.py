@@ -20,7 +20,9 @@ from authapi.errors import StartError
 SOON = 10  # seconds; a worker that falls within them fell at once
 MOST_FALLS = 5  # in a row, each at once: where all workers have so many, the parent gives up
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before one that fell at once is started again
-STOP_DEADLINE = 12  # seconds until workers that do not stop are killed
+# Seconds until workers that do not stop are killed: one takes 8 for its requests and 1 for its
+# threads, and the parent must have ended before a container is killed, after 10.
+STOP_DEADLINE = 9.5
 READY_POLL = 0.01  # seconds
 
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -52,7 +54,7 @@ class Workers:
         self._work = work
         self._workers = [_Worker(number) for number in range(count)]
         self._kill_at = math.inf  # once stopping, when patience ends
-        self._given_up = False
+        self._given_up = self._killed = False
         self._readable, self._ready = os.pipe()  # workers write their numbers to it
         self._alive, self._held = os.pipe()  # its end tells them that their parent has ended
         os.set_blocking(self._readable, False)
@@ -61,7 +63,7 @@ class Workers:
     def run(self, when_ready: Callable[[], None]) -> None:
         """Return when SIGTERM or SIGINT has ended all workers; a second signal kills them.
 
-        Raises StartError where all of them fall at once, again and again.
+        Raises StartError where some were killed, or all of them fall at once, again and again.
         """
         unready = {worker.number for worker in self._workers}
         with _signals_held(), self._pipes():
@@ -74,6 +76,10 @@ class Workers:
                         when_ready()
         if self._given_up:
             raise StartError("The workers fall as soon as they start: the log above says why.")
+        if self._killed:
+            raise StartError(
+                "Workers that had not stopped were killed, and their requests with them."
+            )
 
     @contextmanager
     def _pipes(self) -> Iterator[None]:
@@ -105,6 +111,8 @@ class Workers:
             worker.pid = 0
             if not self._stopping:
                 self._note_fall(worker, f"ended with status {status}")
+            elif status == -signal.SIGKILL:
+                self._killed = True
 
     def _end(self) -> None:
         self._kill_at = time.monotonic() + STOP_DEADLINE

@@ -69,8 +69,30 @@ def test_slow_clients_make_room(small, client, running_on, token, kind):
             assert asked(port, token, kept) == b"200"
 
 
+def test_clients_that_have_asked_make_room(small, client, running_on, token):
+    """So do many connections that asked once, all from one address, as behind a proxy."""
+    port = running_on(client.app)
+    with ExitStack() as held:
+        for _ in range(200):
+            slow = held.enter_context(connected(port))
+            assert asked(port, token, slow) == b"200"
+
+
+def test_clients_that_read_nothing_make_room(small, client, running_on, token):
+    """So do those that ask and ask, and whose buffers are full of answers that they do not read."""
+    port = running_on(client.app)
+    with ExitStack() as held:
+        for _ in range(200):
+            deaf = held.enter_context(socket.socket())
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            deaf.connect(("127.0.0.1", port))
+            deaf.sendall(b"GET /user HTTP/1.1\r\nHost: x\r\n\r\n" * 220)
+        for _ in range(5):
+            assert asked(port, token) == b"200"
+
+
 def test_whom_to_turn_out():
-    """The address that holds most, who never asked, who is silent longest; no running request."""
+    """The network that holds most, who never asked, who is silent longest; no running request."""
 
     def connection(host, since, *, has_asked=False):
         return SimpleNamespace(host=host, waits_since=since, asked=has_asked)
@@ -81,7 +103,8 @@ def test_whom_to_turn_out():
     trusted = [connection("192.0.2.2", -1.0, has_asked=True) for _ in range(3)]
 
     assert least_worth([one, *trusted, *busy, *reversed(crowd)]) == crowd[: 84 // 16]
-    assert least_worth([*trusted, crowd[5]])[0] is crowd[5]
+    assert least_worth([*trusted, crowd[5], crowd[6]]) == [crowd[5]]
+    assert least_worth([*trusted, crowd[5]]) == trusted[:1]  # the newest may be about to ask
     assert least_worth(busy) == []
 
 

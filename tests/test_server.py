@@ -368,6 +368,16 @@ def assert_failure(received, status, error):
             413,
             "payload_too_large",
         ),
+        (
+            POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * (BODY_LIMIT + 1),
+            413,
+            "payload_too_large",
+        ),
+        (
+            POST + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"a" * 8 * BODY_LIMIT,
+            413,
+            "payload_too_large",
+        ),
     ],
 )
 def test_limits(port, message, status, error):
@@ -388,6 +398,8 @@ def test_largest_of_everything(port):
     )
     assert len(body) == BODY_LIMIT
     assert b" 401 " in exchange(port, POST + length + close + body)
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    assert b" 401 " in exchange(port, POST + b"Transfer-Encoding: chunked\r\n" + close + chunks)
 
 
 def test_well_formed(port):

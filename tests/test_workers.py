@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import RUN, USER, exchange, process, start
 
-from authapi import Settings, workers
+from authapi import Settings, server, workers
 from authapi.errors import StartError
 from authapi.machine import available_cpus
 from authapi.serve import hold, listen, listen_beside, memory_needed
@@ -313,7 +313,7 @@ def test_a_stop(tmp_path, number, to_all):
 
 
 def test_a_second_signal(tmp_path):
-    """A second signal waits for nobody."""
+    """A second signal waits for nobody, and the exit status tells that requests were cut off."""
     with serving(tmp_path) as service, requests_on_the_way(service) as arriving:
         workers = service.workers
         service.parent.terminate()
@@ -325,8 +325,9 @@ def test_a_second_signal(tmp_path):
             with suppress(ConnectionResetError):
                 assert connection.recv(1) == b""
 
-    assert status == 0
+    assert status == 1
     assert "workers that have not stopped are killed\n" in log
+    assert log.endswith("were killed, and their requests with them.\n")
     assert all(is_gone(pid) for pid in workers)
 
 
@@ -598,9 +599,14 @@ def test_a_worker_that_does_not_stop(tmp_path):
     service.terminate()
     output, log = service.communicate()
 
-    assert (output, service.returncode) == ("no\n", 0)
+    assert (output, service.returncode) == ("no\n", 1)
     assert "workers that have not stopped are killed\n" in log
     assert is_gone(worker)
+
+
+def test_deadlines_of_a_stop():
+    """A worker has its time to drain and to end its threads, and a container kills after both."""
+    assert server.DRAIN_DEADLINE + 1 < workers.STOP_DEADLINE < 10
 
 
 def test_a_worker_that_does_not_stop_with_its_parent(tmp_path):
