@@ -239,7 +239,7 @@ class Server(TcpWSGIServer):
     def _make_room(self) -> None:
         """Turn out the connections that are worth least, where few places are left."""
         places = self.adj.connection_limit
-        if len(self._map) > places - places // SHARE:
+        if len(self._map) >= places - places // SHARE:
             for channel in least_worth(self.active_channels.values()):
                 channel.turn_out()
 

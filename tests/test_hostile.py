@@ -4,16 +4,20 @@ import random
 import re
 import socket
 import struct
-from contextlib import ExitStack
+import threading
+import time
+from contextlib import ExitStack, contextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
 from conftest import USER, connected, exchange, process, request, running, token_of
 
-from authapi import server
+from authapi import Settings, server
 from authapi.crowding import least_worth
+from authapi.serve import listen
 
 LOGIN = b'{"usernameOrEmail":"crispengari","password":"crispengari"}'
+GET = b"GET /user HTTP/1.1\r\nHost: x\r\n\r\n"
 GOOD = (
     b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     b"Content-Length: %d\r\n\r\n%s" % (len(LOGIN), LOGIN)
@@ -86,9 +90,159 @@ def test_clients_that_read_nothing_make_room(small, client, running_on, token):
             deaf = held.enter_context(socket.socket())
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
             deaf.connect(("127.0.0.1", port))
-            deaf.sendall(b"GET /user HTTP/1.1\r\nHost: x\r\n\r\n" * 220)
+            deaf.sendall(GET * 220)
         for _ in range(5):
             assert asked(port, token) == b"200"
+
+
+@contextmanager
+def serving(app, connections=1_000):
+    """Serve in a thread; give the server, which the test may stop itself."""
+    service = server.Server(app, listen(Settings(port=0)), threads=8, connections=connections)
+    thread = threading.Thread(target=service.run)
+    thread.start()
+    try:
+        yield service, thread
+    finally:
+        service.stop()
+        thread.join()
+
+
+def port_of(service):
+    return service.socket.getsockname()[1]
+
+
+def eventually(condition):
+    """Wait until something is so."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+class Held:
+    """Answers when it is told to."""
+
+    public = True
+
+    def __init__(self):
+        self.go = threading.Event()
+        self.running = 0
+
+    def on_post(self, _req, _resp):
+        self.running += 1
+        self.go.wait()
+
+
+def test_every_place_has_a_request_that_runs(make_app):
+    """Where no connection can be closed, the next one waits, and is answered afterwards."""
+    app, held = make_app(), Held()
+    app.add_route("/held", held)
+    with serving(app, connections=7) as (service, _), ExitStack() as stack:
+        stack.callback(held.go.set)
+        port = port_of(service)
+        busy = []
+        for number in range(5):  # two places are ours
+            busy.append(stack.enter_context(connected(port)))
+            busy[-1].sendall(b"POST /held HTTP/1.1\r\nHost: x\r\n\r\n")
+            eventually(lambda: held.running > number)  # noqa: B023 - called at once
+        eventually(lambda: service.in_connection_overflow)
+        waiting = stack.enter_context(connected(port))
+        waiting.sendall(GET)
+        assert len(service.active_channels) == 5
+        held.go.set()
+        assert waiting.recv(65_536)[9:12] == b"401"
+        assert [connection.recv(65_536)[9:12] for connection in busy] == [b"200"] * 5
+
+
+class Large:
+    """Answers more than the buffers of both sides take."""
+
+    public = True
+    size = 16_000_000
+
+    def on_get(self, _req, resp):
+        resp.data = b"x" * self.size
+
+
+@contextmanager
+def unsent(make_app):
+    """A server with an answer of which a part cannot be sent, and the client that must read it."""
+    app = make_app()
+    app.add_route("/large", Large())
+    with serving(app) as (service, thread), connected(port_of(service)) as client:
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(
+            lambda: any(
+                channel.total_outbufs_len and not channel.requests
+                for channel in list(service.active_channels.values())
+            )
+        )
+        yield service, thread, client
+
+
+def test_a_stop_sends_what_is_unsent(make_app):
+    """An answer that is on its way when the stop comes arrives whole."""
+    with unsent(make_app) as (service, thread, client):
+        service.stop()
+        eventually(lambda: not service.accepting)
+        received = 0
+        while chunk := client.recv(1_000_000):
+            received += len(chunk)
+        thread.join()
+
+    assert received > Large.size
+
+
+def test_a_stop_ends_although_nobody_reads(make_app, monkeypatch):
+    """A client that does not read holds up a stop until the deadline, and no longer."""
+    monkeypatch.setattr(server, "DRAIN_DEADLINE", 0)
+    with unsent(make_app) as (service, thread, _):
+        service.stop()
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_silent_clients_with_full_buffers(make_app, monkeypatch):
+    """A connection that takes nothing for too long is closed, though its last answer is unsent."""
+    with unsent(make_app) as (service, _, _):
+        monkeypatch.setattr(service.adj, "channel_timeout", -3_600)
+        eventually(lambda: not service.active_channels)
+
+
+BAD = b"nonsense\r\n\r\n"
+
+
+def test_lingering(running_on, client):
+    """After a failure our side ends first, and what comes then is dropped: nothing is reset."""
+    with connected(running_on(client.app)) as connection:
+        connection.sendall(BAD)
+        received = b""
+        while chunk := connection.recv(65_536):
+            received += chunk
+        for _ in range(20):
+            connection.sendall(b"x" * 1_000)
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+
+    assert received[9:12] == b"400"
+
+
+def test_lingering_ends(running_on, client, monkeypatch):
+    """Who goes on after a failure is hung up on: after so many bytes, or so much time."""
+    port = running_on(client.app)
+    with connected(port) as talking, suppress(ConnectionError):
+        talking.sendall(BAD)
+        while True:
+            talking.sendall(b"x" * 65_536)
+    with connected(port) as silent:
+        silent.sendall(BAD)
+        while silent.recv(65_536):
+            pass
+        monkeypatch.setattr(server, "REQUEST_DEADLINE", 0)
+        with suppress(ConnectionError):
+            while True:
+                silent.sendall(b"x")
+                assert asked(port, "") == b"401"
 
 
 def test_whom_to_turn_out():
