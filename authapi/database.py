@@ -213,7 +213,7 @@ class Database:
         actions = self._local.actions = []
         with self._turn(deadline), _translated():
             try:
-                self._begin(deadline)
+                self._patiently(self._statements.begin_immediate, deadline)
                 self._require_in_place()
                 yield
                 connection.commit()
@@ -227,17 +227,15 @@ class Database:
         for action in actions:
             action()
 
-    def _begin(self, deadline: float) -> None:
-        """Begin to write as soon as no other program does: those do not wait for their turn."""
+    def _patiently(self, statement: Callable[[], Any], deadline: float) -> Any:  # noqa: ANN401
+        """Run a statement as soon as no other program is in its way: those wait for no turn."""
         while True:
             try:
-                self._statements.begin_immediate()
+                return statement()
             except Unavailable as refusal:
                 if _code_behind(refusal) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                     raise
                 time.sleep(LOCK_POLL)
-            else:
-                return
 
     def after_commit(self, action: Callable[[], None]) -> None:
         """Call `action` when the calling thread's transaction is kept, and not if it is lost.
@@ -298,8 +296,10 @@ class Database:
 
     def use_write_ahead_log(self) -> bool:
         """Keep a write-ahead log from now on; False where the file system cannot."""
-        with self._turn(time.monotonic() + LOCK_TIMEOUT):
-            return bool(self._statements.use_write_ahead_log() == "wal")
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        with self._turn(deadline):
+            mode = self._patiently(self._statements.use_write_ahead_log, deadline)
+        return bool(mode == "wal")
 
 
 @contextmanager

@@ -295,14 +295,16 @@ def test_one_deadline_for_all_that_a_write_waits_for(client, monkeypatch):
         def release(self):
             taken.release()
 
-    file_locked, begin = database.file_locked, Database._begin
+    file_locked, patiently = database.file_locked, Database._patiently
     monkeypatch.setattr(client.app.core.database, "_writer", Writer())
     monkeypatch.setattr(database.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(
         database, "file_locked", lambda name, at: deadlines.append(at) or file_locked(name, at)
     )
     monkeypatch.setattr(
-        Database, "_begin", lambda self, at: deadlines.append(at) or begin(self, at)
+        Database,
+        "_patiently",
+        lambda self, begin, at: deadlines.append(at) or patiently(self, begin, at),
     )
 
     with client.app.core.database.transaction():
@@ -409,13 +411,13 @@ def test_replaced_while_it_is_opened(client, path, monkeypatch):
 def test_replaced_while_a_write_waits(client, path, monkeypatch):
     """A change that waited for its turn looks again before it is made."""
     back_up(path)
-    begin = Database._begin
+    patiently = Database._patiently
 
-    def late(self, deadline):
-        begin(self, deadline)
+    def late(self, begin, deadline):
+        patiently(self, begin, deadline)
         replace(path)
 
-    monkeypatch.setattr(Database, "_begin", late)
+    monkeypatch.setattr(Database, "_patiently", late)
     assert is_unavailable(numbered(client, 1))
     monkeypatch.undo()
     assert names(path) == []
