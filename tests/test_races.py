@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import pytest
 from conftest import USER, process, request, token_of
@@ -41,7 +42,7 @@ def _tokens(roomy):
 
 def test_register(roomy):
     """Of 32 spellings of a name one is registered, the others are taken."""
-    names = [f"crispengar{'iI'[n % 2]}" for n in range(THREADS)]
+    names = ["".join(start) + "engari" for start in product(*zip("crisp", "CRISP", strict=True))]
     calls = [
         lambda n=n, name=name: roomy.register(username=name, email=f"u{n}@example.com")
         for n, name in enumerate(names)
@@ -79,6 +80,37 @@ def test_revoke_others(roomy, tokens):
 
     assert statuses(answers) == {200: 32}
     assert sum(answer.json["ended"] for answer in answers) == 6
+
+
+def test_ending_all_others(roomy, tokens):
+    """Of two sessions that end all others one is left: who was ended ends nobody any more."""
+    calls = [lambda token=token: roomy.request_as(token, "DELETE", "/sessions") for token in tokens]
+
+    assert set(statuses(at_once(calls * (THREADS // 2)))) <= {200, 401}
+    assert sorted(roomy.get_as(token).status_code for token in tokens) == [200, 401]
+
+
+def test_ending_each_other(roomy, tokens):
+    """Of two sessions that end each other one is left."""
+    ids = [each["id"] for each in roomy.sessions_of(tokens[0])]  # newest first
+    calls = [
+        lambda token=token, other=other: roomy.request_as(token, "DELETE", f"/sessions/{other}")
+        for token, other in zip(tokens, ids, strict=True)
+    ]
+
+    assert statuses(at_once(calls * (THREADS // 2)))[200] == 1
+    assert sorted(roomy.get_as(token).status_code for token in tokens) == [200, 401]
+
+
+def test_logout_everywhere_while_the_user_is_deleted(roomy, tokens):
+    """Who is logged out everywhere deletes nothing, not even by a request that was under way."""
+    calls = [
+        lambda: roomy.request_as(tokens[0], "POST", "/logout", {"everywhere": True}),
+        lambda: roomy.request_as(tokens[1], "DELETE", "/user"),
+    ]
+
+    assert statuses(at_once(calls * (THREADS // 2))) == {200: 1, 401: 31}
+    assert ("user_deleted" in roomy.events()) is not ("logged_out" in roomy.events())
 
 
 def test_password_change(roomy, tokens):
@@ -195,26 +227,119 @@ def test_tries(make_client):
     assert client.events().count("locked_out") == 1
 
 
-def test_in_two_processes(tmp_path):
-    """Names and passwords are given once across processes, too."""
-    options = {"AUTHAPI_RATE_LIMITS": "off", "AUTHAPI_HASH_SLOTS": "8", "AUTHAPI_THREADS": "80"}
-    with process(tmp_path, **options) as (_, one), process(tmp_path, **options) as (_, other):
-        urls = [one, other] * (THREADS // 2)
+@pytest.fixture(name="ask", scope="module")
+def _ask(tmp_path_factory):
+    """Ask one of two processes on one database; gives the status, the body and the token."""
+    folder = tmp_path_factory.mktemp("races")
+    options = {
+        "AUTHAPI_RATE_LIMITS": "off",
+        "AUTHAPI_HASH_SLOTS": "8",
+        "AUTHAPI_THREADS": "80",
+        "AUTHAPI_MAX_SESSIONS": "5",
+    }
+    with process(folder, **options) as (_, one), process(folder, **options) as (_, other):
 
-        def register(number):
-            body = {**USER, "email": f"u{number}@example.com"}
-            return request(f"{urls[number]}/register", body)
+        def ask(which, method, path, body=None, token=None):
+            headers = {"Cookie": f"jwt={token}"} if token else {}
+            url = (one, other)[which % 2] + path
+            status, answer, received = request(url, body, method=method, **headers)
+            cookies = [line.partition(";")[0] for line in received.get_all("Set-Cookie") or []]
+            tokens = [cookie[4:] for cookie in cookies if cookie.startswith("jwt=")]
+            return status, answer, tokens[0] if tokens else None
 
-        answers = at_once([lambda number=number: register(number) for number in range(THREADS)])
-        assert Counter(status for status, *_ in answers) == {201: 1, 409: 31}
-        (won,) = [headers for status, _, headers in answers if status == 201]
-        cookie = won["Set-Cookie"].partition(";")[0]
+        yield ask
 
-        def change(number):
-            passwords = {"current_password": USER["password"], "new_password": f"{NEW} {number}"}
-            url = f"{urls[number]}/user/password"
-            return request(url, passwords, method="PUT", Cookie=cookie)
 
-        answers = at_once([lambda number=number: change(number) for number in range(THREADS)])
-        assert [status for status, *_ in answers].count(200) == 1
-        assert {status for status, *_ in answers} <= {200, 401, 403}
+def registration(name, number=0):
+    return {**USER, "username": name, "email": f"{name}{number}@example.com"}
+
+
+def in_both(ask, calls):
+    """What 32 get who ask by turns in both processes; a call is a method, a path and so on."""
+    asked = enumerate(calls * (THREADS // len(calls)))
+    return at_once([lambda number=number, call=call: ask(number, *call) for number, call in asked])
+
+
+def of_both(answers):
+    return Counter(status for status, *_ in answers)
+
+
+def test_register_in_two_processes(ask):
+    """A name is given once across processes."""
+    calls = [("POST", "/register", registration("anna", number)) for number in range(THREADS)]
+
+    answers = in_both(ask, calls)
+
+    assert of_both(answers) == {201: 1, 409: 31}
+    assert {answer.get("error") for _, answer, _ in answers} == {None, "username_taken"}
+
+
+def test_password_change_in_two_processes(ask):
+    """Of 32 changes one wins, and its password alone is right in both processes."""
+    *_, token = ask(0, "POST", "/register", registration("bob"))
+    bodies = [
+        {"current_password": USER["password"], "new_password": f"{NEW} {number}"}
+        for number in range(THREADS)
+    ]
+
+    answers = in_both(ask, [("PUT", "/user/password", body, token) for body in bodies])
+
+    assert of_both(answers)[200] == 1
+    assert set(of_both(answers)) <= {200, 401, 403}
+    right = [
+        number
+        for number, body in enumerate(bodies)
+        for which in (0, 1)
+        if ask(which, "POST", "/login", login("bob", body["new_password"]))[0] == 200
+    ]
+    won = [status for status, *_ in answers].index(200)
+    assert right == [won, won]
+
+
+def login(name, password=USER["password"]):
+    return {"usernameOrEmail": name, "password": password}
+
+
+def test_reauthentication_in_two_processes(ask):
+    """A token is rotated once across processes."""
+    *_, token = ask(0, "POST", "/register", registration("carl"))
+    call = ("POST", "/sessions/reauthenticate", {"password": USER["password"]}, token)
+
+    answers = in_both(ask, [call])
+
+    assert of_both(answers) == {200: 1, 401: 31}
+    (new,) = [new for status, _, new in answers if status == 200]
+    assert [ask(which, "GET", "/user", token=new)[0] for which in (0, 1)] == [200, 200]
+
+
+def test_ending_each_other_in_two_processes(ask):
+    """Of two sessions that end all others, each in its own process, one is left."""
+    *_, one = ask(0, "POST", "/register", registration("dora"))
+    *_, other = ask(1, "POST", "/login", login("dora"))
+
+    in_both(ask, [("DELETE", "/sessions", None, token) for token in (one, other)])
+
+    for which in (0, 1):
+        statuses = [ask(which, "GET", "/user", token=token)[0] for token in (one, other)]
+        assert sorted(statuses) == [200, 401]
+
+
+def test_most_sessions_in_two_processes(ask):
+    """There is never a session more than the setting says, wherever one logs in."""
+    ask(0, "POST", "/register", registration("eve"))
+
+    answers = in_both(ask, [("POST", "/login", login("eve"))])
+
+    assert of_both(answers) == {200: 32}
+    alive = [token for *_, token in answers if ask(0, "GET", "/user", token=token)[0] == 200]
+    assert len(alive) == 5
+
+
+def test_deletion_in_two_processes(ask):
+    """A user is deleted once across processes."""
+    *_, token = ask(0, "POST", "/register", registration("finn"))
+    body = {"password": USER["password"]}
+
+    answers = in_both(ask, [("DELETE", "/user", body, token)])
+
+    assert of_both(answers) == {200: 1, 401: 31}

@@ -593,6 +593,48 @@ def test_login_that_a_change_overtook(client, token, monkeypatch, statement):
     assert client.events()[-1] == "login_failed"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("PATCH", "/user", {"username": "renamed"}),
+        ("DELETE", "/user", None),
+        ("DELETE", "/user", {"password": USER["password"]}),
+        ("DELETE", "/sessions", None),
+        ("DELETE", "/sessions/{}", None),
+        ("PUT", "/user/password", {"current_password": USER["password"], "new_password": "b" * 9}),
+        ("POST", "/sessions/reauthenticate", {"password": USER["password"]}),
+        ("POST", "/logout", {"everywhere": True}),
+    ],
+)
+@pytest.mark.parametrize(
+    "end",
+    [
+        "DELETE FROM sessions WHERE id = 1",
+        "UPDATE sessions SET id_hash = replace(hex(zeroblob(32)), '00', 'ab') WHERE id = 1",
+        "DELETE FROM users",
+    ],
+)
+def test_change_that_the_end_overtook(make_client, monkeypatch, end, change):
+    """Whose session ends while its change waits for its turn to write changes nothing any more."""
+    client = make_client(rate_limits="off")
+    token, other = token_of(client.register()), token_of(client.log_in())
+    target = client.sessions_of(other)[0]["id"]
+    patiently = Database._patiently
+
+    def overtaken(database, begin, deadline):
+        client.query(end)
+        return patiently(database, begin, deadline)
+
+    monkeypatch.setattr(Database, "_patiently", overtaken)
+    method, path, body = change
+    result = client.request_as(token, method, path.format(target), body)
+
+    assert (result.status_code, result.json["error"]) == (401, "invalid_token")
+    assert client.events() == ["registered", "logged_in"]
+    if "users" not in end:
+        assert client.get_as(other).json["user"]["username"] == USER["username"]
+
+
 def test_migration_keeps_sessions(tmp_path, make_client, monkeypatch, clock):
     """A session of a release before the list goes on, with what is known of it."""
     path = tmp_path / "authapi.db"

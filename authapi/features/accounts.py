@@ -87,6 +87,15 @@ class UserRepository:
         row = self._statements.by_id(id=user_id)
         return row and _credential(row)
 
+    def by_session(self, session_id: str) -> Credential | None:
+        """The credential of a session's user; None where the session has ended.
+
+        SECURITY: asked inside a transaction it tells whether the session ended while its request
+        waited for its turn to write.
+        """
+        row = self._statements.by_session(id_hash=session_id)
+        return row and _credential(row)
+
     def by_identifier(self, identifier: str) -> Credential | None:
         """The credential of an email, where the identifier holds an `@`, else of a username."""
         if len(identifier) > LONGEST_EMAIL:
@@ -217,9 +226,9 @@ class UserResource(ExampleResource):
         with core.database.transaction():
             if self._users.rename(session.user.id, body.username):
                 core.events.emit(UserRenamed(session.user.id, caller_of(req), session.id))
-            credential = self._users.by_id(session.user.id)
-        if credential is None:
-            raise InvalidToken
+            credential = self._users.by_session(session.id)
+            if credential is None:
+                raise InvalidToken
         claims = msgspec.structs.replace(claims, username=credential.user.username)
         core.wire.set_token(resp, core.tokens.issue(claims), claims.exp - int(core.clock()))
         core.wire.answer_user(resp, 200, "User renamed.", credential.user)
@@ -227,22 +236,24 @@ class UserResource(ExampleResource):
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Delete the user, who gives the password or has given it a short while ago."""
         core, session = self._core, req.context.session
-        credential = self._entitled(req)
+        verified = self._verified(req)
         with core.database.transaction():
-            if credential is None or not self._users.delete(credential):
+            current = self._users.by_session(session.id)
+            if current is None or not self._users.delete(verified or current):
                 raise InvalidToken
             core.events.emit(UserDeleted(session.user.id, caller_of(req), session.id))
         core.wire.delete_token(resp)
         core.wire.answer(resp, 200, "User deleted.", user=None)
 
-    def _entitled(self, req: falcon.Request) -> Credential | None:
+    def _verified(self, req: falcon.Request) -> Credential | None:
+        """What the password was checked against; None where the session is fresh and has none."""
         session = req.context.session
         if req.content_length:
             password = read_body(req, PasswordBody).password
             return require_password(self._core, self._users, session, password, caller_of(req))
         if not session.is_fresh(self._core.clock()):
             raise FreshLoginRequired
-        return self._users.by_id(session.user.id)
+        return None
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -45,9 +45,9 @@ class PasswordResource:
         credential = require_password(core, self._users, session, body.current_password, caller)
         new_hash = core.passwords.hash(body.new_password)
         with core.database.transaction():
+            issued = self._sessions.rotate(session)
             if not self._users.change_password(credential, new_hash):
                 raise WrongPassword
-            issued = self._sessions.rotate(session)
             core.events.emit(PasswordChanged(session.user.id, caller, issued.session_id))
             core.events.emit(CredentialsChanged(session.user.id, caller, issued.session_id))
         core.wire.set_token(resp, issued.token, issued.max_age)

@@ -184,6 +184,14 @@ class Sessions:
         """Whether anybody has a session."""
         return self._rows.exist(self._now())
 
+    def require(self, claims: Claims) -> None:
+        """Raise InvalidToken where the session of these claims has ended, inside a transaction.
+
+        SECURITY: it may have ended while its request waited for its turn to write.
+        """
+        if self.authenticate(claims, self._core.clock()) is None:
+            raise InvalidToken
+
     def is_due(self, session: Session, now: float) -> bool:
         """Whether its renewal is due: at most one write in `session_renew_after` seconds."""
         return now - session.last_seen_at >= self._core.settings.session_renew_after
@@ -296,6 +304,7 @@ class SessionsResource:
         """End all but the current one."""
         current: Session = req.context.session
         with self._core.database.transaction():
+            self._sessions.require(req.context.claims)
             ended = self._sessions.end_others(current.user.id, caller_of(req), kept=current.id)
         self._core.wire.answer(resp, 200, "Other sessions ended.", ended=ended)
 
@@ -312,6 +321,7 @@ class SessionResource:
         """End it; another user's is not found, as one that is not there."""
         core, current = self._core, req.context.session
         with core.database.transaction():
+            self._sessions.require(req.context.claims)
             if not self._sessions.end(session_id, current.user.id):
                 raise falcon.HTTPRouteNotFound
             core.events.emit(SessionRevoked(current.user.id, caller_of(req), session_id))

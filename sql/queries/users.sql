@@ -23,6 +23,13 @@ SELECT id, username, email, created_at, updated_at,
   FROM users
  WHERE id = :id;
 
+-- name: by_session(id_hash)^
+-- The user of a session that has not ended.
+SELECT id, username, email, created_at, updated_at,
+       password_hash, password_version, disabled_at IS NOT NULL
+  FROM users
+ WHERE id = (SELECT user_id FROM sessions WHERE id_hash = :id_hash) AND disabled_at IS NULL;
+
 -- name: is_username_taken(username_key)$
 SELECT EXISTS (SELECT 1 FROM users WHERE username_key = :username_key);
 
