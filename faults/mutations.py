@@ -1,0 +1,147 @@
+"""Mutations of valid requests: is each answered or hung up on, and the next client served?
+
+`python -m faults.mutations` takes requests that the service answers with 200, flips, cuts and
+doubles some of their bytes, and sends each mutation on a connection of its own, many at once. Every
+other client ends its side of the connection then; the rest wait until the service hangs up. The
+valid requests follow after each five hundred. Broken: a client that is neither answered nor hung
+up on, an answer of 500 or above (501 for an unknown transfer coding excepted), a valid request that
+is not answered with 200, a fault in the log.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import socket
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from faults.harness import HOST, PATIENCE, NoStartError, conclude, parser, start
+
+LOGIN = b'{"usernameOrEmail":"crispengari","password":"crispengari"}'
+REGISTRATION = (
+    b'{"username":"crispengari","email":"crispengari@gmail.com","password":"crispengari"}'
+)
+HUNG_UP = b""
+FAULT = re.compile(r"^Traceback| (?:ERROR|CRITICAL) ", re.MULTILINE)
+AT_ONCE = 100  # connections
+BATCH = 500  # mutations, then valid requests
+
+
+def post(path: bytes, body: bytes) -> bytes:
+    """A request with a JSON body, of a declared length."""
+    head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" % path
+    return b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
+
+
+def valid(token: bytes) -> list[bytes]:
+    """Requests that are answered with 200, for a user's token."""
+    head, _, body = post(b"/login", LOGIN).partition(b"\r\n\r\n")
+    head = head[: head.index(b"Content-Length")] + b"Transfer-Encoding: chunked\r\n\r\n"
+    return [
+        post(b"/login", LOGIN),
+        b"%s%x\r\n%s\r\n0\r\n\r\n" % (head, len(body), body),
+        b"GET /user HTTP/1.1\r\nHost: x\r\nCookie: jwt=%s\r\n\r\n" % token,
+    ]
+
+
+def mutated(rng: random.Random, request: bytes) -> bytes:
+    """A request with some bytes flipped, cut or doubled."""
+    text = bytearray(request)
+    for _ in range(rng.randint(1, 4)):
+        begin = rng.randrange(len(text))
+        end = min(len(text), begin + rng.randint(1, 20))
+        match rng.randrange(3):
+            case 0:
+                text[begin] ^= 1 << rng.randrange(8)
+            case 1:
+                del text[begin:end]
+            case 2:
+                text[begin:begin] = text[begin:end]
+        text = text or bytearray(b"x")
+    return bytes(text)
+
+
+def send(port: int, text: bytes, *, ends: bool) -> bytes:
+    """Send bytes; give what came first: the beginning of an answer, or HUNG_UP.
+
+    `ends` closes our side. Raises TimeoutError where neither came.
+    """
+    with socket.create_connection((HOST, port), timeout=PATIENCE) as connection:
+        try:
+            connection.sendall(text)
+            if ends:
+                connection.shutdown(socket.SHUT_WR)
+            return connection.recv(65_536)
+        except ConnectionError:
+            return HUNG_UP
+
+
+def register(port: int) -> list[bytes]:
+    """Register the user; give the valid requests."""
+    found = re.search(rb"jwt=([^;]+)", send(port, post(b"/register", REGISTRATION), ends=False))
+    if found is None:
+        raise NoStartError("the registration was refused")
+    return valid(found[1])
+
+
+def status_of(answer: bytes) -> str:
+    """The status of an answer, or a word for none."""
+    return answer[9:12].decode("latin-1") if answer else "hung up"
+
+
+def attack(port: int, texts: Sequence[bytes], *, end_all: bool) -> Iterator[str]:
+    """Send bytes, each on its own connection, many at once; yield what each led to.
+
+    With `end_all` each client ends its side, else every other one.
+    """
+
+    def one(number: int) -> str:
+        try:
+            return status_of(send(port, texts[number], ends=end_all or number % 2 == 0))
+        except TimeoutError:
+            return f"nothing: {texts[number]!r}"
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(one, range(len(texts)))
+
+
+def run(
+    folder: Path, rounds: int, rng: random.Random, *, end_all: bool = False
+) -> tuple[Counter[str], list[str]]:
+    """Send that many mutations; count what they led to, and give the broken promises.
+
+    `end_all` has all clients end their side, which is quick; else every other one does.
+    """
+    service = start(folder)
+    requests = register(service.port)
+    led_to: Counter[str] = Counter()
+    broken = []
+    while (sent := led_to.total()) < rounds:
+        texts = [mutated(rng, rng.choice(requests)) for _ in range(min(BATCH, rounds - sent))]
+        led_to.update(attack(service.port, texts, end_all=end_all))
+        after = [status_of(send(service.port, text, ends=False)) for text in requests]
+        if after != ["200"] * len(requests):
+            broken.append(f"after {led_to.total()} mutations, valid requests led to {after}")
+    service.stop()
+    broken += [what for what in led_to if what >= "5" and what not in {"501", "hung up"}]
+    broken += FAULT.findall((folder / "log").read_text())
+    return led_to, broken
+
+
+def main() -> int:
+    """Send the mutations, and tell what they led to."""
+    options = parser(__doc__, 10_000, "mutations")
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        led_to, broken = run(Path(directory), given.rounds, random.Random(given.seed))
+    print(f"{led_to.total():,} mutations:", *(f"{what} {n:,}" for what, n in led_to.most_common()))
+    return conclude(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
