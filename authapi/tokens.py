@@ -81,7 +81,7 @@ class KeyRing:
         `jwk`, `jku`, `crit` or `typ` to play with. NOTE: `_key_of` remembers it.
         """
         header = _JWS.get_unverified_header(f"{encoded_header}.e30.e30")
-        key = self._by_kid.get(header.get("kid", ""))
+        key = self._by_kid.get(header.get("kid"))
         if key is None or header != self._header(key):
             raise InvalidToken
         return key

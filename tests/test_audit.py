@@ -51,6 +51,7 @@ def test_every_event_is_kept(client, token, clock):
         "user_deleted",
     ]
     assert [user_id for (user_id,) in client.events("user_id")] == [1, 1, None] + [1] * 10
+    assert client.events("session_id")[4] == client.events("session_id")[0]
     everything = repr(client.events("*"))
     for secret in (
         *USER.values(),

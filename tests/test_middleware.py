@@ -420,12 +420,18 @@ class FreshHeadOnly(HeadOnly):
     fresh = True
 
 
+class Optional(HeadOnly):
+    def on_options(self, req, resp):
+        resp.set_header("X-Secret", "open")
+
+
 @pytest.mark.parametrize(
     ("resource", "methods"),
     [
         (Delegating(), ["GET", "HEAD", "POST"]),
         (HeadOnly(), ["HEAD"]),
         (FreshHeadOnly(), ["HEAD"]),
+        (Optional(), ["HEAD"]),
         (Nothing(), []),
     ],
 )
@@ -436,6 +442,9 @@ def test_odd_resources_are_protected(client, resource, methods):
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         answer = client.simulate_request(method, "/odd")
         assert answer.status_code == (401 if method in methods else 405)
+        assert answer.headers.get("allow", "") == (
+            "" if method in methods else ", ".join([*methods, "OPTIONS"])
+        )
         assert "x-secret" not in answer.headers
 
 

@@ -151,11 +151,10 @@ def test_lack_of_memory_is_overload(lane):
 def test_lane_after_a_fork(lane):
     """A process that has hashed may fork: the child's lane has threads, and places, of its own."""
     lane = lane(slots=1)
-    leave = threading.Event()
-    holder = threading.Thread(target=lane.run, args=[leave.wait])
+    entered, leave = threading.Event(), threading.Event()
+    holder = threading.Thread(target=lane.run, args=[lambda: entered.set() or leave.wait()])
     holder.start()
-    while not lane.is_full:
-        pass
+    entered.wait()
 
     child = os.fork()
     if not child:

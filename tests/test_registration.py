@@ -111,16 +111,23 @@ def test_good_passwords(client, password):
 
 
 @pytest.mark.parametrize(
-    "password",
-    ["7 chars", "x" * 1025, "null\0byte", "baseball", "PassWord", "iloveyou", "12345678"],
+    ("password", "message"),
+    [
+        ("7 chars", "Must have at least 8 characters."),
+        ("x" * 1025, "Must have at most 1024 characters."),
+        ("null\0byte", "Must not hold NUL or a lone surrogate."),
+        *(
+            (word, "Is one of the most common passwords.")
+            for word in ("baseball", "PassWord", "iloveyou", "12345678")
+        ),
+    ],
 )
-def test_bad_passwords(client, password):
+def test_bad_passwords(client, password, message):
     """Short, long, NUL, and the common ones in any case."""
     answer = client.register(password=password)
 
     assert answer.status_code == 422
-    assert [fault["field"] for fault in answer.json["errors"]] == ["password"]
-    assert repr(password)[1:-1] not in answer.json["errors"][0]["message"]
+    assert answer.json["errors"] == [{"field": "password", "message": message}]
 
 
 def test_password_length_counts_characters_after_nfc(client):

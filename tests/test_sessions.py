@@ -19,6 +19,7 @@ from conftest import (
     running,
     token_of,
 )
+from falcon.testing import create_environ
 
 from authapi import migrations
 from authapi.database import LOCK_TIMEOUT, Database
@@ -199,6 +200,32 @@ def test_list_is_ones_own_and_live(client, token, clock):
     assert [public_id(newer)] == [session["id"] for session in client.sessions_of(newer)]
 
 
+def test_callers_that_are_unknown(client, token):
+    """A server that names no address, and a client that names no agent, are empty."""
+    login = {"usernameOrEmail": USER["username"], "password": USER["password"]}
+    environ = create_environ(
+        "/login",
+        method="POST",
+        headers={"Content-Type": "application/json"},
+        body=json.dumps(login),
+    )
+    environ.pop("REMOTE_ADDR", None)
+    del environ["HTTP_USER_AGENT"]
+    assert b"".join(client.app(environ, lambda *_: None))
+
+    session = client.sessions_of(token)[0]
+    assert (session["ip"], session["user_agent"]) == ("", "")
+
+
+def test_sessions_know_their_user(client, token, clock):
+    """All sessions of a user are given with the user."""
+    sessions = Sessions(client.app.core)
+    claims = client.app.core.tokens.read(token, clock.now)
+    user = sessions.authenticate(claims, clock.now).user
+
+    assert [session.user for session in sessions.of_user(user, clock.now)] == [user]
+
+
 def test_user_agent_is_cut(client):
     """What a client calls itself is kept to 256 characters, and may be missing or odd."""
     agents = ["x" * 1_000, "", "\u00e9\u00ff'; DROP TABLE sessions --", "<script>"]
@@ -220,6 +247,11 @@ def test_end_one(client, token):
 
     assert (answer.status_code, answer.json["message"]) == (200, "Session ended.")
     assert "set-cookie" not in answer.headers
+    assert client.events("event", "user_id", "session_id")[-1] == (
+        "session_revoked",
+        1,
+        public_id(other),
+    )
     assert client.get_as(other).status_code == 401
     assert client.get_as(token).status_code == 200
     assert client.request_as(token, "DELETE", f"/sessions/{public_id(other)}").status_code == 404
@@ -272,7 +304,8 @@ def test_end_others(client, token):
     assert [client.get_as(other).status_code for other in others] == [401] * 3
     assert client.get_as(token).status_code == 200
     assert client.get_as(stranger).status_code == 200
-    assert client.request_as(token, "DELETE", "/sessions").json["ended"] == 0
+    answer = client.request_as(token, "DELETE", "/sessions")
+    assert (answer.json["message"], answer.json["ended"]) == ("Other sessions ended.", 0)
     ended = client.events("event", "user_id", "session_id")[-3:]
     assert {("session_revoked", 1, public_id(other)) for other in others} == set(ended)
 
@@ -480,7 +513,7 @@ def test_renewal_that_cannot_write(client, token, clock, caplog):
 
     assert answer.status_code == 200
     assert "set-cookie" not in answer.headers
-    assert "not renewed" in caplog.text
+    assert caplog.messages == ["a session was not renewed: other threads kept on writing"]
     assert client.get_as(token).cookies["jwt"].value
 
 
@@ -757,6 +790,9 @@ def test_longest_unused_of_one_second(make_client):
     tokens = [token_of(client.register())] + [token_of(client.log_in()) for _ in range(4)]
 
     assert [client.get_as(token).status_code for token in tokens] == [401, 401, 200, 200, 200]
+    assert client.events("event", "user_id", "session_id")[3::2] == [
+        ("session_revoked", 1, public_id(token)) for token in tokens[:2]
+    ]
 
 
 def test_shorter_lifetimes(make_app, clock):
@@ -771,10 +807,11 @@ def test_shorter_lifetimes(make_app, clock):
     assert client.get_as(token).status_code == 401
 
 
-def test_absolute_limit_made_shorter(make_app, clock):
-    """A session older than a limit that was made shorter ends with its next renewal."""
+@pytest.mark.parametrize("limit", [60, 3_600])
+def test_absolute_limit_made_shorter(make_app, clock, limit):
+    """A session as old as a limit that was made shorter, or older, ends with its next renewal."""
     token = token_of(Client(make_app()).register())
-    client = Client(make_app(session_lifetime=60, session_max_lifetime=60))
+    client = Client(make_app(session_lifetime=60, session_max_lifetime=limit))
     clock.move(3_600)
 
     answer = client.get_as(token)
