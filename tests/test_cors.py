@@ -83,6 +83,25 @@ def test_preflight(cors, path):
     }
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "asks"),
+    [
+        ("OPTIONS", "/user", False),
+        ("OPTIONS", "/nowhere", True),
+        ("PUT", "/user", False),
+        ("PUT", "/user", True),
+        ("GET", "/user", True),
+    ],
+)
+def test_no_preflight(cors, method, path, asks):
+    """Only a preflight of a route is told what may be sent, though other answers name methods."""
+    headers = {"Origin": APP, **({"Access-Control-Request-Method": "PUT"} if asks else {})}
+
+    answer = cors.simulate_request(method, path, headers=headers)
+
+    assert cors_of(answer) == {**READABLE, "access-control-allow-origin": APP}
+
+
 @pytest.mark.parametrize("origin", STRANGERS)
 def test_strangers(cors, origin):
     """Every other origin gets no CORS header at all, and can change nothing."""

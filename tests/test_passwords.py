@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from authapi import Settings
 from authapi.errors import Overloaded
-from authapi.passwords import Lane, Passwords, _common_passwords
+from authapi.passwords import Lane, Passwords, Verdict, _common_passwords
 
 PASSWORDS = Passwords(Settings(**CHEAP))
 
@@ -63,7 +63,20 @@ def test_lone_surrogates(text):
 
 def test_the_decoy_never_verifies():
     """No password is nobody's."""
-    assert not PASSWORDS.verify(None, "").correct
+    assert PASSWORDS.verify(None, "") == Verdict(correct=False)
+
+
+def test_a_hash_of_another_cost_is_replaced():
+    """A correct password gives a new hash of an outdated one, unless none is wanted."""
+    stored = PASSWORDS.hash("a password")
+    dearer = Passwords(Settings(argon2_memory_kib=16, argon2_time_cost=1, argon2_lanes=1))
+
+    new_hash = dearer.verify(stored, "a password").new_hash
+    assert new_hash
+    assert "m=16," in new_hash
+    assert dearer.verify(stored, "a password", rehash=False) == Verdict(correct=True)
+    assert dearer.verify(stored, "another") == Verdict(correct=False)
+    assert PASSWORDS.verify(stored, "a password") == Verdict(correct=True)
 
 
 def test_common_passwords():

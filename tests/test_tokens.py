@@ -277,6 +277,17 @@ def test_the_newest_key_signs_and_all_verify():
         Tokens([new]).read(from_old, now=0)
 
 
+def test_digests():
+    """A digest takes any text, a lone surrogate too, and tells texts and keys apart."""
+    keys = [Key.of(bytes(range(32))), Key.of(bytes(range(1, 33)))]
+    texts = ["", "a", "\ud800", "\udcff"]
+
+    digests = {Tokens([key]).digest(text) for key in keys for text in texts}
+
+    assert len(digests) == 8
+    assert Tokens(keys).digest("a") == Tokens(keys[1:]).digest("a")
+
+
 def key(**changes):
     good = {"kty": "oct", "kid": "a", "alg": "HS256", "k": encoded(SECRET)}
     return {name: value for name, value in {**good, **changes}.items() if value is not None}
