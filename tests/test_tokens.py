@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from authapi import Settings, StartError
 from authapi.errors import InvalidToken
 from authapi.keys import Key, load_keys
-from authapi.tokens import Claims, KeyRing, Tokens
+from authapi.tokens import REMEMBERED, Claims, DeviceClaims, KeyRing, Tokens
 
 SECRET = bytes(range(32))
 
@@ -275,6 +275,29 @@ def test_the_newest_key_signs_and_all_verify():
         assert Tokens([old, new]).read(token, now=0).id == 1
     with pytest.raises(InvalidToken):
         Tokens([new]).read(from_old, now=0)
+
+
+def test_what_is_remembered_is_bounded():
+    """No client makes a process remember more: not by tokens, nor by headers spelled otherwise."""
+    tokens = Tokens([Key.of(bytes(range(32)))])
+
+    for remembered in (tokens.issue, tokens._claims):
+        assert remembered.cache_info().maxsize == REMEMBERED
+    assert tokens._ring._key_of.cache_info().maxsize == 1
+
+
+def test_types():
+    """A token says what it is (RFC 8725, 3.11), and is not taken for another."""
+    tokens = Tokens([Key.of(bytes(range(32)))])
+    device = tokens.issue_device(DeviceClaims(sub="1", jti="a", exp=2))
+
+    assert json.loads(decoded(device.split(".")[0]))["typ"] == "device+jwt"
+    assert tokens.read_device(device, now=1).sub == "1"
+    for later in (2, 3):
+        with pytest.raises(InvalidToken):
+            tokens.read_device(device, now=later)
+    with pytest.raises(InvalidToken):
+        tokens.read(device, now=1)
 
 
 def test_digests():
