@@ -54,7 +54,7 @@ class KeyRing:
     def __init__(self, keys: list[Key], kind: str) -> None:
         """Take the keys, and the type of the tokens."""
         self._kind = kind
-        self._by_kid = {key.kid: key for key in keys}
+        self._keys = keys
         self._secrets = {key.kid: key.secret for key in keys}
         self._newest = keys[-1]
         self._key_of = lru_cache(maxsize=len(keys))(self._find_key)
@@ -81,10 +81,10 @@ class KeyRing:
         `jwk`, `jku`, `crit` or `typ` to play with. NOTE: `_key_of` remembers it.
         """
         header = _JWS.get_unverified_header(f"{encoded_header}.e30.e30")
-        key = self._by_kid.get(header.get("kid"))
-        if key is None or header != self._header(key):
-            raise InvalidToken
-        return key
+        for key in self._keys:
+            if header == self._header(key):
+                return key
+        raise InvalidToken
 
     def _header(self, key: Key) -> dict[str, str]:
         """The header of every token that a key signs, whole."""
