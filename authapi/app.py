@@ -44,6 +44,7 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
     def __init__(self, core: Core) -> None:
         """Wire the middleware, the router and the error handlers onto the core."""
         self.core = core
+        self._is_in_place = True
         self._quick_paths: set[str] = set()
         self._hashing_paths: set[str] = set()
         self.cross_site = CrossSite(core.settings)
@@ -78,6 +79,17 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
         if method in SAFE_METHODS:
             return path in self._quick_paths
         return path in self._hashing_paths and self.core.passwords.is_full
+
+    def maintain(self) -> None:
+        """Notice what requests would, where none come; for a server to call each second or so."""
+        try:
+            self.core.database.require_in_place()
+        except errors.Unavailable as unavailable:
+            if self._is_in_place:
+                logger.error("%s", unavailable.__cause__)  # noqa: TRY400 - it has no traceback
+            self._is_in_place = False
+        else:
+            self._is_in_place = True
 
     def prepare_to_fork(self) -> None:
         """Let go of what a fork would break; what is needed again opens at its first use."""
@@ -141,9 +153,9 @@ def create_app(
 
     `clock` gives seconds since the epoch. Raises StartError.
     """
-    database = Database(settings.database_path)
+    database = Database(settings.database_path, writers=settings.threads // 2)
+    is_new, are_new = database.is_missing, lacks_keys(settings)
     migrate(database)
-    are_new = lacks_keys(settings)
     core = Core(
         settings=settings,
         clock=clock,
@@ -153,18 +165,35 @@ def create_app(
         tokens=Tokens(load_keys(settings)),
         wire=Wire(settings, clock),
     )
-    if are_new and Sessions(core).exist():
-        logger.warning(
-            "the key file %s was gone, a new one is made: all sessions have ended. "
-            "Put the old one back and restart, if there is one.",
-            settings.key_file,
-        )
+    _warn_of_losses(core, is_new=is_new, are_new=are_new)
     database.disconnect()  # the server that gets the application may fork
     core.events.subscribe(lambda event: database.after_commit(lambda: log(event)))
     app = AuthAPI(core)
     for feature in features.load(names):
         feature.setup(app, core)
     return app
+
+
+def _warn_of_losses(core: Core, *, is_new: bool, are_new: bool) -> None:
+    """Say it where the database was made though there were keys, or keys though there are sessions.
+
+    Then one of the two was lost.
+    """
+    settings = core.settings
+    advice = "Put the old one back and restart, if there is one."
+    if is_new and not are_new and not settings.secret_key:
+        logger.warning(
+            "the database %s was gone, a new, empty one is made: there are its keys in %s. %s",
+            settings.database_path,
+            settings.key_file,
+            advice,
+        )
+    if are_new and Sessions(core).exist():
+        logger.warning(
+            "the key file %s was gone, a new one is made: all sessions have ended. %s",
+            settings.key_file,
+            advice,
+        )
 
 
 def unlock(settings: Settings, identifier: str) -> bool:

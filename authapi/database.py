@@ -5,7 +5,6 @@ Statements stand in `sql/`; repositories get them by file with `Database.stateme
 
 from __future__ import annotations
 
-import errno
 import sqlite3
 import threading
 import time
@@ -20,7 +19,7 @@ from urllib.parse import quote
 import aiosql
 
 from authapi.errors import StartError, Unavailable
-from authapi.files import LOCK_POLL, create, file_locked, identity
+from authapi.files import LOCK_POLL, Beside, Names, Turns, create
 
 SQLITE_VERSION = sqlite3.sqlite_version
 OLDEST_SQLITE = (3, 38)  # has STRICT tables and unixepoch()
@@ -31,8 +30,10 @@ LOOK_EVERY = 0.01  # seconds from one look at the file's name to the next
 # In the wheel sql/ lies inside the package, in a checkout beside it.
 _PACKAGED = Path(__file__).parent / "sql"
 SQL = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "sql"
+_CONNECTION = (SQL / "connection.sql").read_text()
 
-_PASSING = frozenset(
+_SPOILT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_UNAVAILABLE = _SPOILT | frozenset(
     {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_CANTOPEN,
@@ -42,6 +43,9 @@ _PASSING = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
+
+
+DatabaseError = sqlite3.DatabaseError  # what no error of ours says better: a fault of the file
 
 
 class UniqueViolation(Exception):
@@ -55,6 +59,13 @@ class UniqueViolation(Exception):
 
 class _Connection(sqlite3.Connection):
     """A connection that is closed with the thread that it belonged to."""
+
+    beside: Beside | None = None  # which files its log and the log's index are, while it is open
+
+    def close(self) -> None:
+        """Close it. The last one of a database takes the log away."""
+        self.beside = None
+        super().close()
 
     def __del__(self) -> None:
         with suppress(sqlite3.ProgrammingError):  # it was never opened
@@ -71,7 +82,7 @@ class Statements:
 
     A statement is called with its parameters by name. `$` gives one value or None, `^` one row or
     None, `!` the number of rows changed, no mark a list of rows. Raises UniqueViolation, and
-    Unavailable for what passes: a locked, full or read-only database.
+    Unavailable for a database that is locked, full, read-only or spoilt.
     """
 
     def __init__(self, database: Database, name: str) -> None:
@@ -116,16 +127,16 @@ class Database:
     Each thread reads on a connection of its own. Writes go through `transaction`, one at a time.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Name the file. Nothing is opened yet."""
+    def __init__(self, path: Path, writers: int = 8) -> None:
+        """Name the file, and how many threads may wait to write. Nothing is opened yet."""
         self.path = path
-        self._name = str(path)
-        self._opened: tuple[int, int] | None = None  # which file it is, once it was opened
+        self._names = Names(path)
+        self.turns = Turns(Path(self._names.real), writers)
         self._look_at = 0.0  # monotonic seconds
-        self._log_is_empty = False  # of a file that was replaced
+        self._log_is_empty = False  # of a file that lost its name
         self._local = threading.local()
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
-        self._writer = threading.Lock()
+        self._connecting = threading.Lock()
         self._statements = self.statements("database")
 
     def statements(self, name: str) -> Statements:
@@ -139,62 +150,76 @@ class Database:
         Raises Unavailable where the file was replaced or removed, LOOK_EVERY seconds ago or more.
         """
         if time.monotonic() >= self._look_at:
-            self._require_in_place()
+            self.require_in_place()
         try:
             return self._local.connection  # type: ignore[no-any-return]
         except AttributeError:
             self._local.connection = connection = self._connect()
             return connection
 
-    def _require_in_place(self) -> None:
-        """Raise Unavailable where the file that was opened has no longer the name.
+    @property
+    def _connection_to_write(self) -> sqlite3.Connection:
+        """The thread's connection. NOTE: what was opened to read alone stays so: it is replaced."""
+        if getattr(self._local, "reads_only", False) and self._names.is_writable:
+            self.disconnect()
+        return self.connection
+
+    def require_in_place(self) -> None:
+        """Raise Unavailable where a file that was opened, or its log, has no longer the name.
 
         SECURITY: what is written to such a file is acknowledged and lost, and what is read there
         may be revoked in the file that took its place. SQLite notices neither. Writes look in every
-        transaction; session checks every LOOK_EVERY seconds, for a look takes 3 microseconds. The
+        transaction; session checks every LOOK_EVERY seconds, for a look takes 5 microseconds. The
         new file is not opened: SQLite finds a file's log by name, so that both would share one.
         A restart opens it.
         """
-        if self._lost_its_name():
-            with suppress(AttributeError):  # this thread has none
-                self._empty_log(self._local.connection)
-            raise Unavailable from OSError(
-                errno.ESTALE, "replaced or removed while in use, restart the service", self._name
-            )
-        self._look_at = time.monotonic() + LOOK_EVERY
+        lost = self._lost()
+        if lost:
+            self._empty_log()
+            raise Unavailable from lost
+        self._look_at, self._log_is_empty = time.monotonic() + LOOK_EVERY, False
 
-    def _lost_its_name(self) -> bool:
-        return self._opened is not None and self._opened != identity(self._name)
+    def _lost(self) -> OSError | None:
+        return self._names.lost(one.beside for one in self._open() if one.beside)
 
-    def _empty_log(self, connection: sqlite3.Connection) -> None:
+    def _open(self) -> list[_Connection]:
+        with self._connecting:
+            return list(self._connections)
+
+    def _empty_log(self) -> None:
         """Have a file that was replaced take in its log, once.
 
-        NOTE: so it is whole, under whatever name it has now, and the next start finds no log that
-        SQLite would read into the file that took its place.
+        NOTE: so it is whole, under whatever name it has now, and whoever opens the file that took
+        its place finds no log that SQLite would read into that one.
         """
-        if not self._log_is_empty:
-            with suppress(sqlite3.Error, Unavailable), self._turn(0):
-                busy, *_ = _queries("database").empty_log(connection)
-                self._log_is_empty = not busy
+        if self._log_is_empty:
+            return
+        with suppress(sqlite3.Error, Unavailable), self.turns.take(0):
+            empty_log, is_ours_alone = _queries("database").empty_log, self._names.is_ours_alone
+            ours = [one for one in self._open() if one.beside and is_ours_alone(one.beside)]
+            self._log_is_empty = not any(empty_log(one)[0] for one in ours)
 
     def _connect(self) -> _Connection:
-        opened = self._opened or identity(self._name)
-        # NOTE: other threads touch a connection only to close it, when the service has stopped.
-        connection = sqlite3.connect(
-            f"file:{quote(str(self.path))}?mode=rw",  # a file that is gone stays gone
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            factory=_Connection,
-        )
-        self._opened = opened
+        self.require_in_place()
+        with self._names.opening():
+            connection = sqlite3.connect(
+                f"file:{quote(self._names.real)}?mode=rw",  # a file that is gone stays gone
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,  # for `_empty_log` and `close`
+                factory=_Connection,
+            )
         try:
-            self._require_in_place()
-        except Unavailable:
-            connection.close()  # before it finds the other file's log
+            self.require_in_place()  # before it finds another file's log
+            connection.executescript(_CONNECTION)
+        except (Unavailable, sqlite3.Error):
+            connection.close()
             raise
-        self._connections.add(connection)
-        connection.executescript((SQL / "connection.sql").read_text())
+        self._local.reads_only = not self._names.is_writable
+        beside = self._names.beside
+        connection.beside = beside if all(beside) else None  # none before the log is in use
+        with self._connecting:
+            self._connections.add(connection)
         return connection
 
     @contextmanager
@@ -205,24 +230,23 @@ class Database:
         otherwise, or the disk refuses.
         """
         deadline = time.monotonic() + (LOCK_TIMEOUT if patience is None else patience)
-        self._require_in_place()
+        self.require_in_place()
         with _translated():
-            connection = self.connection
+            connection = self._connection_to_write
         if connection.in_transaction:
             raise RuntimeError("transactions do not nest")
         actions = self._local.actions = []
-        with self._turn(deadline), _translated():
+        with self.turns.take(deadline), _translated():
             try:
                 self._patiently(self._statements.begin_immediate, deadline)
-                self._require_in_place()
+                self.require_in_place()
                 yield
                 connection.commit()
             except BaseException as error:
                 with suppress(sqlite3.Error):
                     connection.rollback()
-                # NOTE: closing undoes it too; and what was opened to read alone stays so.
                 if connection.in_transaction or _code_behind(error) == sqlite3.SQLITE_READONLY:
-                    self.disconnect()
+                    self.disconnect()  # which undoes it too
                 raise
         for action in actions:
             action()
@@ -247,22 +271,6 @@ class Database:
         else:
             action()
 
-    @contextmanager
-    def _turn(self, deadline: float) -> Iterator[None]:
-        """Be the only writer, of all threads and processes; `deadline` is in monotonic seconds.
-
-        NOTE: SQLite's busy handler is unfair under load, and builds before 3.51.3 can lose a
-        transaction when one connection writes while another checkpoints. A commit checkpoints
-        inside this lock, so one at a time it is.
-        """
-        if not self._writer.acquire(timeout=max(0, deadline - time.monotonic())):
-            raise Unavailable from TimeoutError("other threads kept on writing")
-        try:
-            with file_locked(f"{self.path}.lock", deadline):
-                yield
-        finally:
-            self._writer.release()
-
     def disconnect(self) -> None:
         """Close the calling thread's connection; its next use opens another.
 
@@ -274,11 +282,18 @@ class Database:
 
     def close(self) -> None:
         """Close every thread's connection. The database is of no use after it."""
-        replaced = self._lost_its_name()
-        for connection in list(self._connections):
-            if replaced:
-                self._empty_log(connection)
+        if self._lost():
+            self._empty_log()
+        for connection in self._open():
             connection.close()
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no file, or nothing in it."""
+        try:
+            return not self.path.stat().st_size
+        except OSError:
+            return True
 
     def create(self) -> None:
         """Make the file for its owner alone; the log files take its mode.
@@ -289,7 +304,7 @@ class Database:
             raise StartError(
                 f"SQLite {SQLITE_VERSION} is too old: run a Python built with 3.38 or later."
             )
-        is_new = create(self.path)
+        is_new = create(Path(self._names.real))
         # NOTE: SQLite takes a shorter file for an empty one, and would write over it.
         if not is_new and 0 < self.path.stat().st_size < SMALLEST_FILE:
             raise sqlite3.DatabaseError("it is too short")
@@ -297,31 +312,14 @@ class Database:
     def use_write_ahead_log(self) -> bool:
         """Keep a write-ahead log from now on; False where the file system cannot."""
         deadline = time.monotonic() + LOCK_TIMEOUT
-        with self._turn(deadline):
+        with self.turns.take(deadline):
             mode = self._patiently(self._statements.use_write_ahead_log, deadline)
         return bool(mode == "wal")
 
 
-@contextmanager
-def as_start_errors(path: Path) -> Iterator[None]:
-    """Turn what can be wrong with a database file at a start into StartError."""
-    try:
-        yield
-    except Unavailable as unavailable:
-        raise StartError(
-            f"The database {path} cannot be used ({unavailable.__cause__}): "
-            "let this user write to it and its directory, or stop what keeps it locked."
-        ) from unavailable
-    except sqlite3.DatabaseError as error:
-        raise StartError(
-            f"{path} is no SQLite database that can be used ({error}): "
-            "move it away, or set another AUTHAPI_DATABASE_URL."
-        ) from error
-    except OSError as error:
-        raise StartError(
-            f"The database {path} cannot be written ({error.strerror}): make its directory and "
-            "let this user write there, or set another AUTHAPI_DATABASE_URL."
-        ) from error
+def is_spoilt(error: Unavailable | DatabaseError) -> bool:
+    """Whether a file is no database, or no longer one."""
+    return not isinstance(error, Unavailable) or _code_behind(error) in _SPOILT
 
 
 def split(script: str) -> Iterator[str]:
@@ -354,5 +352,5 @@ def _raise_ours(error: sqlite3.Error) -> None:
     code = getattr(error, "sqlite_errorcode", 0)
     if code in {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}:
         raise UniqueViolation(str(error).partition(": ")[2].partition(",")[0]) from error
-    if isinstance(error, sqlite3.OperationalError) and code & 0xFF in _PASSING:
+    if code & 0xFF in _UNAVAILABLE:
         raise Unavailable from error

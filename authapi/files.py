@@ -1,22 +1,136 @@
-"""What the database needs of the file system: a lock, which file has a name, and its mode."""
+"""What the database needs of the file system: turns to write, which file has a name, its mode."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import logging
+import math
 import os
 import stat
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from authapi.errors import Unavailable
 
 LOCK_POLL = 0.001  # seconds between two tries for a lock
+STUCK_AFTER = 0.5  # seconds of one turn; a commit takes some milliseconds
 
 logger = logging.getLogger("authapi.files")
+
+
+class Turns:
+    """Turns at writing to a database: one writer at a time, of all threads and processes.
+
+    NOTE: SQLite's busy handler is unfair under load, and builds before 3.51.3 can lose a
+    transaction when one connection writes while another checkpoints. A commit checkpoints inside
+    this lock, so one at a time it is.
+    """
+
+    def __init__(self, path: Path, at_most: int) -> None:
+        """Take the database's path, and how many threads may wait where no turn ends."""
+        self._path, self._at_most = f"{path}.lock", at_most
+        self._writer = threading.Lock()
+        self._counting = threading.Lock()
+        self._waiting = 0
+        self._since = math.inf  # monotonic seconds: when the turn began that somebody has
+
+    @property
+    def are_stuck(self) -> bool:
+        """Whether a turn takes longer than turns do: another program is in the way."""
+        return time.monotonic() - self._since > STUCK_AFTER
+
+    @contextmanager
+    def take(self, deadline: float) -> Iterator[None]:
+        """Be the only writer. Raises Unavailable at the deadline, in monotonic seconds.
+
+        At once, where turns are stuck and enough others wait: the rest of the threads answer.
+        """
+        with self._one_more_waits() as is_one_too_many:
+            while not self._writer.acquire(timeout=_slice(deadline)):
+                if time.monotonic() >= deadline or (is_one_too_many and self.are_stuck):
+                    raise Unavailable from TimeoutError("other threads kept on writing")
+        try:
+            self._since = time.monotonic()
+            with file_locked(self._path, deadline):
+                yield
+        finally:
+            self._since = math.inf
+            self._writer.release()
+
+    @contextmanager
+    def _one_more_waits(self) -> Iterator[bool]:
+        with self._counting:
+            self._waiting += 1
+            is_one_too_many = self._waiting > self._at_most
+        try:
+            yield is_one_too_many
+        finally:
+            with self._counting:
+                self._waiting -= 1
+
+
+def _slice(deadline: float) -> float:
+    """Seconds to wait until the next look at the clock."""
+    return min(max(0, deadline - time.monotonic()), STUCK_AFTER / 4)
+
+
+Identity = tuple[int, int]  # of a file: device and inode
+Beside = tuple[Identity | None, Identity | None]  # the log and its index
+
+
+class Names:
+    """Whether a database, its log and the log's index have the names that they were opened by.
+
+    A name may be a symbolic link: SQLite keeps the log beside the file itself.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take the database's path; `real` is the file's own."""
+        self._name, self.real = str(path), os.path.realpath(path)
+        self._opened: Identity | None = None
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Open the database in the block: the file that is there at its beginning is ours."""
+        opened = self._opened or identity(self.real)
+        yield
+        self._opened = opened
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether this process may write to the database."""
+        return os.access(self.real, os.W_OK)
+
+    @property
+    def beside(self) -> Beside:
+        """Which files the log and its index are now."""
+        return identity(f"{self.real}-wal"), identity(f"{self.real}-shm")
+
+    def lost(self, in_use: Iterable[Beside]) -> OSError | None:
+        """What is wrong where the database, or a log in use, has lost its name."""
+        if self._opened is None:
+            return None
+        if not self._is_in_place or self._opened != identity(self._name, follows=True):
+            advice, name = "put it back, or restart to use what is there", self._name
+        elif not {*in_use} <= {self.beside}:
+            advice, name = "restart the service", f"{self.real}-wal"
+        else:
+            return None
+        return OSError(errno.ESTALE, f"replaced or removed while in use: {advice}", name)
+
+    def is_ours_alone(self, in_use: Beside) -> bool:
+        """Whether nobody else can have opened the database with another log than ours."""
+        there = self.beside
+        known = [now in {None, ours} for now, ours in zip(there, in_use, strict=True)]
+        return all(known) or not self._is_in_place
+
+    @property
+    def _is_in_place(self) -> bool:
+        return self._opened == identity(self.real)
 
 
 @contextmanager
@@ -36,6 +150,7 @@ def file_locked(path: str, deadline: float) -> Iterator[None]:
             time.sleep(LOCK_POLL)
         yield
     finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # what was forked meanwhile has it open too
         os.close(descriptor)
 
 
@@ -61,10 +176,13 @@ def create(path: Path) -> bool:
     return True
 
 
-def identity(name: str) -> tuple[int, int] | None:
-    """Which file has a name now; None where there is none, or it cannot be told."""
+def identity(name: str, *, follows: bool = False) -> Identity | None:
+    """Which file has a name now; None where there is none, or it cannot be told.
+
+    A symbolic link is a file of its own unless one `follows` it.
+    """
     try:
-        found = os.stat(name)  # noqa: PTH116 - half the time of Path.stat
+        found = os.stat(name, follow_symlinks=follows)  # noqa: PTH116 - half the time of Path.stat
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -218,6 +218,7 @@ class Authenticate(Generic[Session]):
         self._wire = core.wire
         self._tokens = core.tokens
         self._clock = core.clock
+        self._turns = core.database.turns
         self._renew_after = core.settings.session_renew_after
         self._sessions = sessions
 
@@ -261,8 +262,11 @@ class Authenticate(Generic[Session]):
         claims, session, now = req.context.claims, req.context.session, self._clock()
         if now - claims.iat < self._renew_after:
             return None
-        if req.env.get(IN_LOOP) and self._sessions.is_due(session, now):
-            raise HandOver
+        if self._sessions.is_due(session, now):
+            if self._turns.are_stuck:  # threads that wait for them are for others
+                return None
+            if req.env.get(IN_LOOP):
+                raise HandOver
         try:
             issued = self._sessions.renew(session, claims, caller_of(req), now)
         except Unavailable as unavailable:  # a session is worth its answer, renewed or not

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from authapi.database import SQL, Database, as_start_errors, split
-from authapi.errors import StartError
+from authapi.database import SQL, Database, DatabaseError, is_spoilt, split
+from authapi.errors import StartError, Unavailable
 from authapi.files import keep_to_owner
 
 
@@ -16,7 +19,7 @@ def migrate(database: Database) -> None:
     Each migration is one transaction together with its row in the ledger. Raises StartError, with
     nothing changed, for a file that cannot be used.
     """
-    with as_start_errors(database.path):
+    with _as_start_errors(database.path):
         database.create()
         ledger = _Ledger(database)
         if not database.use_write_ahead_log():
@@ -94,3 +97,26 @@ class _Ledger:
                 "run the newer release."
             )
         return known[len(applied) :]
+
+
+@contextmanager
+def _as_start_errors(path: Path) -> Iterator[None]:
+    """Turn what can be wrong with a database file at a start into StartError."""
+    try:
+        yield
+    except (Unavailable, DatabaseError) as error:
+        cause = error.__cause__ or error
+        if not is_spoilt(error):
+            raise StartError(
+                f"The database {path} cannot be used ({cause}): "
+                "let this user write to it and its directory, or stop what keeps it locked."
+            ) from error
+        raise StartError(
+            f"{path} is no SQLite database that can be used ({cause}): "
+            "move it away, or set another AUTHAPI_DATABASE_URL."
+        ) from error
+    except OSError as error:
+        raise StartError(
+            f"The database {path} cannot be written ({error.strerror}): make its directory and "
+            "let this user write there, or set another AUTHAPI_DATABASE_URL."
+        ) from error

@@ -28,7 +28,7 @@ logger = logging.getLogger("authapi.serve")
 
 
 def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app) -> None:
-    """Run the service until SIGTERM or SIGINT, in the main thread. Raises StartError.
+    """Run the service until SIGTERM, SIGINT or SIGHUP, in the main thread. Raises StartError.
 
     `create` may be an application's own function, which adds its resources to `create_app`'s. It is
     called once; several workers are forked after it, so it must leave no thread or connection open.

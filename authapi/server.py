@@ -66,6 +66,15 @@ class Channel(HTTPChannel):
         self.host = network_of(host) if ":" in host else host
 
     @property
+    def last_activity(self) -> float:
+        """When something came or went, in monotonic seconds: a wall clock may be set."""
+        return self._last_activity
+
+    @last_activity.setter
+    def last_activity(self, _wall_clock: float) -> None:
+        self._last_activity = time.monotonic()
+
+    @property
     def waits_since(self) -> float | None:
         """When its last whole request came, or else it itself; None while a request runs."""
         return None if self.requests else self.heard
@@ -199,7 +208,7 @@ class Server(TcpWSGIServer):
         self.wire = app.core.wire
         self.stopping = False
         self.trusted_proxy = app.core.settings.trusted_proxy
-        self._is_quick = app.is_quick
+        self._is_quick, self._maintain = app.is_quick, app.maintain
         self._quick: deque[Channel] = deque()
         self._loop_thread = threading.get_ident()
         self._trigger_lock = threading.RLock()  # a signal handler may call `stop` anywhere
@@ -226,11 +235,12 @@ class Server(TcpWSGIServer):
                 break
 
     def maintenance(self, now: float) -> None:
-        """Close what is idle or overdue.
+        """Close what is idle or overdue, and have the application look after itself.
 
         NOTE: not left to the loop, which waits with it until a client reads what fills its buffer.
         """
         super().maintenance(now)
+        self._maintain()
         for channel in list(self.active_channels.values()):
             channel.expire()
             if channel.will_close:
@@ -278,6 +288,7 @@ class Server(TcpWSGIServer):
         self._loop_thread = threading.get_ident()
         while not self.stopping:
             self._turn(timeout=1)
+        self._maintain()  # before another service can have the port
         dispatcher.close(self)  # the listener alone: workers still pull the trigger
         deadline = time.monotonic() + DRAIN_DEADLINE
         while self._close_idle() and time.monotonic() < deadline:
@@ -300,7 +311,7 @@ class Server(TcpWSGIServer):
         self._make_room()
         if time.monotonic() >= self._maintained + MAINTENANCE_INTERVAL:
             self._maintained = time.monotonic()
-            self.maintenance(time.time())
+            self.maintenance(self._maintained)
         for _ in range(len(self._quick)):  # what comes meanwhile waits for its turn
             channel = self._quick.popleft()
             try:

@@ -25,7 +25,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before one that fell at once i
 STOP_DEADLINE = 9.5
 READY_POLL = 0.01  # seconds
 
-END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_HANG_UP = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)  # nohup
+END_SIGNALS = (signal.SIGTERM, signal.SIGINT, *_HANG_UP)
 _HELD = (*END_SIGNALS, signal.SIGCHLD)
 
 logger = logging.getLogger("authapi.workers")
@@ -61,7 +62,7 @@ class Workers:
         os.set_blocking(self._ready, False)  # nobody reads any more once all were ready
 
     def run(self, when_ready: Callable[[], None]) -> None:
-        """Return when SIGTERM or SIGINT has ended all workers; a second signal kills them.
+        """Return when one of END_SIGNALS has ended all workers; a second signal kills them.
 
         Raises StartError where some were killed, or all of them fall at once, again and again.
         """
@@ -166,8 +167,9 @@ class Workers:
         try:
             os.close(self._held)
             os.close(self._readable)
-            # A terminal sends SIGINT to all. NOTE: SIG_IGN would pass on to what a worker executes.
-            signal.signal(signal.SIGINT, lambda *_: None)
+            # A terminal sends them to all. NOTE: SIG_IGN would pass on to what a worker executes.
+            for number in END_SIGNALS[1:]:
+                signal.signal(number, lambda *_: None)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
             threading.Thread(target=self._end_with_parent, daemon=True).start()
             self._work(partial(self._tell_ready, worker.number))

@@ -26,6 +26,7 @@ class LateDatabase(Database):
     """One connection for all threads, whose changes are committed some time after the answer."""
 
     _shared: sqlite3.Connection
+    _writer: threading.Lock
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -53,7 +54,7 @@ class LateDatabase(Database):
 
     def spoil(self) -> None:
         """Open the connection of all threads, and commit now and then from now on."""
-        self._shared = self._connect()
+        self._shared, self._writer = self._connect(), threading.Lock()
         threading.Thread(target=self._commit_now_and_then, daemon=True).start()
 
     def _commit_now_and_then(self) -> None:

@@ -5,3 +5,7 @@ PRAGMA foreign_keys = ON;
 -- With NORMAL a power cut can undo a commit that was acknowledged: a logout, a revocation.
 PRAGMA synchronous = FULL;
 PRAGMA trusted_schema = OFF;
+-- Bytes of the log that are kept after a long read, which lets it grow, has ended.
+PRAGMA journal_size_limit = 8388608;
+-- A first read opens the log, which is found by the database's name.
+SELECT count(*) FROM sqlite_schema;

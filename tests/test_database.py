@@ -263,7 +263,7 @@ def test_unavailable_on_the_wire(client, monkeypatch):
     client.register()
     monkeypatch.setattr(database, "LOCK_TIMEOUT", 0)
 
-    with client.app.core.database._turn(0):
+    with client.app.core.database.turns.take(0):
         answer = client.log_in()
 
     assert (
@@ -513,7 +513,7 @@ def test_after_commit(db):
 
 def test_patience(db, path):
     """A transaction that is to wait for nothing gives up where another thread or process writes."""
-    with db._writer, pytest.raises(Unavailable), db.transaction(patience=0):
+    with db.turns._writer, pytest.raises(Unavailable), db.transaction(patience=0):
         pass
     with path.with_name(f"{path.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1036,7 +1036,7 @@ def test_no_turn_to_renew(protecting, token, spy, clock):
     protected = protecting(spy)
     clock.move(3_600)
 
-    with protected.auth.core.database._turn(1), pytest.MonkeyPatch.context() as patch:
+    with protected.auth.core.database.turns.take(1), pytest.MonkeyPatch.context() as patch:
         patch.setattr("authapi.database.LOCK_TIMEOUT", 0)
         _, headers, _ = raw(protected, HTTP_COOKIE=f"jwt={token}")
 

@@ -11,20 +11,24 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import CHEAP, USER, Client, process, request, token_of
 
-from authapi import Settings, StartError, create_app, database
+from authapi import Settings, StartError, create_app, database, files
 from authapi.database import SQL, Database
 from authapi.errors import Unavailable
 from authapi.features.sessions import FRESH_FOR
+from authapi.files import Names, Turns
 from authapi.keys import load_keys
 
 UNLIMITED = {"rate_limits": "off"}
+PUT_BACK = "replaced or removed while in use: put it back, or restart to use what is there"
 NOBODY = 65_534
+HOUR = 3_600
 HOLDER = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -239,6 +243,7 @@ def test_a_read_only_file(folder, caplog):
         with pytest.raises(StartError, match=r"authapi\.db cannot be written .Permission denied.:"):
             create_app(settings)
 
+        assert client.get_as(token).status_code == 200
         for file in folder.glob("authapi.db*"):  # SQLite made logs of the same mode
             file.chmod(0o600)
         assert client.log_in().status_code == 200
@@ -284,22 +289,22 @@ def test_locked_by_another_program(client, token, clock, monkeypatch, caplog, ki
 def test_one_deadline_for_all_that_a_write_waits_for(client, monkeypatch):
     """Threads, other processes and other programs are waited for together, not one by one."""
     deadlines, now = [], [100.0]
-    taken = client.app.core.database._writer
+    turns = client.app.core.database.turns
+    taken = turns._writer
 
     class Writer:
         def acquire(self, timeout):
-            deadlines.append(now[0] + timeout)
-            now[0] += 2
-            return taken.acquire()
+            now[0] += timeout
+            return now[0] > 102 and taken.acquire()
 
         def release(self):
             taken.release()
 
-    file_locked, patiently = database.file_locked, Database._patiently
-    monkeypatch.setattr(client.app.core.database, "_writer", Writer())
+    file_locked, patiently = files.file_locked, Database._patiently
+    monkeypatch.setattr(turns, "_writer", Writer())
     monkeypatch.setattr(database.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(
-        database, "file_locked", lambda name, at: deadlines.append(at) or file_locked(name, at)
+        files, "file_locked", lambda name, at: deadlines.append(at) or file_locked(name, at)
     )
     monkeypatch.setattr(
         Database,
@@ -310,7 +315,80 @@ def test_one_deadline_for_all_that_a_write_waits_for(client, monkeypatch):
     with client.app.core.database.transaction():
         pass
 
-    assert deadlines == [105.0] * 3
+    assert now[0] > 102
+    assert deadlines == [105.0] * 2
+
+
+def test_locked_under_load(tmp_path, client, clock):
+    """While another program keeps a lock and changes pile up, all others are answered.
+
+    Also where a session is due for its renewal, which would need a turn to write. Changes that find
+    enough others waiting are refused before their time.
+    """
+    clock.now = time.time() - 2 * HOUR
+    cookie = f"jwt={token_of(client.register())}"
+    client.app.close()
+    with process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (_, url), ThreadPoolExecutor(40) as pool:
+
+        def rename():
+            return request(f"{url}/user", {"username": "other"}, method="PATCH", Cookie=cookie)
+
+        with locked(tmp_path / "authapi.db", "IMMEDIATE"):
+            renames = [pool.submit(rename) for _ in range(40)]
+            status, answer, _ = next(as_completed(renames)).result()
+            assert (status, answer["error"]) == (503, "unavailable")
+            for path in ("/user", "/sessions"):
+                status, _, headers = request(f"{url}{path}", Cookie=cookie)
+                assert (status, headers["Set-Cookie"]) == (200, None)
+            assert not all(each.done() for each in renames)  # others wait for five seconds
+        assert {each.result()[0] for each in renames} <= {200, 503}
+        assert request(f"{url}/user", Cookie=cookie)[2]["Set-Cookie"]
+
+
+def test_writers_that_would_be_too_many(tmp_path, monkeypatch):
+    """Where one turn takes long only so many wait for theirs; the others are refused at once."""
+    now = [100.0]
+    monkeypatch.setattr(files.time, "monotonic", lambda: now[0])
+    turns = Turns(tmp_path / "authapi.db", at_most=1)
+
+    class Writer:
+        def acquire(self, timeout):
+            now[0] += timeout
+            return False
+
+    with turns.take(105), turns._one_more_waits():
+        assert not turns.are_stuck
+        monkeypatch.setattr(turns, "_writer", Writer())
+        with pytest.raises(Unavailable), turns.take(105):
+            pass
+        assert turns.are_stuck
+        assert now[0] < 101
+        monkeypatch.setattr(turns, "_at_most", 2)
+        with pytest.raises(Unavailable), turns.take(105):
+            pass
+        assert now[0] == 105
+        monkeypatch.undo()
+    assert not turns.are_stuck
+
+
+def test_a_fork_does_not_keep_the_turn(tmp_path):
+    """What was forked in the midst of a change has the lock's descriptor, and not the turn."""
+    program = """
+import os, signal
+from pathlib import Path
+from authapi.files import Turns
+path = Path("authapi.db")
+with Turns(path, 1).take(0):
+    child = os.fork() or signal.pause()
+try:
+    with Turns(path, 1).take(0):
+        pass
+finally:
+    os.kill(child, signal.SIGKILL)
+"""
+    root = Path(__file__).parents[1]
+    environ = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environ, check=True)
 
 
 def test_sqlite_itself_waits_but_a_moment(client):
@@ -353,8 +431,7 @@ def test_replaced(client, token, path, make_app, caplog):
     assert is_unavailable(client.get_as(token))
     assert is_unavailable(client.log_in())
     assert is_unavailable(client.request_as(token, "POST", "/logout"))
-    cause = f"[Errno {errno.ESTALE}] replaced or removed while in use, restart the service: "
-    assert causes(caplog) == {f"{cause}{str(path)!r}"}
+    assert causes(caplog) == {f"[Errno {errno.ESTALE}] {PUT_BACK}: {str(path)!r}"}
     assert kept == path.read_bytes()
     assert path.with_name("authapi.db-wal").stat().st_size == 0
     client.app.close()
@@ -438,11 +515,191 @@ def test_removed(client, token, path):
     assert client.log_in().status_code == 200
 
 
+def test_replaced_and_seen_by_a_thread_without_a_connection(client, path):
+    """Whoever sees it first has the log taken in, so that it gets into no other file."""
+    back_up(path)
+    assert numbered(client, 1).status_code == 201
+    moved = path.with_name("moved.db")
+    replace(path, moved)
+    thread = threading.Thread(target=client.app.maintain)
+    thread.start()
+    thread.join()
+
+    assert names(path) == []
+    assert names(moved) == ["user1"]
+
+
+@pytest.mark.usefixtures("looks_always")
+def test_replaced_twice(client, token, path):
+    """A file that was put back, used, and is replaced once more has its log taken in once more."""
+    moved = path.with_name("moved.db")
+    for number in range(2):
+        back_up(path)
+        assert numbered(client, number).status_code == 201
+        replace(path, moved)
+        assert is_unavailable(client.get_as(token))
+        assert names(moved)[-1] == f"user{number}"
+        moved.rename(path)
+        assert client.get_as(token).status_code == 200
+
+
+@pytest.mark.usefixtures("looks_always")
+def test_opened_by_another_program_while_it_was_replaced(client, token, path, make_app, caplog):
+    """That takes the log away; what is put back then is used after a restart, and whole."""
+    back_up(path)
+    assert numbered(client, 1).status_code == 201
+    moved = path.with_name("moved.db")
+    replace(path, moved)
+    assert is_unavailable(client.get_as(token))
+    assert names(path) == [USER["username"]]
+    moved.rename(path)
+
+    assert is_unavailable(numbered(client, 2))
+    assert is_unavailable(client.get_as(token))
+    assert "while in use: restart the service: " in caplog.messages[-1]
+    client.app.close()
+    assert names(path) == [USER["username"], "user1"]
+    assert Client(make_app(**UNLIMITED)).get_as(token).status_code == 200
+
+
+@pytest.mark.usefixtures("looks_always")
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_log_that_is_gone(client, token, path, make_app, suffix):
+    """All is refused, also on new connections, and all that was acknowledged is in the database."""
+    assert numbered(client, 1).status_code == 201
+    path.with_name(f"authapi.db{suffix}").unlink()
+
+    for _ in range(2):
+        assert is_unavailable(client.get_as(token))
+        assert is_unavailable(numbered(client, 2))
+    thread = threading.Thread(target=lambda: client.get_as(token))
+    thread.start()
+    thread.join()
+    assert not path.with_name(f"authapi.db{suffix}").exists()
+    assert names(path) == [USER["username"], "user1"]
+
+    client.app.close()
+    assert Client(make_app(**UNLIMITED)).get_as(token).status_code == 200
+
+
+@pytest.mark.usefixtures("looks_always")
+def test_moved_and_linked(client, token, path, make_app):
+    """The same file under a link has another log: all is refused until a restart, and kept.
+
+    Who opens the file by its new name meanwhile loses nothing either.
+    """
+    assert numbered(client, 1).status_code == 201
+    path.with_name("data").mkdir()
+    moved = path.with_name("data") / path.name
+    path.rename(moved)
+    path.symlink_to(moved)
+
+    assert is_unavailable(client.get_as(token))
+    assert is_unavailable(numbered(client, 2))
+    other = Client(make_app(**UNLIMITED))
+    assert numbered(other, 2).status_code == 201
+    assert is_unavailable(client.get_as(token))
+    client.app.close()
+    assert numbered(other, 3).status_code == 201
+    other.app.close()
+    assert names(path) == [USER["username"], "user1", "user2", "user3"]
+
+
+@pytest.mark.usefixtures("looks_always")
+def test_another_log_beside_the_same_file(client, token, path):
+    """Our own log is not written over what another service acknowledges in its own."""
+    assert numbered(client, 1).status_code == 201
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"authapi.db{suffix}").unlink()
+    with process(path.parent, AUTHAPI_RATE_LIMITS="off") as (_, url):
+        assert register(url, 2)[0] == 201
+        assert is_unavailable(client.get_as(token))
+        client.app.close()
+        assert register(url, 3)[0] == 201
+    assert "user2" in names(path)
+    assert "user3" in names(path)
+
+
+@pytest.mark.usefixtures("looks_always")
+def test_a_link(tmp_path, make_client):
+    """A database may be named by a link; one that is set to another file is a replaced one."""
+    real = tmp_path / "data" / "real.db"
+    real.parent.mkdir()
+    link = tmp_path / "authapi.db"
+    link.symlink_to(real)
+    client = make_client(**UNLIMITED)
+    token = token_of(client.register())
+    assert {"real.db-wal", "real.db.lock"} <= {file.name for file in real.parent.iterdir()}
+
+    back_up(real)
+    link.unlink()
+    link.symlink_to(real.with_name("copy.db"))
+    assert is_unavailable(client.get_as(token))
+    assert is_unavailable(client.log_in())
+    link.unlink()
+    link.symlink_to(real)
+    assert client.get_as(token).status_code == 200
+
+
+def test_a_log_that_closed_with_the_last_connection(client, token, path):
+    """SQLite itself takes the log away with the last connection: the next one goes on."""
+    client.app.core.database.disconnect()
+    assert not path.with_name("authapi.db-wal").exists()
+
+    assert client.get_as(token).status_code == 200
+    assert numbered(client, 1).status_code == 201
+
+
+def test_an_end_takes_no_log_of_another_service_away(tmp_path):
+    """The file was replaced, and a second service runs on the new one when the first one ends."""
+    path = tmp_path / "authapi.db"
+    with process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (service, url):
+        register(url, 1)
+        back_up(path)
+        replace(path)
+        assert register(url, 2)[0] == 503
+        with process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (_, other):
+            assert register(other, 2)[0] == 201
+            service.send_signal(signal.SIGTERM)
+            assert service.wait() == 0
+            assert register(other, 3)[0] == 201
+    assert names(path) == ["user1", "user2", "user3"]
+
+
+def test_maintenance_tells_once(client, path, caplog):
+    """Also without a request it is noticed that the file was replaced, and told."""
+    client.app.maintain()
+    path.rename(path.with_name("moved.db"))
+    for _ in range(3):
+        client.app.maintain()
+    path.with_name("moved.db").rename(path)
+    client.app.maintain()
+
+    told = [line for line in caplog.messages if PUT_BACK in line]
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    "spoilt", [(0, "file is not a database"), (4_096, "database disk image is malformed")]
+)
+def test_spoilt(client, token, path, caplog, spoilt):
+    """A file that something else wrote over is refused, with the reason in the log."""
+    begin, cause = spoilt
+    client.app.core.database.disconnect()
+    with path.open("rb+") as file:
+        file.seek(begin)
+        file.write(b"no database " * 4_000)
+
+    assert is_unavailable(client.get_as(token))
+    assert is_unavailable(client.log_in())
+    assert causes(caplog) == {cause}
+
+
 def test_looks_are_few(client, token, monkeypatch):
     """Session checks look at the file's name once in LOOK_EVERY seconds, and changes always."""
     looks, now = [], [time.monotonic() + 1]
-    identity = database.identity
-    monkeypatch.setattr(database, "identity", lambda name: looks.append(name) or identity(name))
+    lost = Names.lost
+    monkeypatch.setattr(Names, "lost", lambda names, logs: looks.append(names) or lost(names, logs))
     monkeypatch.setattr(database.time, "monotonic", lambda: now[0])
 
     for _ in range(3):
@@ -482,7 +739,7 @@ def test_replaced_under_a_process(tmp_path):
         assert request(f"{url}/user", Cookie=cookie)[0] == 503
         service.send_signal(signal.SIGTERM)
         _, log = service.communicate()
-    assert f"replaced or removed while in use, restart the service: {str(path)!r}" in log
+    assert f"{PUT_BACK}: {str(path)!r}" in log
 
     with process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (_, url):
         assert request(f"{url}/user", Cookie=cookie)[0] == 401
@@ -491,9 +748,6 @@ def test_replaced_under_a_process(tmp_path):
 
 
 # A clock that is wrong, and is set
-
-
-HOUR = 3_600
 
 
 @pytest.mark.parametrize(
@@ -571,6 +825,20 @@ def test_keys_are_gone_at_a_start(client, token, path, make_client, caplog):
     assert restarted.get_as(token_of(restarted.log_in())).status_code == 200
     kept.replace(file)
     assert make_client(**UNLIMITED).get_as(token).status_code == 200
+
+
+@pytest.mark.parametrize("rest", [None, b""])
+def test_a_database_that_is_gone(client, path, make_client, caplog, rest):
+    """A start that makes a database although there are keys says that one is missing."""
+    client.app.close()
+    path.unlink()
+    if rest is not None:
+        path.write_bytes(rest)
+    restarted = make_client(**UNLIMITED)
+
+    (message,) = caplog.messages
+    assert message.startswith(f"the database {path} was gone, a new, empty one is made: there are")
+    assert restarted.register().status_code == 201
 
 
 def test_no_warning_without_a_loss(client, token, path, make_client, caplog):

@@ -389,7 +389,7 @@ def test_the_log_finds_a_failure(client, caplog):
     caplog.set_level("DEBUG", "authapi")
 
     answer = client.simulate_get("/user")
-    with client.app.core.database._turn(1), pytest.MonkeyPatch.context() as patch:
+    with client.app.core.database.turns.take(1), pytest.MonkeyPatch.context() as patch:
         patch.setattr("authapi.database.LOCK_TIMEOUT", 0)
         unavailable = client.register()
 

@@ -26,6 +26,12 @@ from authapi import AuthAPI, Settings, serve, server
 from authapi.serve import listen
 from authapi.wire import BODY_LIMIT
 
+NOHUP = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, sys.argv[1]])
+"""
+
 
 def refused(folder, *arguments, **environ):
     """Start the service where it must refuse; give its exit status and what it said."""
@@ -62,10 +68,20 @@ def test_start(tmp_path, run):
     assert made == {"authapi.db", "authapi.db.key", "authapi.db.lock"}
 
 
-def test_interrupt(tmp_path):
-    """Ctrl-C ends it as SIGTERM does."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_interrupt(tmp_path, number):
+    """Ctrl-C ends it as SIGTERM does, and so does a terminal that is closed."""
     with process(tmp_path) as (service, _):
-        service.send_signal(signal.SIGINT)
+        service.send_signal(number)
+        assert service.wait() == 0
+
+
+def test_nohup(tmp_path):
+    """Under `nohup` it outlives its terminal."""
+    with process(tmp_path, run=("-c", NOHUP, RUN)) as (service, url):
+        service.send_signal(signal.SIGHUP)
+        assert request(f"{url}/user")[0] == 401
+        service.terminate()
         assert service.wait() == 0
 
 
@@ -707,8 +723,21 @@ def test_idle_connections(port, monkeypatch):
         idle.sendall(GET + b"\r\n")
         assert b" 401 " in idle.recv(65_536)
         ticks = itertools.count(1e12, 1e6)
-        monkeypatch.setattr(server.time, "time", lambda: next(ticks))
+        monkeypatch.setattr(server.time, "monotonic", lambda: next(ticks))
         assert idle.recv(1) == b""
+
+
+def test_a_clock_that_is_set(port, monkeypatch):
+    """Connections do not end because the clock of the machine is set."""
+    with connected(port) as kept:
+        kept.sendall(GET + b"\r\n")
+        assert b" 401 " in kept.recv(65_536)
+        monkeypatch.setattr(server, "MAINTENANCE_INTERVAL", 0)
+        monkeypatch.setattr(server.time, "time", lambda: 1e12)
+        for _ in range(3):
+            assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
+        kept.sendall(GET + b"\r\n")
+        assert b" 401 " in kept.recv(65_536)
 
 
 @pytest.mark.parametrize(

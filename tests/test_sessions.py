@@ -23,9 +23,10 @@ from falcon.testing import create_environ
 
 from authapi import migrations
 from authapi.database import LOCK_TIMEOUT, Database
-from authapi.errors import InvalidToken
+from authapi.errors import HandOver, InvalidToken
 from authapi.events import Caller
 from authapi.features.sessions import PRUNED_AT_ONCE, RENEWAL_PATIENCE, Sessions
+from authapi.files import Turns
 from authapi.tokens import Claims
 
 
@@ -508,7 +509,7 @@ def test_revoked_session_is_not_renewed(client, token, clock):
 def test_renewal_that_cannot_write(client, token, clock, caplog):
     """A session check is answered also where the renewal cannot be written, and says so once."""
     clock.move(3_600)
-    with client.app.core.database._writer:
+    with client.app.core.database.turns._writer:
         answer = client.get_as(token)
 
     assert answer.status_code == 200
@@ -709,7 +710,7 @@ def test_renewals_hold_nobody_up(make_app, clock, monkeypatch):
         clock.move(3_600)
         young = request(f"{url}/register", OTHER)[2]["Set-Cookie"].partition(";")[0]
         answers, threads = [], []
-        with app.core.database._writer:
+        with app.core.database.turns._writer:
             for path in ("/user", "/", "/user"):
                 thread = threading.Thread(
                     target=lambda path=path: answers.append(request(url + path, Cookie=old))
@@ -730,13 +731,13 @@ def test_renewals_hold_nobody_up(make_app, clock, monkeypatch):
 
 def test_renewals_are_not_patient(client, token, clock, monkeypatch):
     """A renewal waits for the writer lock a moment; other changes wait longer."""
-    waits, turn = [], Database._turn
+    waits, take = [], Turns.take
 
-    def spy(database, deadline):
+    def spy(turns, deadline):
         waits.append(deadline)
-        return turn(database, deadline)
+        return take(turns, deadline)
 
-    monkeypatch.setattr(Database, "_turn", spy)
+    monkeypatch.setattr(Turns, "take", spy)
     monkeypatch.setattr("authapi.database.time.monotonic", lambda: 0.0)
     clock.move(3_600)
     client.get_as(token)
@@ -752,6 +753,20 @@ def test_checks_are_quick(client, path):
     assert client.app.is_quick("GET", path)
     assert not client.app.is_quick("POST", path)
     assert not client.app.is_quick("GET", "/sessions")
+
+
+def test_renewal_where_turns_are_stuck(client, token, clock, monkeypatch):
+    """While another program keeps turns to write, a check is answered in the loop, unrenewed."""
+    clock.move(3_600)
+    in_the_loop = {"authapi.in_loop": True}
+    with pytest.raises(HandOver):
+        client.get_as(token, extras=in_the_loop)
+
+    monkeypatch.setattr(Turns, "are_stuck", True)
+    answer = client.get_as(token, extras=in_the_loop)
+    assert (answer.status_code, "set-cookie" in answer.headers) == (200, False)
+    monkeypatch.undo()
+    assert token_of(client.get_as(token))
 
 
 def test_pipelined_renewal(make_app, clock):

@@ -275,6 +275,7 @@ def test_interrupt_of_a_worker(tmp_path):
         workers = service.workers
         for pid in workers:
             os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGHUP)
         with service.each() as connections:
             assert [ask(each, "GET", "/user")[0] for each in connections.values()] == [401, 401]
         assert workers == service.workers
@@ -285,8 +286,8 @@ def test_interrupt_of_a_worker(tmp_path):
     [
         (signal.SIGTERM, False),
         (signal.SIGTERM, True),
-        (signal.SIGINT, False),
         (signal.SIGINT, True),
+        (signal.SIGHUP, True),
     ],
 )
 def test_a_stop(tmp_path, number, to_all):

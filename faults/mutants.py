@@ -1,0 +1,224 @@
+"""Mutants: is each small change of the code found by a test?
+
+`python -m faults.mutants` makes every mutant of the modules below, one at a time and in a copy of
+the checkout, and runs the module's tests until one fails: what Cosmic Ray changes (operators,
+comparisons, numbers, decorators, loops, exceptions), and each statement left out that is a call, a
+`raise` or a `return`. A mutant that no test finds survives. `mutants.toml` says why each that does
+is no fault; broken is a survivor without an explanation, and an explanation without a survivor.
+
+It needs the extra `mutants`, and takes some two seconds of a CPU for each mutant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+from faults.harness import ROOT, conclude
+
+SUBJECTS = {
+    "tokens": "tokens replay devices sessions",
+    "passwords": "passwords login server limits",
+    "middleware": "middleware cors sessions embed forward_auth",
+    "features/sessions": "sessions replay races password accounts database",
+    "features/limits": "limits attackers login password reauthentication registration races",
+    "features/devices": "devices login limits attackers",
+}
+EXPLAINED = ROOT / "faults" / "mutants.toml"
+TIMEOUT = 300  # seconds that tests may take until they are held to hang: the mutant is found
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A module with one change; `name` tells it from the others, whatever moves around it."""
+
+    module: str
+    source: str
+    name: str
+
+
+def mutants(module: str) -> Iterator[Mutant]:
+    """All of a module that change what it does."""
+    source = (ROOT / "authapi" / f"{module}.py").read_text()
+    meaning = _meaning(source)
+    seen = {meaning}
+    for changed in (*_cosmic_ray(source), *_left_out(source)):
+        with suppress(SyntaxError):
+            if (other := _meaning(changed)) not in seen:
+                seen.add(other)
+                yield Mutant(module, changed, _name(source, changed))
+
+
+def _cosmic_ray(source: str) -> Iterator[str]:
+    from cosmic_ray.ast import ast_nodes, get_ast  # noqa: PLC0415 - of an extra
+    from cosmic_ray.mutating import mutate_code  # noqa: PLC0415
+    from cosmic_ray.plugins import get_operator, operator_names  # noqa: PLC0415
+
+    for name in operator_names():
+        kind = get_operator(name)
+        if not kind.arguments():
+            positions = (kind().mutation_positions(node) for node in ast_nodes(get_ast(source)))
+            for occurrence in range(sum(len(list(found)) for found in positions)):
+                with suppress(AttributeError):  # it cannot replace an exception with a dotted name
+                    yield mutate_code(source, kind(), occurrence)
+
+
+def _left_out(source: str) -> Iterator[str]:
+    """The source with one call, `raise` or `return` left out."""
+    lines = source.splitlines(keepends=True)
+    for node in ast.walk(ast.parse(source)):
+        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if isinstance(node, ast.Expr | ast.Raise | ast.Return) and not is_docstring:
+            indent = " " * node.col_offset
+            yield "".join([*lines[: node.lineno - 1], f"{indent}pass\n", *lines[node.end_lineno :]])
+
+
+def _meaning(source: str) -> str:
+    """What a module does: its tree without annotations of functions, and kinds of parameters."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, ast.arguments):  # Cosmic Ray takes their `*` for an operator
+            node.args, node.posonlyargs = node.posonlyargs + node.args + node.kwonlyargs, []
+            node.kwonlyargs = []
+    return ast.dump(tree)
+
+
+def _name(source: str, changed: str) -> str:
+    """The function and what becomes of its lines."""
+    before, after = source.splitlines(), changed.splitlines()
+    opcodes = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+    edits = [edit for edit in opcodes if edit[0] != "equal"]
+    begin, end = edits[0][1], edits[-1][2]
+    old = " ".join(line.strip() for line in before[begin:end])
+    new = " ".join(line.strip() for line in after[edits[0][3] : edits[-1][4]])
+    return f"{_place(ast.parse(source), begin + 1)}: {old} -> {new or 'nothing'}"
+
+
+def _place(tree: ast.Module, line: int) -> str:
+    """The classes and functions around a line, by their names."""
+    names: list[str] = []
+    node: ast.AST = tree
+    while True:
+        inner = [
+            child
+            for child in ast.iter_child_nodes(node)
+            if isinstance(child, ast.ClassDef | ast.FunctionDef)
+            and min([child.lineno, *(one.lineno for one in child.decorator_list)])
+            <= line
+            <= (child.end_lineno or 0)
+        ]
+        if not inner:
+            return ".".join(names) or "module"
+        node = inner[0]
+        names.append(inner[0].name)
+
+
+class Copies:
+    """Copies of the checkout, one for each mutant that is tried at once."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        """Copy what the tests need."""
+        self._free: SimpleQueue[Path] = SimpleQueue()
+        for copy_number in range(number):
+            place = folder / str(copy_number)
+            shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info"))
+            self._free.put(place)
+
+    def survives(self, mutant: Mutant) -> bool:
+        """Whether the tests of its module pass with it."""
+        place = self._free.get()
+        path = place / "authapi" / f"{mutant.module}.py"
+        original = path.read_text()
+        try:
+            path.write_text(mutant.source)
+            return _passes(place, SUBJECTS[mutant.module].split())
+        finally:
+            path.write_text(original)
+            self._free.put(place)
+
+    def survivors(self, tried: list[Mutant]) -> Counter[str]:
+        """Those that no test finds."""
+        with ThreadPoolExecutor(self._free.qsize()) as pool:
+            alive = zip(tried, pool.map(self.survives, tried), strict=True)
+            return Counter(mutant.name for mutant, survives in alive if survives)
+
+
+def _passes(place: Path, names: list[str]) -> bool:
+    tests = [f"tests/test_{name}.py" for name in names]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(TIMEOUT) == 0
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # and what the tests have left
+        process.wait()
+
+
+def explained(module: str) -> Counter[str]:
+    """The survivors of a module that are no fault."""
+    reasons = tomllib.loads(EXPLAINED.read_text()).get(module, {})
+    return Counter(name for names in reasons.values() for name in names)
+
+
+def run(module: str, at_once: int, say: Callable[[str], None] = print) -> list[str]:
+    """Try every mutant of a module; give what is broken."""
+    source = (ROOT / "authapi" / f"{module}.py").read_text()
+    with tempfile.TemporaryDirectory() as folder:
+        copies = Copies(Path(folder), at_once)
+        if not copies.survives(Mutant(module, source, "none")):
+            return [f"{module}: the tests fail without any change"]
+        with ThreadPoolExecutor(at_once) as pool:
+            tried = list(mutants(module))
+            alive = list(pool.map(copies.survives, tried))
+    survivors = Counter(mutant.name for mutant, lives in zip(tried, alive, strict=True) if lives)
+    known = explained(module)
+    say(f"{module}: {len(tried)} mutants, {survivors.total()} survive, {known.total()} explained")
+    unknown, stale = survivors - known, known - survivors
+    return [
+        *(f"{module}: survives: {name}" for name in unknown.elements()),
+        *(f"{module}: explained, and found by a test: {name}" for name in stale.elements()),
+    ]
+
+
+def main() -> int:
+    """Try the mutants of each module."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("modules", nargs="*", default=[], help=f"of {', '.join(SUBJECTS)} (all)")
+    options.add_argument("--at-once", type=int, default=os.cpu_count() or 1, help="mutants (CPUs)")
+    chosen = options.parse_args()
+    modules = chosen.modules or SUBJECTS
+    return max([conclude(run(module, chosen.at_once)) for module in modules])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
