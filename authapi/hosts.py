@@ -38,9 +38,12 @@ def plain_address(text: str) -> str:
 
 
 def network_of(address: str) -> str:
-    """The network that one client has to itself: an IPv4 address, or an IPv6 /64 (RFC 6177)."""
+    """The network that one client has to itself: an IPv4 address, or an IPv6 /64 (RFC 6177).
+
+    A zone, which says by which interface a link-local address was reached, is left out.
+    """
     try:
-        known = ipaddress.ip_address(plain_address(address))
+        known = ipaddress.ip_address(plain_address(address.partition("%")[0]))
     except ValueError:  # none, as on a Unix socket
         return address
     return (

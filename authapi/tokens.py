@@ -38,10 +38,14 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class DeviceClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The payload of a device token: whose browser it is, which one, and until when."""
+    """The payload of a device token: whose browser it is, which one, and until when.
+
+    `ver` is the version of the password that was given there.
+    """
 
     sub: str
     jti: str
+    ver: int
     exp: int
 
 

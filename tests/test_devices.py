@@ -17,9 +17,11 @@ def log_in(client, device, name=USER["username"], password=USER["password"]):
     return client.log_in(name, password, headers={"Cookie": f"device={device}"})
 
 
-def use_up(client, name=USER["username"]):
-    """Have the name's budget used up by somebody else."""
-    while client.log_in(name, WRONG, remote_addr="198.51.100.7").status_code == 401:
+def use_up(client, name=USER["username"], cookie=""):
+    """Have the budget of a name, or of a browser, used up by somebody else."""
+    headers = {"Cookie": f"device={cookie}"}
+    elsewhere = {"headers": headers, "remote_addr": "198.51.100.7"}
+    while client.log_in(name, WRONG, **elsewhere).status_code == 401:
         pass
 
 
@@ -59,11 +61,13 @@ def test_budget_of_its_own(client, device, clock):
 
 
 def test_success_clears_its_budget(client, device):
-    """A login from a known browser gives it its whole budget back."""
+    """A login from a known browser gives it a whole budget."""
     for _ in range(3):
         for _ in range(9):
             assert log_in(client, device, password=WRONG).status_code == 401
-        assert log_in(client, device).status_code == 200
+        answer = log_in(client, device)
+        assert answer.status_code == 200
+        device = cookie_of(answer, "device")
 
 
 def test_two_browsers(client, device):
@@ -119,15 +123,34 @@ def test_it_opens_nothing(client, device):
     assert log_in(client, token).status_code == 429
 
 
-def test_it_outlives_logout_and_password_change(client, device):
+def test_it_outlives_logout(client, device):
     """The browser stays known: it tells only that the password was known here once."""
     token = token_of(client.log_in())
-    body = {"current_password": USER["password"], "new_password": "another one 42"}
-    assert client.request_as(token, "PUT", "/user/password", body).status_code == 200
     client.request_as(token, "POST", "/logout")
     use_up(client)
 
-    assert log_in(client, device, password="another one 42").status_code == 200
+    assert log_in(client, device).status_code == 200
+
+
+def test_it_ends_with_the_password(client, device):
+    """Who knew a password that was changed is new; where it was changed the browser is known."""
+    token = token_of(client.log_in())
+    body = {"current_password": USER["password"], "new_password": "another one 42"}
+    changed = client.request_as(token, "PUT", "/user/password", body)
+    use_up(client)
+
+    assert log_in(client, device, password="another one 42").status_code == 429
+    here = cookie_of(changed, "device")
+    assert log_in(client, here, password="another one 42").status_code == 200
+
+
+def test_reauthentication_makes_it_known(client, token):
+    """So does every other proof of the password."""
+    body = {"password": USER["password"]}
+    answer = client.request_as(token, "POST", "/sessions/reauthenticate", body)
+    use_up(client)
+
+    assert log_in(client, cookie_of(answer, "device")).status_code == 200
 
 
 def test_rename(client, device):
@@ -139,18 +162,67 @@ def test_rename(client, device):
     assert log_in(client, device, "pengari").status_code == 200
 
 
-def test_id_stays(client, device, clock):
-    """A login from a known browser moves the end of its year, and leaves its id alone."""
+def claims(token):
+    return json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
 
-    def claims(token):
-        return json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
 
+def test_each_login_makes_another(client, device, clock):
+    """A login moves the end of the browser's year, and gives it an id that no copy of it has."""
     clock.move(YEAR - 1)
     later = cookie_of(log_in(client, device), "device")
 
-    assert claims(later)["jti"] == claims(device)["jti"]
     assert claims(later)["exp"] == int(clock.now) + YEAR
-    assert claims(cookie_of(client.log_in(), "device"))["jti"] != claims(device)["jti"]
+    assert claims(later)["jti"] != claims(device)["jti"]
+    assert len(claims(later)["jti"]) == 22  # 128 bits in base64url
+
+
+def test_a_copy_has_a_budget_apart(client, device):
+    """Whoever has a copy of the cookie keeps nobody out, and gains nothing by their logins."""
+    mine = cookie_of(log_in(client, device), "device")
+    use_up(client)
+    use_up(client, cookie=device)
+
+    assert log_in(client, mine).status_code == 200
+    assert log_in(client, device).status_code == 429
+
+
+def test_a_spent_one_is_known_again(client, device, clock):
+    """A browser that failed too often, and whose user logs in with it, is known again."""
+    for _ in range(100):
+        log_in(client, device, password=WRONG)
+        clock.move(360)
+    mine = cookie_of(log_in(client, device), "device")
+    use_up(client)
+
+    assert log_in(client, mine).status_code == 200
+
+
+def test_a_network_without_tries(make_client, clock):
+    """Known browsers get in where others use up the network's budget; and only so often."""
+    client = make_client(login_network_limit="20/hour")
+    mine = cookie_of(client.register(), "device")
+    for number in range(20):
+        assert client.log_in(f"nobody{number}", WRONG).status_code == 401
+    assert client.log_in().status_code == 429
+
+    for _ in range(10):
+        answer = log_in(client, mine)
+        assert answer.status_code == 200
+        mine = cookie_of(answer, "device")
+    refused = log_in(client, mine)
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "360")
+    assert refused.headers["ratelimit"].startswith('"login-known"')
+    clock.move(180)
+    assert client.log_in().status_code == 200
+
+
+@pytest.mark.parametrize("name", ["CRISPENGARI", "CrispenGari@Gmail.com"])
+def test_however_the_name_is_written(client, device, name):
+    """The browser is known under every way to write the user's names."""
+    use_up(client)
+    use_up(client, USER["email"])
+
+    assert log_in(client, device, name).status_code == 200
 
 
 def test_it_expires(client, device, clock):
@@ -167,7 +239,7 @@ def test_it_expires(client, device, clock):
 def test_bad_cookies(client, device):
     """What is not a device token of ours, exactly once, is as good as none."""
     head, payload, signature = device.split(".")
-    forged = base64.urlsafe_b64encode(b'{"sub":"1","jti":"x","exp":9999999999}').decode()
+    forged = base64.urlsafe_b64encode(b'{"sub":"1","jti":"x","ver":1,"exp":9999999999}').decode()
     signed = client.app.core.tokens._devices.sign
     bad = [
         "",
@@ -176,7 +248,9 @@ def test_bad_cookies(client, device):
         f"{head}.{forged.rstrip('=')}.{signature}",
         f"{head}.{payload}.{signature[:-2]}AA",
         signed(b"{}"),
-        signed(b'{"sub":1,"jti":"x","exp":9999999999}'),
+        signed(b'{"sub":1,"jti":"x","ver":1,"exp":9999999999}'),
+        signed(b'{"sub":"1","jti":"x","ver":2,"exp":9999999999}'),
+        signed(b'{"sub":"1","jti":"x","exp":9999999999}'),
         signed(b"\xff"),
         f"{device}; device={device}",
         "x" * 5_000,

@@ -289,7 +289,7 @@ def test_what_is_remembered_is_bounded():
 def test_types():
     """A token says what it is (RFC 8725, 3.11), and is not taken for another."""
     tokens = Tokens([Key.of(bytes(range(32)))])
-    device = tokens.issue_device(DeviceClaims(sub="1", jti="a", exp=2))
+    device = tokens.issue_device(DeviceClaims(sub="1", jti="a", ver=1, exp=2))
 
     assert json.loads(decoded(device.split(".")[0]))["typ"] == "device+jwt"
     assert tokens.read_device(device, now=1).sub == "1"

@@ -162,27 +162,29 @@ def _credential(row: tuple[Any, ...]) -> Credential:
     return Credential(User(*row[:5]), row[5], row[6], disabled=bool(row[7]))
 
 
-def require_password(
+@contextmanager
+def password_given(
     core: Core, users: UserRepository, session: OwnSession, password: str, caller: Caller
-) -> Credential:
-    """The credential of a session's user, whose password this must be.
+) -> Iterator[Credential]:
+    """The credential of a session's user, whose password this must be, for the block.
 
-    Raises WrongPassword, TooManyRequests, or InvalidToken for a user who is gone.
-    Not to be called inside a transaction: a failure is told, and kept, in one of its own.
+    Raises WrongPassword, TooManyRequests, or InvalidToken for a user who is gone. No try counts
+    where the block raises Overloaded or Unavailable.
+    Not to be used inside a transaction: a failure is told, and kept, in one of its own.
     """
     credential = users.by_id(session.user.id)
     if credential is None:
         raise InvalidToken
     limits = Limits(core)
-    with limits.trying(limits.password(session.user.id)) as last:
+    with limits.trying(limits.network(caller.ip), limits.password(session.user.id)) as last:
         verdict = core.passwords.verify(credential.password_hash, password, rehash=False)
-    if not verdict.correct:
-        with core.database.transaction():
-            core.events.emit(LoginFailed(session.user.id, caller, session.id))
-            if last:
-                core.events.emit(LockedOut(session.user.id, caller, session.id))
-        raise WrongPassword
-    return credential
+        if not verdict.correct:
+            with core.database.transaction():
+                core.events.emit(LoginFailed(session.user.id, caller, session.id))
+                if last:
+                    core.events.emit(LockedOut(session.user.id, caller, session.id))
+            raise WrongPassword
+        yield credential
 
 
 class RenameBody(msgspec.Struct):
@@ -223,9 +225,10 @@ class UserResource(ExampleResource):
         """Give the user another username, and a token that carries it."""
         core, session, claims = self._core, req.context.session, req.context.claims
         body = read_body(req, RenameBody, {"username": username_fault})
-        with core.database.transaction():
+        limits, caller = Limits(core), caller_of(req)
+        with limits.trying(limits.registration(caller.ip)), core.database.transaction():
             if self._users.rename(session.user.id, body.username):
-                core.events.emit(UserRenamed(session.user.id, caller_of(req), session.id))
+                core.events.emit(UserRenamed(session.user.id, caller, session.id))
             credential = self._users.by_session(session.id)
             if credential is None:
                 raise InvalidToken
@@ -236,8 +239,7 @@ class UserResource(ExampleResource):
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Delete the user, who gives the password or has given it a short while ago."""
         core, session = self._core, req.context.session
-        verified = self._verified(req)
-        with core.database.transaction():
+        with self._verified(req) as verified, core.database.transaction():
             current = self._users.by_session(session.id)
             if current is None or not self._users.delete(verified or current):
                 raise InvalidToken
@@ -245,15 +247,18 @@ class UserResource(ExampleResource):
         core.wire.delete_token(resp)
         core.wire.answer(resp, 200, "User deleted.", user=None)
 
-    def _verified(self, req: falcon.Request) -> Credential | None:
+    @contextmanager
+    def _verified(self, req: falcon.Request) -> Iterator[Credential | None]:
         """What the password was checked against; None where the session is fresh and has none."""
-        session = req.context.session
+        core, session = self._core, req.context.session
         if req.content_length:
             password = read_body(req, PasswordBody).password
-            return require_password(self._core, self._users, session, password, caller_of(req))
-        if not session.is_fresh(self._core.clock()):
+            with password_given(core, self._users, session, password, caller_of(req)) as credential:
+                yield credential
+        elif session.is_fresh(core.clock()):
+            yield None
+        else:
             raise FreshLoginRequired
-        return None
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -30,27 +30,31 @@ class Devices:
         self._core = core
         self._users = UserRepository(core.database)
 
-    def recognize(self, req: falcon.Request, identifier: str) -> str | None:
-        """The id of the browser, where the user of this name has logged in with it before.
+    def recognize(self, req: falcon.Request, identifier: str) -> DeviceClaims | None:
+        """Which browser it is, where the user of this name has logged in with it before.
 
         SECURITY: it looks for the cookie's user and not for the identifier's, so that the time
-        that it takes tells nothing of whether there is such a user.
+        that it takes tells nothing of whether there is such a user. Who knew a password that was
+        changed since is no better than others.
         """
         claims = self._claims(req)
         owner = self._users.by_id(int(claims.sub)) if claims else None
-        if claims is None or owner is None:
+        if claims is None or owner is None or owner.password_version != claims.ver:
             return None
         names = {username_key(owner.user.username), email_key(owner.user.email)}
-        return claims.jti if name_key(identifier) in names else None
+        return claims if name_key(identifier) in names else None
 
-    def remember(self, req: falcon.Request, resp: falcon.Response, user: User) -> None:
-        """Have the browser known from now on; its id stays where it was this user's already."""
-        claims = self._claims(req)
-        known = claims is not None and claims.sub == str(user.id)
+    def remember(self, resp: falcon.Response, user: User, password_version: int) -> None:
+        """Have the browser known from now on, where the password was given that has this version.
+
+        SECURITY: each time as another one, so that whoever has a copy of the cookie has a budget
+        apart from the owner's.
+        """
         token = self._core.tokens.issue_device(
             DeviceClaims(
                 sub=str(user.id),
-                jti=claims.jti if claims and known else secrets.token_urlsafe(16),
+                jti=secrets.token_urlsafe(16),
+                ver=password_version,
                 exp=int(self._core.clock()) + LIFETIME,
             )
         )

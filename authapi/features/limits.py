@@ -50,10 +50,11 @@ class Limit:
     def wait(self, full_at: int, now: int) -> int:
         """Microseconds until there is a try, of a budget that is full at a time; 0 for none.
 
-        One that would be full only after the window is of a clock that was set back: it is full.
+        One that would be full only long after the window is of a clock that was set back by more
+        than an interval: it is full.
         """
         wait = full_at + self.interval - now - self.window
-        return max(0, wait) if wait <= self.interval else 0
+        return max(0, wait) if wait <= 2 * self.interval else 0
 
     @property
     def kept_for(self) -> int:
@@ -81,9 +82,9 @@ class LimitRepository:
         """Take the database."""
         self._statements = database.statements("limits")
 
-    def state(self, budget: Budget) -> tuple[int, int]:
+    def state(self, budget: Budget, now: int) -> tuple[int, int]:
         """When the budget is full again, and the tries in a row."""
-        return self._statements.state(key=budget.key) or (0, 0)
+        return self._statements.state(key=budget.key, now=now) or (0, 0)
 
     def take(self, budget: Budget, now: int) -> int | None:
         """Take a try; give the tries in a row, or None where there is none left."""
@@ -131,29 +132,40 @@ class Limits:
         account = Rate.parse(settings.login_account_limit)
         self._account = Limit("login-account", account, lockout)
         self._device = Limit("login-device", account, lockout)
+        self._known = Limit("login-known", account)
         self._network = Limit("login-network", Rate.parse(settings.login_network_limit))
         self._registration = Limit("registration", Rate.parse(settings.registration_limit))
         self._password = Limit("password", Rate.parse(settings.password_limit), lockout)
 
-    def account(self, identifier: str) -> Budget:
-        """Of logins with one name; a username and an email have one each.
+    def account(self, identifier: str, user_id: int | None) -> Budget:
+        """Of logins with a name; a username and an email of one user have one each.
 
-        SECURITY: it goes by what was typed and not by whose it is, so that a name that is nobody's
-        is limited as any other. The row holds a keyed digest: people type passwords into the wrong
-        field.
+        SECURITY: so nothing tells that two names are one user's, and a name that is nobody's is
+        limited as any other. That one's row holds a keyed digest: people type passwords into the
+        wrong field.
         """
-        return Budget(self._account, self._core.tokens.digest(name_key(identifier)))
+        if user_id is None:
+            return Budget(self._account, self._core.tokens.digest(name_key(identifier)))
+        return self.accounts(user_id)["@" in identifier]
+
+    def accounts(self, user_id: int) -> list[Budget]:
+        """Of logins with the username of a user, and with the email; they stay in a rename."""
+        return [Budget(self._account, f"{user_id}:{name}") for name in ("username", "email")]
 
     def device(self, device_id: str) -> Budget:
         """Of logins from a browser that its user has logged in with before."""
         return Budget(self._device, device_id)
 
+    def known(self, user_id: str) -> Budget:
+        """Of logins from browsers known as a user's in networks that have no try left."""
+        return Budget(self._known, user_id)
+
     def network(self, address: str) -> Budget:
-        """Of logins from one network."""
+        """Of passwords given in one network."""
         return Budget(self._network, network_of(address))
 
     def registration(self, address: str) -> Budget:
-        """Of registrations from one network."""
+        """Of names asked for in one network: registrations and renames."""
         return Budget(self._registration, network_of(address))
 
     def password(self, user_id: int) -> Budget:
@@ -164,7 +176,8 @@ class Limits:
     def trying(self, *budgets: Budget) -> Iterator[bool]:
         """Take a try of each budget for the block, which is given whether it is the last in a row.
 
-        Given back where the hash lane is full. Raises TooManyRequests, having taken none.
+        Given back where the block could not tell: the hash lane is full, or the database fails.
+        Raises TooManyRequests, having taken none.
         """
         if not self._enabled:
             yield False
@@ -176,7 +189,7 @@ class Limits:
             self._rows.prune(self._now())
         try:
             yield any(count == budget.limit.in_a_row for budget, count in counts.items())
-        except Overloaded:
+        except (Overloaded, Unavailable):
             with suppress(Unavailable), self._core.database.transaction():
                 for budget in budgets:
                     self._rows.give_back(budget, self._now())
@@ -185,7 +198,15 @@ class Limits:
     def is_spent(self, budget: Budget) -> bool:
         """Whether there have been too many tries in a row."""
         most = budget.limit.in_a_row
-        return self._enabled and most is not None and self._rows.state(budget)[1] >= most
+        return self._enabled and most is not None and self._state(budget)[1] >= most
+
+    def has_try(self, budget: Budget) -> bool:
+        """Whether `trying` would find a try now."""
+        try:
+            self._require(budget)
+        except TooManyRequests:
+            return not self._enabled
+        return True
 
     def clear(self, *budgets: Budget) -> bool:
         """Forget failures, inside a transaction, after a success; False where there were none."""
@@ -195,15 +216,17 @@ class Limits:
         now = self._now()
         tries = self._rows.take(budget, now)
         if tries is None:  # another took the last one meanwhile
-            raise _refusal(budget.limit, *self._rows.state(budget), now)
+            raise _refusal(budget.limit, *self._state(budget), now)
         return tries
 
     def _require(self, budget: Budget) -> None:
-        now = self._now()
-        full_at, tries = self._rows.state(budget)
-        most, wait = budget.limit.in_a_row, budget.limit.wait(full_at, now)
-        if wait > 0 or (most is not None and tries >= most):
+        now, most = self._now(), budget.limit.in_a_row
+        full_at, tries = self._state(budget)
+        if budget.limit.wait(full_at, now) > 0 or (most is not None and tries >= most):
             raise _refusal(budget.limit, full_at, tries, now)
+
+    def _state(self, budget: Budget) -> tuple[int, int]:
+        return self._rows.state(budget, self._now())
 
     def _now(self) -> int:
         return int(self._core.clock() * SECOND)
@@ -218,12 +241,14 @@ def _refusal(limit: Limit, full_at: int, tries: int, now: int) -> TooManyRequest
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
-    """Forget the wrong passwords of a user's sessions where the right one was given."""
+    """Forget the wrong passwords of a user who gave the right one, or is gone."""
     limits = Limits(core)
 
     def forget(event: Event) -> None:
         if event.user_id is not None:
             limits.clear(limits.password(event.user_id))
+            if isinstance(event, LoggedIn | UserDeleted):
+                limits.clear(*limits.accounts(event.user_id))
 
     for kind in (LoggedIn, Reauthenticated, PasswordChanged, UserDeleted):
         core.events.subscribe(forget, kind)

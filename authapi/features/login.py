@@ -11,7 +11,7 @@ import msgspec
 from authapi.core import Core
 from authapi.errors import InvalidCredentials, InvalidToken, NotAuthenticated
 from authapi.events import Caller, LockedOut, LoggedIn, LoggedOut, LoginFailed, Unlocked
-from authapi.features.accounts import Credential, User, UserRepository
+from authapi.features.accounts import Credential, UserRepository
 from authapi.features.devices import Devices
 from authapi.features.limits import Budget, Limits
 from authapi.features.sessions import Issued, Sessions, public_id
@@ -47,34 +47,38 @@ class LoginResource:
         """Check the password, open a session, set the cookies."""
         core, caller = self._core, caller_of(req)
         body = read_body(req, LoginBody)
-        budget = self._budget(req, body.username_or_email)
-        with self._limits.trying(self._limits.network(caller.ip), budget) as last:
-            credential = self._users.by_identifier(body.username_or_email)
+        credential = self._users.by_identifier(body.username_or_email)
+        user_id = credential.user.id if credential else None
+        budgets = self._budgets(req, body.username_or_email, user_id)
+        with self._limits.trying(*budgets) as last:
             try:
-                user, issued = self._log_in(credential, body.password, caller, budget)
+                verified, issued = self._log_in(credential, body.password, caller)
             except InvalidCredentials:
-                user_id = credential.user.id if credential else None
                 with core.database.transaction():
                     core.events.emit(LoginFailed(user_id, caller))
                     if last:
                         core.events.emit(LockedOut(user_id, caller))
                 raise
         core.wire.set_token(resp, issued.token, issued.max_age)
-        self._devices.remember(req, resp, user)
-        core.wire.answer_user(resp, 200, "Logged in.", user)
+        self._devices.remember(resp, verified.user, verified.password_version)
+        core.wire.answer_user(resp, 200, "Logged in.", verified.user)
 
-    def _budget(self, req: falcon.Request, identifier: str) -> Budget:
-        """The budget of a browser that is known, until it is spent, or else that of the name."""
-        device_id = self._devices.recognize(req, identifier)
-        if device_id is not None:
-            budget = self._limits.device(device_id)
-            if not self._limits.is_spent(budget):
-                return budget
-        return self._limits.account(identifier)
+    def _budgets(self, req: falcon.Request, identifier: str, user_id: int | None) -> list[Budget]:
+        """Those of the network, and of a browser that is known, until it is spent, or the name.
+
+        Where the network has none left, that of its user is for known browsers.
+        """
+        limits, network = self._limits, self._limits.network(caller_of(req).ip)
+        claims = self._devices.recognize(req, identifier)
+        if claims is None or limits.is_spent(limits.device(claims.jti)):
+            return [network, limits.account(identifier, user_id)]
+        if not limits.has_try(network):
+            network = limits.known(claims.sub)
+        return [network, limits.device(claims.jti)]
 
     def _log_in(
-        self, credential: Credential | None, password: str, caller: Caller, budget: Budget
-    ) -> tuple[User, Issued]:
+        self, credential: Credential | None, password: str, caller: Caller
+    ) -> tuple[Credential, Issued]:
         core = self._core
         stored = credential.password_hash if credential else None
         enabled = credential is not None and not credential.disabled
@@ -85,14 +89,8 @@ class LoginResource:
             issued = self._sessions.open(credential, caller)
             if verdict.new_hash:
                 self._users.rehash(credential, verdict.new_hash)
-            self._limits.clear(budget, *_budgets_of(self._limits, credential.user))
             core.events.emit(LoggedIn(credential.user.id, caller, issued.session_id))
-        return credential.user, issued
-
-
-def _budgets_of(limits: Limits, user: User) -> list[Budget]:
-    """Those of both names of a user."""
-    return [limits.account(user.username), limits.account(user.email)]
+        return credential, issued
 
 
 def unlock(core: Core, identifier: str) -> bool:
@@ -100,9 +98,9 @@ def unlock(core: Core, identifier: str) -> bool:
     limits = Limits(core)
     credential = UserRepository(core.database).by_identifier(identifier)
     if credential:
-        budgets = [*_budgets_of(limits, credential.user), limits.password(credential.user.id)]
+        budgets = [*limits.accounts(credential.user.id), limits.password(credential.user.id)]
     else:
-        budgets = [limits.account(identifier)]
+        budgets = [limits.account(identifier, None)]
     with core.database.transaction():
         forgotten = limits.clear(*budgets)
         if forgotten:

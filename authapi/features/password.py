@@ -11,12 +11,13 @@ import msgspec
 from authapi.core import Core
 from authapi.errors import WrongPassword
 from authapi.events import CredentialsChanged, PasswordChanged
-from authapi.features.accounts import UserRepository, require_password
+from authapi.features.accounts import UserRepository, password_given
+from authapi.features.devices import Devices
 from authapi.features.sessions import Sessions
 from authapi.middleware import caller_of
 from authapi.wire import read_body
 
-REQUIRES = ("accounts", "sessions")
+REQUIRES = ("accounts", "sessions", "devices")
 
 
 class PasswordChangeBody(msgspec.Struct):
@@ -36,20 +37,22 @@ class PasswordResource:
         self._core = core
         self._users = UserRepository(core.database)
         self._sessions = Sessions(core)
+        self._devices = Devices(core)
         self._rules = {"new_password": core.passwords.fault}
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Replace it, end every other session, and give this one a new token."""
         core, session, caller = self._core, req.context.session, caller_of(req)
         body = read_body(req, PasswordChangeBody, self._rules)
-        credential = require_password(core, self._users, session, body.current_password, caller)
-        new_hash = core.passwords.hash(body.new_password)
-        with core.database.transaction():
-            issued = self._sessions.rotate(session)
-            if not self._users.change_password(credential, new_hash):
-                raise WrongPassword
-            core.events.emit(PasswordChanged(session.user.id, caller, issued.session_id))
-            core.events.emit(CredentialsChanged(session.user.id, caller, issued.session_id))
+        with password_given(core, self._users, session, body.current_password, caller) as known:
+            new_hash = core.passwords.hash(body.new_password)
+            with core.database.transaction():
+                issued = self._sessions.rotate(session)
+                if not self._users.change_password(known, new_hash):
+                    raise WrongPassword
+                core.events.emit(PasswordChanged(session.user.id, caller, issued.session_id))
+                core.events.emit(CredentialsChanged(session.user.id, caller, issued.session_id))
+        self._devices.remember(resp, session.user, known.password_version + 1)
         core.wire.set_token(resp, issued.token, issued.max_age)
         core.wire.answer_user(resp, 200, "Password changed.", session.user)
 

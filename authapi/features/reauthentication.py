@@ -9,12 +9,13 @@ import falcon
 
 from authapi.core import Core
 from authapi.events import Reauthenticated
-from authapi.features.accounts import PasswordBody, UserRepository, require_password
+from authapi.features.accounts import PasswordBody, UserRepository, password_given
+from authapi.features.devices import Devices
 from authapi.features.sessions import Sessions
 from authapi.middleware import caller_of
 from authapi.wire import read_body
 
-REQUIRES = ("accounts", "sessions")
+REQUIRES = ("accounts", "sessions", "devices")
 
 
 class ReauthenticationResource:
@@ -27,15 +28,19 @@ class ReauthenticationResource:
         self._core = core
         self._sessions = Sessions(core)
         self._users = UserRepository(core.database)
+        self._devices = Devices(core)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Check the password; give the session a new token, good for resources that ask for it."""
         core, session, caller = self._core, req.context.session, caller_of(req)
         body = read_body(req, PasswordBody)
-        require_password(core, self._users, session, body.password, caller)
-        with core.database.transaction():
+        with (
+            password_given(core, self._users, session, body.password, caller) as credential,
+            core.database.transaction(),
+        ):
             issued = self._sessions.rotate(session)
             core.events.emit(Reauthenticated(session.user.id, caller, issued.session_id))
+        self._devices.remember(resp, session.user, credential.password_version)
         core.wire.set_token(resp, issued.token, issued.max_age)
         core.wire.answer_user(resp, 200, "Authenticated again.", session.user)
 

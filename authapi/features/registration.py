@@ -58,12 +58,12 @@ class RegistrationResource:
         with self._limits.trying(self._limits.registration(caller.ip)):
             self._users.require_free(body.username, body.email)
             password_hash = core.passwords.hash(body.password)
-        with core.database.transaction():
-            credential = self._users.insert(body.username, body.email, password_hash)
-            issued = self._sessions.open(credential, caller)
-            core.events.emit(Registered(credential.user.id, caller, issued.session_id))
+            with core.database.transaction():
+                credential = self._users.insert(body.username, body.email, password_hash)
+                issued = self._sessions.open(credential, caller)
+                core.events.emit(Registered(credential.user.id, caller, issued.session_id))
         core.wire.set_token(resp, issued.token, issued.max_age)
-        self._devices.remember(req, resp, credential.user)
+        self._devices.remember(resp, credential.user, credential.password_version)
         core.wire.answer_user(resp, 201, "User created.", credential.user)
 
 

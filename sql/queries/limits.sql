@@ -1,21 +1,22 @@
 -- Limits: budgets of tries.
 
--- name: state(key)^
+-- name: state(key, now)^
 SELECT full_at, tries
   FROM limits
- WHERE key = :key;
+ WHERE key = :key
+   AND (kept_until IS NULL OR kept_until > :now);
 
 -- name: take(key, now, interval, window, in_a_row, kept_for)^
--- Gives the tries in a row, this one among them, or no row where the budget has none left. One that would be full only after the
--- window is of a clock that was set back: it is full now.
+-- Gives the tries in a row, this one among them, or no row where the budget has none left. One that would be full only more than
+-- an interval after the window is of a clock that was set back: it is full now. What is kept no longer counts no longer.
 INSERT INTO limits (key, full_at, tries, kept_until)
 VALUES (:key, :now + :interval, 1, iif(:in_a_row <= 1, NULL, :now + :kept_for))
     ON CONFLICT (key) DO UPDATE
-   SET full_at = iif(full_at > :now + :window, :now, max(full_at, :now)) + :interval,
-       tries = tries + 1,
-       kept_until = iif(tries + 1 >= :in_a_row, NULL, :now + :kept_for)
- WHERE (full_at + :interval <= :now + :window OR full_at > :now + :window)
-   AND (:in_a_row IS NULL OR tries < :in_a_row)
+   SET full_at = iif(full_at > :now + :window + :interval, :now, max(full_at, :now)) + :interval,
+       tries = iif(kept_until <= :now, 0, tries) + 1,
+       kept_until = iif(iif(kept_until <= :now, 0, tries) + 1 >= :in_a_row, NULL, :now + :kept_for)
+ WHERE (full_at + :interval <= :now + :window OR full_at > :now + :window + :interval)
+   AND (:in_a_row IS NULL OR tries < :in_a_row OR kept_until <= :now)
 RETURNING tries;
 
 -- name: give_back(key, now, interval, kept_for)!
