@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         "It needs the settings of the service: its database and its keys.",
     )
     unlock.set_defaults(command=_unlock)
-    unlock.add_argument("names", nargs=1, metavar="NAME", help="the username or the email")
+    unlock.add_argument("names", nargs=1, type=_text, metavar="NAME", help="username or email")
     for command in (serve, unlock):
         command.add_argument("--database-url", help="sqlite:///PATH (AUTHAPI_DATABASE_URL)")
     return parser
@@ -69,4 +69,12 @@ def _unlock(settings: Settings, name: str) -> None:
     from authapi.app import unlock  # noqa: PLC0415 - a start of the service alone needs no more
 
     forgotten = unlock(settings, name)
+    if forgotten is None:
+        raise StartError(f"There is no user {name!r}, and no failed login with this name.")
     print("Unlocked." if forgotten else "There were no failed logins.")  # noqa: T201
+
+
+def _text(argument: str) -> str:
+    """An argument that is UTF-8. Raises ValueError."""
+    argument.encode()
+    return argument

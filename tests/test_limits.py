@@ -1,5 +1,6 @@
 """Limits: how often something may be tried, and who is never kept out."""
 
+import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,7 +9,7 @@ from conftest import OTHER, USER, Client, cookie_of, process, request, token_of
 
 from authapi import Settings, create_app
 from authapi.cli import main
-from authapi.errors import Overloaded
+from authapi.errors import Overloaded, Unavailable
 
 WRONG = "wrong password"
 NETWORK = "192.0.2.7"
@@ -99,6 +100,55 @@ def test_names_are_caseless(client, token):
     """Other spellings of a name have no budget of their own."""
     assert statuses(5, lambda: fail(client, "CrispenGari")) == [401] * 5
     assert statuses(6, lambda: fail(client, "crispengari")) == [401] * 5 + [429]
+
+
+def test_names_that_are_nobodys_are_caseless(client):
+    """Nor have they where nobody has the name."""
+    spellings = ["nobody", "NOBODY", "\uff4e\uff4f\uff42\uff4f\uff44\uff59", "no\u034fbody"]
+    for number in range(10):
+        assert fail(client, spellings[number % 4]).status_code == 401
+    assert {fail(client, name).status_code for name in spellings} == {429}
+
+
+def test_tries_are_not_saved_up(client, token, clock):
+    """A name that nobody tries for a month has ten tries, and not more."""
+    assert fail(client).status_code == 401
+    clock.move(30 * 86_400)
+
+    assert statuses(11, lambda: fail(client)) == [401] * 10 + [429]
+
+
+def test_a_rename_brings_no_tries(client, token):
+    """Whoever has a session and renames its user to and fro has no more guesses for it."""
+    assert statuses(11, lambda: fail(client)) == [401] * 10 + [429]
+    renamed = client.request_as(token, "PATCH", "/user", {"username": "another"})
+
+    assert renamed.status_code == 200
+    assert fail(client, "another").status_code == 429
+    assert fail(client, USER["username"]).status_code == 401  # nobody's now
+
+
+def test_a_name_that_was_locked_out_before_it_had_a_user(client, clock):
+    """Who registers it starts afresh."""
+    lock_out(client, clock)
+    assert client.register().status_code == 201
+
+    assert client.log_in().status_code == 200
+
+
+def test_renames_of_a_network(client, token, clock):
+    """They tell which names are taken, and count as registrations."""
+    client.register(**OTHER)  # the second
+
+    def rename(number):
+        name = "other" if number % 2 else f"u{number}"
+        return client.request_as(token, "PATCH", "/user", {"username": name})
+
+    assert [rename(number).status_code for number in range(18)] == [200, 409] * 9
+    refused = rename(20)
+    assert (refused.status_code, refused.headers["ratelimit"]) == (429, '"registration";r=0;t=180')
+    clock.move(180)
+    assert rename(22).status_code == 200
 
 
 def test_names_are_no_text_in_the_table(client, token):
@@ -269,6 +319,79 @@ def test_32_threads(make_client):
     assert sorted(answers) == [401] * 10 + [429] * 54
 
 
+@pytest.mark.parametrize("kept", [Overloaded, Unavailable])
+def test_right_passwords_that_lead_nowhere(client, token, monkeypatch, kept):
+    """A change of the password counts no try where what follows the check cannot be done."""
+    body = {"current_password": USER["password"], "new_password": "another one 42"}
+
+    def full(*_args, **_options):
+        raise kept
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.app.core.passwords, "hash", full)
+        answers = [client.request_as(token, "PUT", "/user/password", body) for _ in range(101)]
+    assert {answer.status_code for answer in answers} == {503}
+    assert client.request_as(token, "PUT", "/user/password", body).status_code == 200
+
+
+def test_registrations_that_find_no_place(client, monkeypatch):
+    """They are none, in whatever number."""
+
+    def full(*_args, **_options):
+        raise Overloaded
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.app.core.passwords, "hash", full)
+        assert {client.register().status_code for _ in range(30)} == {503}
+    assert client.register().status_code == 201
+
+
+def test_tries_that_found_no_place_lock_nobody_out(client, token, monkeypatch):
+    """They add up to nothing."""
+
+    def full(*_args, **_options):
+        raise Overloaded
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.app.core.passwords, "verify", full)
+        assert {client.log_in().status_code for _ in range(120)} == {503}
+    assert client.log_in().status_code == 200
+
+
+def test_passwords_of_a_network(make_client):
+    """Right passwords in sessions are no way to hash without an end."""
+    client = make_client(login_network_limit="20/hour")
+    token = token_of(client.register())
+    for _ in range(20):
+        body = {"password": USER["password"]}
+        answer = client.request_as(token, "POST", "/sessions/reauthenticate", body)
+        assert answer.status_code == 200
+        token = token_of(answer)
+
+    answer = client.request_as(token, "POST", "/sessions/reauthenticate", body)
+    assert answer.headers["ratelimit"] == '"login-network";r=0;t=180'
+
+
+def test_which_limit_is_told(client):
+    """Where a network and a name have none left, it is the network."""
+    there = {"remote_addr": NETWORK}
+    while "login-network" not in fail(client, f"user{fail.networks}", **there).headers.get(
+        "ratelimit", ""
+    ):
+        pass
+    assert statuses(11, lambda: fail(client)) == [401] * 10 + [429]
+
+    assert fail(client, **there).headers["ratelimit"].startswith('"login-network"')
+
+
+def test_registrations_of_a_large_network(client):
+    """An IPv6 /64 is one network for registrations, too."""
+    for number in range(21):
+        body = {**USER, "username": f"u{number}", "email": f"u{number}@example.com"}
+        answer = client.post("/register", body, remote_addr=f"2001:db8::{number:x}")
+    assert answer.status_code == 429
+
+
 def test_try_that_found_no_place_is_given_back(client, token, clock, monkeypatch):
     """A login that the hash lane refuses was none."""
 
@@ -300,6 +423,50 @@ def test_clock_that_is_set_back(client, token, clock):
     clock.move(-7_200)
 
     assert statuses(11, lambda: fail(client)) == [401] * 10 + [429]
+
+
+@pytest.mark.parametrize("seconds", [0.001, 1, 360])
+def test_clock_that_is_set_back_a_little(client, token, clock, seconds):
+    """A step of the clock, as it is set now and then, brings no tries."""
+    assert statuses(10, lambda: fail(client)) == [401] * 10
+    clock.move(-seconds)
+
+    refused = fail(client)
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) == 360 + math.ceil(seconds)
+
+
+def test_a_deleted_user_leaves_no_budget(client, token):
+    """Its rows go with it."""
+    fail(client)
+    fail(client, USER["email"])
+    client.request_as(token, "DELETE", "/user", {"password": USER["password"]})
+
+    keys = [key for (key,) in client.query("SELECT key FROM limits")]
+    assert not [key for key in keys if key.startswith(("login-account:", "password:"))]
+
+
+def test_failures_long_ago(client, token, clock):
+    """After 90 days failures are forgotten, whether anybody else tried meanwhile or not."""
+    for _ in range(99):
+        assert fail(client).status_code == 401
+        clock.move(360)
+    clock.move(90 * 86_400)
+
+    assert fail(client).status_code == 401
+    assert client.log_in().status_code == 200
+    assert "locked_out" not in client.events()
+
+
+def test_little_is_pruned_at_once(client, token):
+    """A try deletes at most 100 rows, so that none takes long."""
+    client.query(
+        "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 250) "
+        "INSERT INTO limits SELECT 'old:' || i, 1, 1, 1 FROM n"
+    )
+    for left in (150, 50, 0):
+        fail(client)
+        assert client.query("SELECT count(*) FROM limits WHERE key LIKE 'old:%'") == [(left,)]
 
 
 def test_rows_are_pruned(client, token, clock):
@@ -362,7 +529,8 @@ def test_lockout_in_a_session(client, token, clock):
             break
         clock.move(360)
     assert client.events().count("login_failed") == 100
-    assert client.events().count("locked_out") == 1
+    ((session_id,),) = client.query("SELECT session_id FROM audit_log WHERE event = 'locked_out'")
+    assert session_id in {one["id"] for one in client.sessions_of(token)}
     clock.move(86_400)
     refused = client.request_as(token, "POST", "/sessions/reauthenticate", wrong)
     assert refused.status_code == 429
@@ -402,13 +570,38 @@ def test_operator_unlocks_a_name_that_is_nobodys(client, clock, capsys):
 
 
 @pytest.mark.parametrize("most", [1, 3])
-def test_lockout_is_a_setting(make_client, most):
-    """The number of failures in a row is as set."""
+def test_lockout_is_a_setting(make_client, clock, most):
+    """The number of failures in a row is as set, and no time makes up for them."""
     client = make_client(login_lockout=most)
     client.register()
 
     assert statuses(most + 1, lambda: fail(client)) == [401] * most + [429]
     assert client.events()[-1] == "locked_out"
+    clock.move(91 * 86_400)
+    fail(client, "another")  # prunes
+    assert fail(client).status_code == 429
+
+
+def test_unlock_makes_nothing(tmp_path, capsys):
+    """Where there is no database, or none of its keys, it says so, and leaves it at that."""
+    arguments = ["unlock", "nobody", "--database-url", f"sqlite:///{tmp_path}/authapi.db"]
+    assert main(arguments) == 1
+    assert capsys.readouterr().err.startswith(f"authapi: There is no database {tmp_path}/authapi")
+    assert list(tmp_path.iterdir()) == []
+
+    create_app(Settings(database_url=arguments[-1])).close()
+    (tmp_path / "authapi.db.key").unlink()
+    assert main(arguments) == 1
+    assert not (tmp_path / "authapi.db.key").exists()
+
+
+def test_unlock_of_nobody(client, capsys):
+    """A name that was mistyped is no success."""
+    assert main(["unlock", "nobody", "--database-url", _url(client)]) == 1
+    said = "authapi: There is no user 'nobody', and no failed login with this name.\n"
+    assert capsys.readouterr().err == said
+    with pytest.raises(SystemExit, match="2"):
+        main(["unlock", "\udcff", "--database-url", _url(client)])
 
 
 def test_unlock_in_a_session(client, token, capsys):

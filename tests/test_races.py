@@ -217,14 +217,27 @@ def test_logins_while_the_user_is_deleted(roomy, tokens):
 
 
 def test_tries(make_client):
-    """Ten of 32 wrong passwords are looked at, and one of them is the last."""
-    client = make_client(hash_slots=8, threads=2 * (THREADS + 8), login_lockout=10)
+    """As many of 32 wrong passwords are looked at as there are tries; one of them is the last."""
+    client = make_client(hash_slots=8, threads=2 * (THREADS + 8), login_lockout=6)
     client.register()
 
     answers = at_once([lambda: client.log_in(password="wrong password")] * THREADS)
 
-    assert statuses(answers) == {401: 10, 429: 22}
+    assert statuses(answers) == {401: 6, 429: 26}
     assert client.events().count("locked_out") == 1
+
+
+@pytest.mark.parametrize("most", [6, 100])
+def test_tries_in_two_processes(tmp_path, most):
+    """So it is with two processes, where the lockout is the end and where the rate is."""
+    options = {"AUTHAPI_HASH_SLOTS": "8", "AUTHAPI_THREADS": "80"}
+    options["AUTHAPI_LOGIN_LOCKOUT"] = str(most)
+    body = {"usernameOrEmail": "nobody", "password": "wrong password"}
+    with process(tmp_path, **options) as (_, one), process(tmp_path, **options) as (_, other):
+        calls = [lambda url=url: request(f"{url}/login", body)[0] for url in (one, other)]
+        answers = at_once(calls * (THREADS // 2))
+
+    assert Counter(answers) == {401: min(most, 10), 429: THREADS - min(most, 10)}
 
 
 @pytest.fixture(name="ask", scope="module")

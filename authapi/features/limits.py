@@ -198,14 +198,14 @@ class Limits:
     def is_spent(self, budget: Budget) -> bool:
         """Whether there have been too many tries in a row."""
         most = budget.limit.in_a_row
-        return self._enabled and most is not None and self._state(budget)[1] >= most
+        return most is not None and self._state(budget)[1] >= most
 
     def has_try(self, budget: Budget) -> bool:
         """Whether `trying` would find a try now."""
         try:
             self._require(budget)
         except TooManyRequests:
-            return not self._enabled
+            return False
         return True
 
     def clear(self, *budgets: Budget) -> bool:

@@ -93,8 +93,11 @@ class LoginResource:
         return credential, issued
 
 
-def unlock(core: Core, identifier: str) -> bool:
-    """Have the failures forgotten of a name, and of its user; False where there were none."""
+def unlock(core: Core, identifier: str) -> bool | None:
+    """Have the failures forgotten of a name, and of its user; False where there were none.
+
+    None where there is no such user either.
+    """
     limits = Limits(core)
     credential = UserRepository(core.database).by_identifier(identifier)
     if credential:
@@ -106,7 +109,7 @@ def unlock(core: Core, identifier: str) -> bool:
         if forgotten:
             caller = Caller(ip="", user_agent="authapi unlock", request_id=new_request_id())
             core.events.emit(Unlocked(credential.user.id if credential else None, caller))
-    return forgotten
+    return forgotten if forgotten or credential else None
 
 
 class LogoutBody(msgspec.Struct):
