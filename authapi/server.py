@@ -32,6 +32,7 @@ IDLE_TIMEOUT = 60  # seconds that a kept-alive connection may be silent
 REQUEST_DEADLINE = 10  # seconds from the first byte of a request to its last
 MAINTENANCE_INTERVAL = 1  # seconds
 MOST_ACCEPTED = 32  # connections in a turn of the loop
+MOST_ANSWERED = 100  # requests in a turn of the loop, so that new connections are taken meanwhile
 DRAIN_DEADLINE = 8  # seconds that a stop waits for running requests; containers wait for 10
 
 logger = logging.getLogger("authapi.server")
@@ -312,7 +313,7 @@ class Server(TcpWSGIServer):
         if time.monotonic() >= self._maintained + MAINTENANCE_INTERVAL:
             self._maintained = time.monotonic()
             self.maintenance(self._maintained)
-        for _ in range(len(self._quick)):  # what comes meanwhile waits for its turn
+        for _ in range(min(len(self._quick), MOST_ANSWERED)):  # the others wait for their turn
             channel = self._quick.popleft()
             try:
                 channel.service()

@@ -11,7 +11,7 @@ worker    one of two workers is killed: the service must go on answering, and st
 parent    the parent of two workers is killed: they must end, and the port must be free again
 
 `--spoilt` serves with faults.spoilt, which answers first and commits later: there the promises must
-be found broken (mode service).
+be found broken.
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ def main() -> int:
     options.add_argument("--spoilt", action="store_true", help="answer before the commit")
     given = options.parse_args()
     broken = []
-    for mode in ["service"] if given.spoilt else given.mode or MODES:
+    for mode in given.mode or (["service"] if given.spoilt else MODES):
         with tempfile.TemporaryDirectory() as folder:
             command = LATE if given.spoilt else RUN
             crash = run(Path(folder), mode, given.rounds, given.seed, command)

@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 
 from authapi.setting import PREFIX
@@ -120,7 +121,7 @@ class Client:
         try:
             self._connection.request(step.method, step.path, body, headers)
             received = self._connection.getresponse()
-            return answer(received.status, dict(received.headers), received.read())
+            return answer(received.status, received.headers, received.read())
         except (OSError, http.client.HTTPException):
             self._connection.close()
             raise
@@ -151,6 +152,7 @@ class Writer(threading.Thread):
         self._ledger, self._client, self._rng = ledger, Client(port), rng
         self._left, self._goes_on = at_most, goes_on
         self._accounts: list[Account] = []
+        self.unanswered = 0
         self._told = threading.Event()
 
     def stop(self) -> None:
@@ -172,6 +174,7 @@ class Writer(threading.Thread):
         try:
             self._ledger.perform(account, account.next_step(self._rng), self._client)
         except (OSError, http.client.HTTPException):
+            self.unanswered += 1
             return False
         return True
 
@@ -188,11 +191,11 @@ def end(writers: list[Writer]) -> None:
         writer.stop()
 
 
-def answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+def answer(status: int, headers: Message, body: bytes) -> Answer:
     """An answer of the service, of what was received."""
-    names = {name.lower(): value for name, value in headers.items()}
-    cookie = names.get("set-cookie", "").partition(";")[0]
-    return Answer(status, json.loads(body), cookie.partition("=")[2], names["x-request-id"])
+    cookies = [line.partition(";")[0] for line in headers.get_all("Set-Cookie", [])]
+    tokens = [cookie.removeprefix("jwt=") for cookie in cookies if cookie.startswith("jwt=")]
+    return Answer(status, json.loads(body), "".join(tokens), headers["X-Request-ID"])
 
 
 def children(pid: int) -> set[int]:
@@ -209,12 +212,19 @@ def send(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
+def positive(text: str) -> int:
+    """A number that is at least one. Raises ValueError."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 def parser(doc: str, rounds: int, what: str) -> argparse.ArgumentParser:
     """The options that all scripts have; the text is a script's docstring."""
     options = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--rounds", type=int, default=rounds, help=f"{what} ({rounds})")
+    options.add_argument("--rounds", type=positive, default=rounds, help=f"{what} ({rounds})")
     options.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
     return options
 

@@ -33,7 +33,7 @@ from faults.harness import ROOT, conclude
 
 SUBJECTS = {
     "tokens": "tokens replay devices sessions",
-    "passwords": "passwords login server limits",
+    "passwords": "passwords password registration hashing login limits server",
     "middleware": "middleware cors sessions embed forward_auth",
     "features/sessions": "sessions replay races password accounts database",
     "features/limits": "limits attackers login password reauthentication registration races",
@@ -94,12 +94,20 @@ def _meaning(source: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             node.returns = None
+            _forget_annotations(node)
         elif isinstance(node, ast.arg):
             node.annotation = None
         elif isinstance(node, ast.arguments):  # Cosmic Ray takes their `*` for an operator
             node.args, node.posonlyargs = node.posonlyargs + node.args + node.kwonlyargs, []
             node.kwonlyargs = []
     return ast.dump(tree)
+
+
+def _forget_annotations(function: ast.FunctionDef) -> None:
+    """Those of its variables: nothing evaluates them either."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Constant(None)
 
 
 def _name(source: str, changed: str) -> str:

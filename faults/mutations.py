@@ -139,7 +139,8 @@ def main() -> int:
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         led_to, broken = run(Path(directory), given.rounds, random.Random(given.seed))
-    print(f"{led_to.total():,} mutations:", *(f"{what} {n:,}" for what, n in led_to.most_common()))
+    counts = ", ".join(f"{n:,} {what}" for what, n in led_to.most_common())
+    print(f"{led_to.total():,} mutations: {counts}; {len(broken)} broken promises")
     return conclude(broken)
 
 

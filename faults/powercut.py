@@ -51,6 +51,7 @@ from faults.harness import (
     children,
     conclude,
     parser,
+    positive,
     send,
     start,
 )
@@ -60,6 +61,7 @@ from faults.stored import Stored
 WRITERS = 4
 STEPS = 60  # of each writer in each run: more than one checkpoint of the log
 CUTS = 2_000
+LEVELS = ("OFF", "NORMAL", "FULL", "EXTRA")
 PROVEN = 2  # accounts of the last answers before a cut, and as many others
 MEMORY = Path("/dev/shm")  # where there is one: nothing here needs a disk
 
@@ -264,8 +266,10 @@ def run(runs: int, seed: int, cuts: int, steps: int = STEPS, synchronous: str = 
 def main() -> int:
     """Record and cut; give the exit status."""
     options = parser(__doc__, 4, "runs of the service that are recorded")
-    options.add_argument("--cuts", type=int, default=CUTS, help=f"moments to cut at ({CUTS})")
-    options.add_argument("--synchronous", default="", help="PRAGMA synchronous (as served: FULL)")
+    options.add_argument("--cuts", type=positive, default=CUTS, help=f"moments to cut at ({CUTS})")
+    options.add_argument(
+        "--synchronous", choices=LEVELS, default="", help="PRAGMA synchronous (as served: FULL)"
+    )
     given = options.parse_args()
     if reason := recording.why_not():
         print(f"powercut: nothing can be recorded: {reason}")

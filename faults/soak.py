@@ -4,7 +4,9 @@ Two workers; clients that register, log in and out, end sessions, change passwor
 delete, each answer held to what it must be; one that asks with a session that is renewed each
 second; one that sends garbage and hangs up. Memory (proportional, of all processes), open files,
 threads and the size of the write-ahead log are sampled. The medians of the last quarter must be
-those of the second one, but for TOLERANCE; the first warms up.
+those of the second one, but for TOLERANCE; the first warms up. In the end the database must hold
+what was acknowledged. Broken too: a request without an answer, an answer of 500 or above, a
+traceback, or too little work.
 
 The database itself grows: the audit log keeps its rows for 90 days.
 """
@@ -23,14 +25,24 @@ import time
 from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 from faults.accounts import BUSY, Account, Ledger
-from faults.harness import DATABASE, HOST, Client, Service, Writer, start
+from faults.harness import (
+    DATABASE,
+    HOST,
+    Client,
+    Service,
+    Writer,
+    conclude,
+    positive,
+    start,
+)
+from faults.stored import Stored
 
 WRITERS = 3
 PAUSE = 0.02  # seconds between two requests of those who do not write
+FEWEST_A_SECOND = 5  # of writes, and of session checks
 TOLERANCE = {
     "memory, MiB": (1.10, 2.0),
     "files": (1.0, 4.0),
@@ -80,12 +92,13 @@ class Visitor(threading.Thread):
         """Take the port. `start` starts it."""
         super().__init__(daemon=True)
         self._port, self._over = port, over
+        self.account = Account("visitor")
         self.statuses: Counter[int] = Counter()
 
     def run(self) -> None:
         """Ask, with whatever token came last."""
         with closing(Client(self._port)) as client:
-            account = Account("visitor")
+            account = self.account
             step = account.register()
             account.take(step, client(step))
             (token,) = account.tokens
@@ -113,8 +126,28 @@ def vandalize(port: int, over: threading.Event, rng: random.Random) -> None:
                 connection.recv(4_096)
 
 
-def run(folder: Path, seconds: float, seed: int) -> tuple[list[Sample], Ledger, Visitor, str]:
-    """Work for so many seconds; give the samples, what was done, and what the service logged."""
+@dataclass(frozen=True)
+class Work:
+    """What was done, what the service took meanwhile, and what it logged."""
+
+    samples: list[Sample]
+    ledger: Ledger
+    checks: Counter[int]
+    log: str
+    broken: list[str]
+
+    def __str__(self) -> str:
+        """The figures, and a row for each thing that is measured."""
+        head = "| | quarter 1 | 2 | 3 | 4 | |\n|---|---|---|---|---|---|"
+        figures = (
+            f"{self.ledger.acknowledged:,} writes, {self.checks.total():,} session checks, "
+            f"{self.ledger.busy} answers of {BUSY}"
+        )
+        return "\n".join([figures, head, *verdicts(self.samples)])
+
+
+def run(folder: Path, seconds: float, seed: int) -> Work:
+    """Work for so many seconds, and hold the database to what was acknowledged."""
     service, over, ledger = start(folder, **SETTINGS), threading.Event(), Ledger()
     rng = random.Random(seed)
     visitor = Visitor(service.port, over)
@@ -134,11 +167,28 @@ def run(folder: Path, seconds: float, seed: int) -> tuple[list[Sample], Ledger, 
     over.set()
     for writer in writers:
         writer.stop()
-    with suppress(OSError, HTTPException):
-        visitor.join()
+    visitor.join()
     vandal.join()
     service.stop()
-    return samples, ledger, visitor, (folder / "log").read_text()
+    stored = Stored.read(folder / DATABASE)
+    for events in stored.events.values():
+        del events["session_renewed"]  # is no step of an account
+    visited = (visitor.account, [stored.state(stored.find(visitor.account))])
+    accounts = [visited, *((one, one.allowed()) for one in ledger.accounts)]
+    unanswered = sum(writer.unanswered for writer in writers)
+    log = (folder / "log").read_text()
+    broken = [
+        *ledger.broken,
+        *stored.faults(accounts),
+        *(f"a session check: {status}" for status in visitor.statuses if status != 200),
+        *([f"{unanswered} requests had no answer"] if unanswered else []),
+        *([f"{ledger.busy} answers of {BUSY}"] if ledger.busy else []),
+        *(["there is a traceback in the log"] if "Traceback" in log else []),
+    ]
+    fewest = min(ledger.acknowledged, visitor.statuses[200])
+    if fewest < FEWEST_A_SECOND * seconds:
+        broken.append(f"there were but {fewest} writes or session checks")
+    return Work(samples, ledger, visitor.statuses, log, broken)
 
 
 def verdicts(samples: list[Sample]) -> list[str]:
@@ -155,29 +205,20 @@ def verdicts(samples: list[Sample]) -> list[str]:
     return rows
 
 
-def main() -> None:
-    """Work, print what was found, and end with status 1 where something grew or failed."""
-    parser = argparse.ArgumentParser(prog="python -m faults.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        found = run(Path(directory), options.minutes * 60, options.seed)
-        size = (Path(directory) / DATABASE).stat().st_size / 2**20
-    samples, ledger, visitor, log = found
-    failures = [status for status in visitor.statuses if status >= 500]
-    tracebacks = log.count("Traceback")
-    print(
-        f"{ledger.acknowledged:,} writes, {sum(visitor.statuses.values()):,} session checks, ",
-        end="",
+def main() -> int:
+    """Work, print what was found, and give 1 where something grew or failed."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    print(f"{ledger.busy} answers of {BUSY}, tracebacks in the log: {tracebacks}, ", end="")
-    print(f"the database is {size:.0f} MiB")
-    print("| | quarter 1 | 2 | 3 | 4 | |\n|---|---|---|---|---|---|", *verdicts(samples), sep="\n")
-    print(*ledger.broken[:10], *failures, sep="\n")
-    grew = any("GREW" in row for row in verdicts(samples))
-    sys.exit(bool(grew or failures or ledger.broken or ledger.busy or tracebacks))
+    options.add_argument("--minutes", type=positive, default=20, help="of work (20)")
+    options.add_argument("--seed", type=int, default=1, help="of all that is random (1)")
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        work = run(Path(directory), given.minutes * 60, given.seed)
+        size = (Path(directory) / DATABASE).stat().st_size / 2**20
+    print(f"{work}\nthe database is {size:.0f} MiB")
+    return conclude([*work.broken, *(row for row in verdicts(work.samples) if "GREW" in row)])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

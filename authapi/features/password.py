@@ -52,8 +52,8 @@ class PasswordResource:
                     raise WrongPassword
                 core.events.emit(PasswordChanged(session.user.id, caller, issued.session_id))
                 core.events.emit(CredentialsChanged(session.user.id, caller, issued.session_id))
-        self._devices.remember(resp, session.user, known.password_version + 1)
         core.wire.set_token(resp, issued.token, issued.max_age)
+        self._devices.remember(resp, session.user, known.password_version + 1)
         core.wire.answer_user(resp, 200, "Password changed.", session.user)
 
 

@@ -40,8 +40,8 @@ class ReauthenticationResource:
         ):
             issued = self._sessions.rotate(session)
             core.events.emit(Reauthenticated(session.user.id, caller, issued.session_id))
-        self._devices.remember(resp, session.user, credential.password_version)
         core.wire.set_token(resp, issued.token, issued.max_age)
+        self._devices.remember(resp, session.user, credential.password_version)
         core.wire.answer_user(resp, 200, "Authenticated again.", session.user)
 
 
