@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,12 +129,11 @@ def vandalize(port: int, over: threading.Event, rng: random.Random) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What was done, what the service took meanwhile, and what it logged."""
+    """What was done, what the service took meanwhile, and what was broken."""
 
     samples: list[Sample]
     ledger: Ledger
     checks: Counter[int]
-    log: str
     broken: list[str]
 
     def __str__(self) -> str:
@@ -170,25 +170,27 @@ def run(folder: Path, seconds: float, seed: int) -> Work:
     visitor.join()
     vandal.join()
     service.stop()
+    unanswered = sum(writer.unanswered for writer in writers)
+    broken = [*ledger.broken, *_lost(folder, ledger, visitor)]
+    broken += [f"{unanswered} requests had no answer"] if unanswered else []
+    fewest = min(ledger.acknowledged, visitor.statuses[200])
+    if fewest < FEWEST_A_SECOND * seconds:
+        broken.append(f"there were but {fewest} writes or session checks")
+    return Work(samples, ledger, visitor.statuses, broken)
+
+
+def _lost(folder: Path, ledger: Ledger, visitor: Visitor) -> Iterator[str]:
+    """What the database does not hold of what was acknowledged, and failures of the service."""
     stored = Stored.read(folder / DATABASE)
     for events in stored.events.values():
         del events["session_renewed"]  # is no step of an account
     visited = (visitor.account, [stored.state(stored.find(visitor.account))])
-    accounts = [visited, *((one, one.allowed()) for one in ledger.accounts)]
-    unanswered = sum(writer.unanswered for writer in writers)
-    log = (folder / "log").read_text()
-    broken = [
-        *ledger.broken,
-        *stored.faults(accounts),
-        *(f"a session check: {status}" for status in visitor.statuses if status != 200),
-        *([f"{unanswered} requests had no answer"] if unanswered else []),
-        *([f"{ledger.busy} answers of {BUSY}"] if ledger.busy else []),
-        *(["there is a traceback in the log"] if "Traceback" in log else []),
-    ]
-    fewest = min(ledger.acknowledged, visitor.statuses[200])
-    if fewest < FEWEST_A_SECOND * seconds:
-        broken.append(f"there were but {fewest} writes or session checks")
-    return Work(samples, ledger, visitor.statuses, log, broken)
+    yield from stored.faults([visited, *((one, one.allowed()) for one in ledger.accounts)])
+    yield from (f"a session check: {status}" for status in visitor.statuses if status != 200)
+    if ledger.busy:
+        yield f"{ledger.busy} answers of {BUSY}"
+    if "Traceback" in (folder / "log").read_text():
+        yield "there is a traceback in the log"
 
 
 def verdicts(samples: list[Sample]) -> list[str]:
