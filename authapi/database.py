@@ -180,7 +180,8 @@ class Database:
         self._look_at, self._log_is_empty = time.monotonic() + LOOK_EVERY, False
 
     def _lost(self) -> OSError | None:
-        return self._names.lost(one.beside for one in self._open() if one.beside)
+        in_use = [one.beside for one in self._open()]  # read once: another thread may close its own
+        return self._names.lost(beside for beside in in_use if beside)
 
     def _open(self) -> list[_Connection]:
         with self._connecting:
@@ -196,7 +197,8 @@ class Database:
             return
         with suppress(sqlite3.Error, Unavailable), self.turns.take(0):
             empty_log, is_ours_alone = _queries("database").empty_log, self._names.is_ours_alone
-            ours = [one for one in self._open() if one.beside and is_ours_alone(one.beside)]
+            opened = [(one, one.beside) for one in self._open()]
+            ours = [one for one, beside in opened if beside and is_ours_alone(beside)]
             self._log_is_empty = not any(empty_log(one)[0] for one in ours)
 
     def _connect(self) -> _Connection:
