@@ -20,27 +20,30 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
-from faults.harness import ROOT, conclude
+from faults.harness import ROOT
 
 SUBJECTS = {
     "tokens": "tokens replay devices sessions",
-    "passwords": "passwords password registration hashing login limits server",
+    "passwords": "passwords password registration hashing login",
     "middleware": "middleware cors sessions embed forward_auth",
     "features/sessions": "sessions replay races password accounts database",
     "features/limits": "limits attackers login password reauthentication registration races",
     "features/devices": "devices login limits attackers",
 }
 EXPLAINED = ROOT / "faults" / "mutants.toml"
-TIMEOUT = 300  # seconds that tests may take until they are held to hang: the mutant is found
+LONGEST = 300  # seconds that the tests of a module may take
+PATIENCE = 5  # times that long without a mutant, and they are held to hang: it is found
 
 
 @dataclass(frozen=True)
@@ -151,26 +154,20 @@ class Copies:
             shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info"))
             self._free.put(place)
 
-    def survives(self, mutant: Mutant) -> bool:
-        """Whether the tests of its module pass with it."""
+    def survives(self, mutant: Mutant, seconds: float = LONGEST) -> bool:
+        """Whether the tests of its module pass with it, and within the time."""
         place = self._free.get()
         path = place / "authapi" / f"{mutant.module}.py"
         original = path.read_text()
         try:
             path.write_text(mutant.source)
-            return _passes(place, SUBJECTS[mutant.module].split())
+            return _passes(place, SUBJECTS[mutant.module].split(), seconds)
         finally:
             path.write_text(original)
             self._free.put(place)
 
-    def survivors(self, tried: list[Mutant]) -> Counter[str]:
-        """Those that no test finds."""
-        with ThreadPoolExecutor(self._free.qsize()) as pool:
-            alive = zip(tried, pool.map(self.survives, tried), strict=True)
-            return Counter(mutant.name for mutant, survives in alive if survives)
 
-
-def _passes(place: Path, names: list[str]) -> bool:
+def _passes(place: Path, names: list[str], seconds: float) -> bool:
     tests = [f"tests/test_{name}.py" for name in names]
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
@@ -181,7 +178,7 @@ def _passes(place: Path, names: list[str]) -> bool:
         start_new_session=True,
     )
     try:
-        return process.wait(TIMEOUT) == 0
+        return process.wait(seconds) == 0
     except subprocess.TimeoutExpired:
         return False
     finally:
@@ -196,24 +193,25 @@ def explained(module: str) -> Counter[str]:
     return Counter(name for names in reasons.values() for name in names)
 
 
-def run(module: str, at_once: int, say: Callable[[str], None] = print) -> list[str]:
-    """Try every mutant of a module; give what is broken."""
-    source = (ROOT / "authapi" / f"{module}.py").read_text()
-    with tempfile.TemporaryDirectory() as folder:
+def broken(module: str, at_once: int) -> Iterator[str]:
+    """Try every mutant of a module; give what is broken, as it is found."""
+    tried, survivors, known = list(mutants(module)), Counter[str](), explained(module)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(at_once) as pool:
         copies = Copies(Path(folder), at_once)
+        began = time.monotonic()
+        source = (ROOT / "authapi" / f"{module}.py").read_text()
         if not copies.survives(Mutant(module, source, "none")):
-            return [f"{module}: the tests fail without any change"]
-        with ThreadPoolExecutor(at_once) as pool:
-            tried = list(mutants(module))
-            alive = list(pool.map(copies.survives, tried))
-    survivors = Counter(mutant.name for mutant, lives in zip(tried, alive, strict=True) if lives)
-    known = explained(module)
-    say(f"{module}: {len(tried)} mutants, {survivors.total()} survive, {known.total()} explained")
-    unknown, stale = survivors - known, known - survivors
-    return [
-        *(f"{module}: survives: {name}" for name in unknown.elements()),
-        *(f"{module}: explained, and found by a test: {name}" for name in stale.elements()),
-    ]
+            yield f"{module}: the tests fail without any change"
+            return
+        seconds = PATIENCE * (time.monotonic() - began)
+        alive = pool.map(partial(copies.survives, seconds=seconds), tried)
+        for mutant in (mutant for mutant, lives in zip(tried, alive, strict=True) if lives):
+            survivors[mutant.name] += 1
+            if survivors[mutant.name] > known[mutant.name]:
+                yield f"{module}: survives: {mutant.name}"
+    for name in (known - survivors).elements():
+        yield f"{module}: explained, and found by a test: {name}"
+    print(f"{module}: {len(tried)} mutants, {survivors.total()} survive", flush=True)
 
 
 def main() -> int:
@@ -224,8 +222,12 @@ def main() -> int:
     options.add_argument("modules", nargs="*", default=[], help=f"of {', '.join(SUBJECTS)} (all)")
     options.add_argument("--at-once", type=int, default=os.cpu_count() or 1, help="mutants (CPUs)")
     chosen = options.parse_args()
-    modules = chosen.modules or SUBJECTS
-    return max([conclude(run(module, chosen.at_once)) for module in modules])
+    status = 0
+    for module in chosen.modules or SUBJECTS:
+        for text in broken(module, chosen.at_once):
+            print(f"BROKEN: {text}", flush=True)
+            status = 1
+    return status
 
 
 if __name__ == "__main__":
