@@ -102,7 +102,8 @@ def _meaning(source: str) -> str:
             node.annotation = None
         elif isinstance(node, ast.arguments):  # Cosmic Ray takes their `*` for an operator
             node.args, node.posonlyargs = node.posonlyargs + node.args + node.kwonlyargs, []
-            node.kwonlyargs = []
+            node.defaults += [default for default in node.kw_defaults if default]
+            node.kwonlyargs, node.kw_defaults = [], []
     return ast.dump(tree)
 
 

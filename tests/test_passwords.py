@@ -1,9 +1,11 @@
 """Passwords: the hash lane, the policy, the decoy."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 import threading
+import unicodedata
 
 import argon2
 import pytest
@@ -85,8 +87,30 @@ def test_common_passwords():
 
     assert len(common) >= 3_000
     assert min(map(len, common)) == 8
-    assert {"password", "12345678", "iloveyou", "baseball"} <= common
+    assert {"password", "12345678", "iloveyou", "baseball", "1234567890"} <= common
     assert all(PASSWORDS.fault(word) and PASSWORDS.fault(word.upper()) for word in common)
+
+
+@pytest.mark.parametrize("function", ["find_spec", "spec_from_file_location"])
+def test_no_list(monkeypatch, function):
+    """Where zxcvbn was left out of an installation, nothing is said about a password."""
+    _common_passwords.cache_clear()
+    monkeypatch.setattr(importlib.util, function, lambda *_: None)
+
+    with pytest.raises(ModuleNotFoundError, match="zxcvbn"):
+        PASSWORDS.fault("long enough")
+
+
+def test_what_is_too_long_is_not_normalized(monkeypatch):
+    """It would take quadratic time, and could be no password."""
+    password, normalized = "x" * 4 * 1_024, []
+    monkeypatch.setattr(unicodedata, "normalize", lambda _, text: normalized.append(text) or text)
+
+    for text in (password, password + "x"):
+        assert PASSWORDS.fault(text) == "Must have at most 1024 characters."
+        assert not PASSWORDS.verify(None, text).correct
+
+    assert normalized == [password] * 2
 
 
 def test_the_list_is_loaded_at_first_use():
@@ -116,19 +140,20 @@ def _lane():
 
 def test_lane_turns_away_at_once(lane):
     """Slots run, the queue waits, and the next one is turned away while both are full."""
-    lane = lane(slots=2, queue=1)
+    lane = lane(slots=3, queue=1)
     inside, leave, waited = threading.Semaphore(0), threading.Event(), threading.Event()
 
     def hold():
         inside.release()
         leave.wait()
 
-    threads = [threading.Thread(target=lane.run, args=[job]) for job in (hold, hold, waited.set)]
-    for thread in threads[:2]:
+    jobs = (hold, hold, hold, waited.set)
+    threads = [threading.Thread(target=lane.run, args=[job]) for job in jobs]
+    for thread in threads[:3]:
         thread.start()
         inside.acquire()
-    threads[2].start()
-    while not lane.is_full:  # until the third is in the queue
+    threads[3].start()
+    while not lane.is_full:  # until the last is in the queue
         pass
 
     with pytest.raises(Overloaded):
@@ -141,14 +166,27 @@ def test_lane_turns_away_at_once(lane):
 
 
 def test_lane_is_left_on_errors(lane):
-    """A failure inside reaches the caller, and gives the place back."""
+    """A failure inside reaches the caller, and gives the place back, and no other."""
     lane = lane(slots=1)
 
     for _ in range(3):
         with pytest.raises(ValueError, match="invalid literal"):
             lane.run(int, "x")
 
-    assert lane.run(int, "1") == 1
+    assert lane.run(lambda: lane.is_full)
+
+
+def test_close_ends_the_threads(lane):
+    """They end after their jobs; the next job starts new ones."""
+    lane = lane(slots=2)
+    threads = {lane.run(threading.current_thread) for _ in range(10)} | {*lane._threads}
+
+    lane.close()
+    for thread in threads:
+        thread.join()
+
+    assert len(threads) == 2
+    assert lane.run(threading.current_thread) not in threads
 
 
 def test_lack_of_memory_is_overload(lane):
@@ -188,6 +226,18 @@ def test_hashes_give_way(lane):
 
     assert lane(slots=1).run(priority) == 19
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_priorities_of_other_systems(lane, monkeypatch, platform):
+    """Where the number would be a process's, it is left alone."""
+    asked = []
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(os, "setpriority", lambda *arguments: asked.append(arguments))
+
+    lane(slots=1).run(int, "1")
+
+    assert not asked
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
