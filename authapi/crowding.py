@@ -19,7 +19,10 @@ class Connection(Protocol):
 
     @property
     def waits_since(self) -> float | None:
-        """When its last whole request came, or else it itself; None while a request runs."""
+        """When its last request began to run, or else it itself came; None while one runs.
+
+        Not None where more requests wait behind the one that runs.
+        """
 
     @property
     def asked(self) -> bool:
@@ -30,7 +33,7 @@ Client = TypeVar("Client", bound=Connection)
 
 
 def least_worth(connections: Iterable[Client]) -> list[Client]:
-    """The connections to close, one in SHARE, none with a request that runs.
+    """The connections to close, one in SHARE, none with a request that runs and no other.
 
     First go those of the network that holds most, then those that never asked anything, then those
     that are silent for longest. So slow clients by the thousand make room for the next one, and

@@ -77,8 +77,11 @@ class Channel(HTTPChannel):
 
     @property
     def waits_since(self) -> float | None:
-        """When its last whole request came, or else it itself; None while a request runs."""
-        return None if self.requests else self.heard
+        """When its last request began to run, or else it itself came; None while one runs.
+
+        Who asks ahead has to expect an end at any time (RFC 9112, 9.3.2), and counts as waiting.
+        """
+        return None if len(self.requests) == 1 else self.heard
 
     def received(self, data: bytes) -> bool:
         """Take bytes from the client; the first ones after a request begin the next."""
@@ -160,7 +163,7 @@ class Channel(HTTPChannel):
                 self.server.add_task(self)
 
     def turn_out(self) -> None:
-        """Close, unless a request has begun to run meanwhile."""
+        """Close, unless a request has begun to run meanwhile; what was asked ahead never runs."""
         with self.requests_lock:
             if self.waits_since is not None:
                 self.handle_close()

@@ -156,12 +156,8 @@ def flood(port: int, connections: int, seconds: float) -> str:
 
 
 def read_nothing(port: int, connections: int, seconds: float) -> str:
-    """Hold connections that have asked for more than the kernel keeps, and read none of it.
-
-    Half of them: where every place has a request that runs, a new client waits for one to end.
-    """
+    """Hold connections that have asked for more than the kernel keeps, and read none of it."""
     opened, end = 0, time.monotonic() + seconds
-    connections //= 2
     with ExitStack() as held:
         while opened < connections and time.monotonic() < end:
             connection = held.enter_context(socket.socket())

@@ -217,9 +217,7 @@ def test_lingering(running_on, client):
     """After a failure our side ends first, and what comes then is dropped: nothing is reset."""
     with connected(running_on(client.app)) as connection:
         connection.sendall(BAD)
-        received = b""
-        while chunk := connection.recv(65_536):
-            received += chunk
+        received = read_all(connection)
         for _ in range(20):
             connection.sendall(b"x" * 1_000)
             assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
@@ -260,6 +258,34 @@ def test_whom_to_turn_out():
     assert least_worth([*trusted, crowd[5], crowd[6]]) == [crowd[5]]
     assert least_worth([*trusted, crowd[5]]) == trusted[:1]  # the newest may be about to ask
     assert least_worth(busy) == []
+
+
+def test_who_asks_ahead_makes_room(make_app):
+    """Requests that nobody waits for hold no place: what runs ends, the rest never runs."""
+    app, held = make_app(), Held()
+    app.add_route("/held", held)
+    with serving(app, connections=7) as (service, _), ExitStack() as stack:
+        stack.callback(held.go.set)
+        ahead = []
+        for number in range(5):
+            ahead.append(stack.enter_context(connected(port_of(service))))
+            ahead[-1].sendall(b"POST /held HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+            eventually(lambda: held.running > number)  # noqa: B023 - called at once
+        assert asked(port_of(service), "") == b"401"
+        held.go.set()
+        with suppress(ConnectionResetError):
+            assert read_all(ahead[0]) == b""
+        eventually(lambda: held.running == 8)  # the other room was for the last of the five
+        service.stop()
+        assert [read_all(one).count(b" 200 ") for one in ahead[2:]] == [2] * 3
+
+
+def read_all(connection):
+    """All that comes until the other side ends."""
+    received = b""
+    while chunk := connection.recv(65_536):
+        received += chunk
+    return received
 
 
 @pytest.mark.parametrize("cut", [0, 1, 20, 60, len(GOOD) - 1, len(GOOD), -1])
