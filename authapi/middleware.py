@@ -290,4 +290,6 @@ def _methods(resource: object) -> list[str]:
         if callable(getattr(resource, f"on_{method.lower()}", None))
         or any(name.startswith((f"on_{method.lower()}_", "on_request")) for name in responders)
     }
-    return sorted((found | {"HEAD"} if "GET" in found else found) - {"OPTIONS"})
+    if "GET" in found:
+        found.add("HEAD")
+    return sorted(found - {"OPTIONS"})

@@ -90,6 +90,7 @@ def test_preflight(cors, path):
         ("OPTIONS", "/nowhere", True),
         ("PUT", "/user", False),
         ("PUT", "/user", True),
+        ("DELETE", "/login", True),
         ("GET", "/user", True),
     ],
 )
