@@ -15,6 +15,7 @@ import argparse
 import ast
 import difflib
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -43,6 +44,7 @@ SUBJECTS = {
 }
 EXPLAINED = ROOT / "faults" / "mutants.toml"
 LONGEST = 300  # seconds that the tests of a module may take
+MEMORY = 4 * 1_024**3  # bytes of addresses: a mutant may make a number of 10 GiB
 PATIENCE = 5  # times that long without a mutant, and they are held to hang: it is found
 
 
@@ -223,6 +225,7 @@ def main() -> int:
     options.add_argument("modules", nargs="*", default=[], help=f"of {', '.join(SUBJECTS)} (all)")
     options.add_argument("--at-once", type=int, default=os.cpu_count() or 1, help="mutants (CPUs)")
     chosen = options.parse_args()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     status = 0
     for module in chosen.modules or SUBJECTS:
         for text in broken(module, chosen.at_once):
