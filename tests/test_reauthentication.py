@@ -41,6 +41,14 @@ def test_fresh_after_a_login(vault, token, clock):
     assert vault.get_as(token).status_code == 200
 
 
+def test_clock_back(vault, token, clock):
+    """A clock that was set back leaves a session fresh by as much, and no more."""
+    clock.move(-299)
+    assert vault.get_as(token, "/vault").status_code == 200
+    clock.move(-1)
+    assert vault.get_as(token, "/vault").status_code == 403
+
+
 def test_reauthenticate(vault, token, clock):
     """The password makes a session fresh again, for five minutes."""
     clock.move(1_000)

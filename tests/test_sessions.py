@@ -331,13 +331,15 @@ def test_most_sessions(make_client, clock):
     assert ("session_revoked", public_id(unused)) in client.events("event", "session_id")
 
 
-def test_most_sessions_of_one(make_client):
-    """With a limit of one, each login ends the session before it."""
-    client = make_client(max_sessions=1)
-    first, second = token_of(client.register()), token_of(client.log_in())
+@pytest.mark.parametrize("most", [1, 2, 4])
+def test_most_sessions_is_a_setting(make_client, most):
+    """The newest sessions of a user stay, and another user's."""
+    client = make_client(max_sessions=most)
+    tokens = [token_of(client.register()), *(token_of(client.log_in()) for _ in range(most))]
     other = token_of(client.register(**OTHER))
 
-    assert [client.get_as(each).status_code for each in (first, second, other)] == [401, 200, 200]
+    statuses = [client.get_as(each).status_code for each in [*tokens, other]]
+    assert statuses == [401] + [200] * (most + 1)
 
 
 # Renewal
@@ -526,6 +528,15 @@ def test_clock_back(client, token, clock):
 
     assert answer.status_code == 200
     assert "set-cookie" not in answer.headers
+
+
+def test_clock_back_after_a_renewal(client, token, clock):
+    """An older token is still changed for the newest, which was given in what is the future now."""
+    clock.move(7_200)
+    newest = token_of(client.get_as(token))
+    clock.move(-3_600)
+
+    assert token_of(client.get_as(token)) == newest
 
 
 # More processes, more threads
@@ -833,6 +844,20 @@ def test_absolute_limit_made_shorter(make_app, clock, limit):
     assert answer.status_code == 401
     assert deletes_cookie(answer)
     assert client.get_as(token, "/verify").status_code == 401
+
+
+def test_rotation_past_the_absolute_limit(make_app, clock):
+    """A session older than a limit that was made shorter ends also where it gets a new token."""
+    token = token_of(Client(make_app()).register())
+    client = Client(make_app(session_lifetime=60, session_max_lifetime=60))
+    clock.move(1_000)
+
+    answer = client.request_as(
+        token, "POST", "/sessions/reauthenticate", {"password": USER["password"]}
+    )
+
+    assert answer.cookies["jwt"].max_age == 0
+    assert client.get_as(token_of(answer)).status_code == 401
 
 
 def test_expired_while_it_was_renewed(client, token, clock):
