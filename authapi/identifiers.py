@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Literal
+
+Kind = Literal["username", "email", "nobody's"]
 
 LONGEST_USERNAME = 80  # code points
 LONGEST_EMAIL = 254  # characters; RFC 5321, 4.5.3.1.3, less the angle brackets
@@ -34,11 +37,16 @@ def email_key(email: str) -> str:
     return email.casefold()
 
 
-def name_key(identifier: str) -> str:
-    """The caseless form of what someone logs in with: an email where it holds an `@`."""
-    if len(identifier) > LONGEST_EMAIL:  # nobody's
-        return identifier
-    return email_key(identifier) if "@" in identifier else username_key(identifier)
+def name_key(identifier: str) -> tuple[Kind, str]:
+    """What someone logs in with, an email where it holds an `@`, and its caseless form.
+
+    SECURITY: the forms of names of two kinds may be alike: a fullwidth `@` has one in a username's.
+    """
+    if len(identifier) > LONGEST_EMAIL:
+        return "nobody's", identifier
+    if "@" in identifier:
+        return "email", email_key(identifier)
+    return "username", username_key(identifier)
 
 
 def username_fault(username: str) -> str | None:

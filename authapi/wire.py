@@ -195,17 +195,22 @@ class Wire:
 
         Raises NotAuthenticated where there is none, InvalidToken for more than one (RFC 6750, 2).
         """
-        tokens = req.get_cookie_values(self._cookie) or []
-        authorization = req.env.get("HTTP_AUTHORIZATION")
-        if authorization:
-            scheme, _, credentials = authorization.partition(" ")
-            if scheme.lower() == "bearer":
-                tokens = [*tokens, credentials.strip()]
+        tokens = self.tokens(req)
         if not tokens:
             raise NotAuthenticated
         if len(tokens) > 1:
             raise InvalidToken
         return tokens[0]
+
+    def tokens(self, req: falcon.Request) -> list[str]:
+        """All tokens that a request carries."""
+        tokens = req.get_cookie_values(self._cookie) or []
+        authorization = req.env.get("HTTP_AUTHORIZATION")
+        if authorization:
+            scheme, _, credentials = authorization.partition(" ")
+            if scheme.lower() == "bearer":
+                return [*tokens, credentials.strip()]
+        return tokens
 
 
 def prefers_problem(accept: str) -> bool:

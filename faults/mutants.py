@@ -38,7 +38,7 @@ SUBJECTS = {
     "tokens": "tokens replay devices sessions",
     "passwords": "passwords password registration hashing login",
     "middleware": "middleware cors sessions embed forward_auth",
-    "features/sessions": "sessions replay reauthentication password races accounts database",
+    "features/sessions": "sessions replay reauthentication password tokens accounts races database",
     "features/limits": "limits attackers login password reauthentication registration races",
     "features/devices": "devices login limits attackers",
 }

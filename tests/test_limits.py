@@ -10,9 +10,11 @@ from conftest import OTHER, USER, Client, cookie_of, process, request, token_of
 from authapi import Settings, create_app
 from authapi.cli import main
 from authapi.errors import Overloaded, Unavailable
+from authapi.identifiers import username_key
 
 WRONG = "wrong password"
 NETWORK = "192.0.2.7"
+LIGATURES = "\ufdfa" * 15  # each becomes 18 characters
 
 
 def statuses(count, call):
@@ -110,6 +112,24 @@ def test_names_that_are_nobodys_are_caseless(client):
     assert {fail(client, name).status_code for name in spellings} == {429}
 
 
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        (USER["email"].replace("@", "\uff20"), USER["email"]),
+        (username_key(LIGATURES), LIGATURES),
+    ],
+    ids=["fullwidth @", "longer than any name"],
+)
+def test_forms_of_two_kinds(client, alias, name, known):
+    """Names of two kinds whose caseless forms are alike have budgets apart, known or unknown."""
+    if known:
+        assert client.register(username=LIGATURES).status_code == 201
+
+    assert statuses(10, lambda: fail(client, alias)) == [401] * 10
+    assert fail(client, name).status_code == 401
+
+
 def test_tries_are_not_saved_up(client, token, clock):
     """A name that nobody tries for a month has ten tries, and not more."""
     assert fail(client).status_code == 401
@@ -156,7 +176,7 @@ def test_names_are_no_text_in_the_table(client, token):
     fail(client, "my secret password")
 
     keys = [key for (key,) in client.query("SELECT key FROM limits ORDER BY key")]
-    assert re.fullmatch(r"login-account:[0-9a-f]{64}", keys[0])
+    assert re.fullmatch(r"login-account:[0-9a-f]{64}:username", keys[0])
     assert keys[0] != keys[1]
     other = Client(create_app(Settings(database_url=f"{_url(client)}2"), clock=lambda: 0))
     fail(other, "my secret password")
@@ -368,8 +388,23 @@ def test_passwords_of_a_network(make_client):
         assert answer.status_code == 200
         token = token_of(answer)
 
+    for _ in range(10):  # the user's own, where the network has none
+        answer = client.request_as(token, "POST", "/sessions/reauthenticate", body)
+        assert answer.status_code == 200
+        token = token_of(answer)
     answer = client.request_as(token, "POST", "/sessions/reauthenticate", body)
-    assert answer.headers["ratelimit"] == '"login-network";r=0;t=180'
+    assert answer.headers["ratelimit"] == '"login-known";r=0;t=360'
+
+
+def test_a_network_that_others_use_up(client, token):
+    """Whoever uses up the budget of a network keeps nobody there from changing their password."""
+    there = {"remote_addr": NETWORK}
+    for number in range(300):
+        assert fail(client, f"user{number}", **there).status_code == 401
+    assert fail(client, **there).status_code == 429
+
+    body = {"current_password": USER["password"], "new_password": "another password"}
+    assert client.request_as(token, "PUT", "/user/password", body, **there).status_code == 200
 
 
 def test_which_limit_is_told(client):
@@ -417,10 +452,12 @@ def test_off(make_client):
     assert client.log_in().status_code == 200
 
 
-def test_clock_that_is_set_back(client, token, clock):
-    """Nobody waits for a clock that was an hour ahead."""
-    assert statuses(10, lambda: fail(client)) == [401] * 10
-    clock.move(-7_200)
+@pytest.mark.parametrize("tries", [1, 5, 10])
+@pytest.mark.parametrize("hours", [0.2, 0.5, 1, 2])
+def test_clock_that_is_set_back(client, token, clock, tries, hours):
+    """Nobody waits for a clock that was ahead, whatever is left of their budget."""
+    assert statuses(tries, lambda: fail(client)) == [401] * tries
+    clock.move(-3_600 * hours)
 
     assert statuses(11, lambda: fail(client)) == [401] * 10 + [429]
 
@@ -434,6 +471,16 @@ def test_clock_that_is_set_back_a_little(client, token, clock, seconds):
     refused = fail(client)
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) == 360 + math.ceil(seconds)
+
+
+def test_a_window_that_was_longer(make_client, clock):
+    """What was spent is forgotten where it would keep somebody waiting beyond the new window."""
+    client = make_client(login_account_limit="10/day")
+    client.register()
+    assert statuses(11, lambda: fail(client)) == [401] * 10 + [429]
+
+    client = make_client(login_account_limit="10/hour")
+    assert statuses(11, lambda: fail(client)) == [401] * 10 + [429]
 
 
 def test_a_deleted_user_leaves_no_budget(client, token):

@@ -111,6 +111,20 @@ def test_logout_without_a_session(client, cookie):
     assert deletes_cookie(answer)
 
 
+def test_logout_of_more_than_one(client, token):
+    """Each session ends whose token is sent, whatever is sent with them."""
+    other, stranger = token_of(client.log_in()), token_of(client.register(**OTHER))
+    headers = {
+        "Cookie": f"jwt={token}; jwt=garbage; jwt={other}",
+        "Authorization": f"Bearer {token}",
+    }
+
+    assert client.post("/logout", headers=headers).status_code == 200
+
+    assert [client.get_as(each).status_code for each in (token, other, stranger)] == [401, 401, 200]
+    assert client.events().count("logged_out") == 2
+
+
 def test_logout_by_bearer(client, token):
     """A client that sends the token in a header ends its session in the same way."""
     client.post("/logout", headers={"Authorization": f"Bearer {token}"})

@@ -175,9 +175,9 @@ def test_many_at_once(make_app):
 
 
 def test_user_disabled_meanwhile(client, token, monkeypatch):
-    """Who was disabled while hashing keeps the password that they had."""
+    """Who was disabled while hashing keeps the password that they had, and no session."""
     ((before,),) = client.query("SELECT password_hash FROM users")
     overtake(client, monkeypatch, lambda: client.query("UPDATE users SET disabled_at = 1"))
 
-    assert change(client, token).status_code == 403
+    assert change(client, token).status_code == 401
     assert client.query("SELECT password_hash FROM users") == [(before,)]

@@ -25,7 +25,7 @@ from authapi import migrations
 from authapi.database import LOCK_TIMEOUT, Database
 from authapi.errors import HandOver, InvalidToken
 from authapi.events import Caller
-from authapi.features.sessions import PRUNED_AT_ONCE, RENEWAL_PATIENCE, Sessions
+from authapi.features.sessions import PRUNED_AT_ONCE, RENEWAL_PATIENCE, Issued, Sessions
 from authapi.files import Turns
 from authapi.tokens import Claims
 
@@ -267,6 +267,16 @@ def test_end_the_current_one(client, token):
     assert client.get_as(token).status_code == 401
 
 
+def test_end_others_one_by_one(client):
+    """Whatever their ids, the cookie of the current one stays."""
+    tokens = [token_of(client.register()), *(token_of(client.log_in()) for _ in range(2))]
+    least, current, most = sorted(tokens, key=public_id)
+
+    for other in (least, most):
+        answer = client.request_as(current, "DELETE", f"/sessions/{public_id(other)}")
+        assert (answer.status_code, answer.headers.get("set-cookie")) == (200, None)
+
+
 def test_end_anothers(client, token):
     """Another user's session is not found, as one that is not there, and lives on."""
     other = token_of(client.register(**OTHER))
@@ -292,6 +302,47 @@ def test_end_an_expired_one(client, clock):
     answer = client.request_as(second, "DELETE", f"/sessions/{public_id(first)}")
 
     assert answer.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (("PUT", "/user/password"), 200),
+        (("POST", "/logout", {"everywhere": True}), 200),
+        (("DELETE", "/sessions"), 200),
+        (("DELETE", "/sessions/{}"), 404),
+        (None, 200),
+    ],
+)
+def test_ended_while_the_clock_was_ahead(client, clock, end, status):
+    """What had expired by a clock that was ahead does not live again when it is put right."""
+    stolen = token_of(client.register())
+    clock.move(259_200 - 1_800)
+    current = token_of(client.log_in())
+    clock.move(3_600)
+
+    if end is None:
+        answer = client.post("/logout", headers={"Cookie": f"jwt={stolen}"})
+    else:
+        method, path, *body = end
+        change = {"current_password": USER["password"], "new_password": "another password"}
+        path = path.format(public_id(stolen))
+        answer = client.request_as(current, method, path, *body or [change])
+
+    assert answer.status_code == status
+    assert answer.json.get("ended", 0) == 0
+    assert ("session_revoked", public_id(stolen)) not in client.events("event", "session_id")
+    clock.move(-3_600)
+    assert client.get_as(stolen).status_code == 401
+
+
+def test_a_user_who_is_let_in_again(client, token):
+    """Their old sessions have ended."""
+    client.query("UPDATE users SET disabled_at = 1")
+    client.query("UPDATE users SET disabled_at = NULL")
+
+    assert client.get_as(token).status_code == 401
+    assert client.get_as(token_of(client.log_in())).status_code == 200
 
 
 def test_end_others(client, token):
@@ -361,6 +412,13 @@ def test_renewal(client, token, clock):
     (session,) = client.sessions_of(newer)
     assert session["last_seen_at"] == "Tue, 16 Aug 2022 11:21:29 GMT"
     assert session["expires_at"] == "Fri, 19 Aug 2022 11:21:29 GMT"
+
+
+def test_renewal_each_hour(client, token, clock):
+    """Whatever time it is, a session in use is renewed each hour, to the second."""
+    for _ in range(48):
+        clock.move(3_600)
+        token = token_of(client.get_as(token))
 
 
 def test_older_token_stays_good(client, token, clock):
@@ -680,25 +738,28 @@ def test_change_that_the_end_overtook(make_client, monkeypatch, end, change):
         assert client.get_as(other).json["user"]["username"] == USER["username"]
 
 
-def test_migration_keeps_sessions(tmp_path, make_client, monkeypatch, clock):
-    """A session of a release before the list goes on, with what is known of it."""
-    path = tmp_path / "authapi.db"
-    everything = migrations.migrations()
-    monkeypatch.setattr(migrations, "migrations", lambda: everything[:2])
-    database = Database(path)
-    migrations.migrate(database)
-    secret, now = "s" * 43, int(clock.now)
+def earlier(path, number, *statements):
+    """A database as so many migrations leave it, with a user."""
+    with pytest.MonkeyPatch.context() as patch:
+        first = migrations.migrations()[:number]
+        patch.setattr(migrations, "migrations", lambda: first)
+        database = Database(path)
+        migrations.migrate(database)
     with database.transaction():
         database.connection.execute(
             "INSERT INTO users (username, username_key, email, email_key, password_hash)"
             " VALUES ('a', 'a', 'a@b', 'a@b', 'x')"
         )
-        database.connection.execute(
-            "INSERT INTO sessions VALUES (?, 1, ?, ?)",
-            (hashlib.sha256(secret.encode()).digest(), now - 60, now + 60),
-        )
+        for statement in statements:
+            database.connection.execute(*statement)
     database.close()
-    monkeypatch.setattr(migrations, "migrations", lambda: everything)
+
+
+def test_migration_keeps_sessions(tmp_path, make_client, clock):
+    """A session of a release before the list goes on, with what is known of it."""
+    secret, now = "s" * 43, int(clock.now)
+    values = (hashlib.sha256(secret.encode()).digest(), now - 60, now + 60)
+    earlier(tmp_path / "authapi.db", 2, ("INSERT INTO sessions VALUES (?, 1, ?, ?)", values))
 
     client = make_client()
     claims = Claims(id=1, username="a", sub="1", iat=now, exp=now + 60, sid=secret)
@@ -706,6 +767,19 @@ def test_migration_keeps_sessions(tmp_path, make_client, monkeypatch, clock):
 
     assert session["created_at"] == session["last_seen_at"] == "Tue, 16 Aug 2022 10:20:29 GMT"
     assert (session["ip"], session["user_agent"], session["current"]) == ("", "", True)
+
+
+@pytest.mark.parametrize("disabled_at", [None, 1])
+def test_migration_ends_sessions_of_the_disabled(tmp_path, make_client, disabled_at):
+    """Nobody who was locked out before comes back with an old session when they are let in."""
+    earlier(
+        tmp_path / "authapi.db",
+        5,
+        ("INSERT INTO sessions VALUES (1, ?, 1, 0, 0, 0, 1000000000000, '', '')", ("a" * 64,)),
+        ("UPDATE users SET disabled_at = ?", (disabled_at,)),
+    )
+
+    assert len(make_client().query("SELECT * FROM sessions")) == (disabled_at is None)
 
 
 # What waits, and what must not
@@ -882,6 +956,16 @@ def test_rotation_counts_as_use(client, token, clock):
 
     assert "set-cookie" not in client.get_as(newer).headers
     assert client.sessions_of(newer)[0]["last_seen_at"] == "Tue, 16 Aug 2022 10:51:29 GMT"
+
+
+def test_tokens_are_not_shown(client, token, clock):
+    """What a traceback may show of a new token is not enough to use it."""
+    claims = client.app.core.tokens.read(token, clock.now)
+
+    shown = repr(Issued(claims, token, 1))
+
+    assert token not in shown
+    assert claims.sid not in shown
 
 
 def test_what_is_lost_is_not_logged(make_client, monkeypatch, caplog):

@@ -24,7 +24,7 @@ from authapi.errors import (
 )
 from authapi.events import Caller, LockedOut, LoginFailed, UserDeleted, UserRenamed
 from authapi.features.limits import Limits
-from authapi.identifiers import LONGEST_EMAIL, email_key, username_fault, username_key
+from authapi.identifiers import email_key, name_key, username_fault, username_key
 from authapi.middleware import caller_of
 from authapi.wire import read_body
 
@@ -97,13 +97,12 @@ class UserRepository:
         return row and _credential(row)
 
     def by_identifier(self, identifier: str) -> Credential | None:
-        """The credential of an email, where the identifier holds an `@`, else of a username."""
-        if len(identifier) > LONGEST_EMAIL:
-            return None
-        if "@" in identifier:
-            row = self._statements.by_email(email_key=email_key(identifier))
-        else:
-            row = self._statements.by_username(username_key=username_key(identifier))
+        """The credential of a username or an email."""
+        row, (kind, key) = None, name_key(identifier)
+        if kind == "email":
+            row = self._statements.by_email(email_key=key)
+        elif kind == "username":
+            row = self._statements.by_username(username_key=key)
         return row and _credential(row)
 
     def require_free(self, username: str, email: str) -> None:
@@ -176,7 +175,8 @@ def password_given(
     if credential is None:
         raise InvalidToken
     limits = Limits(core)
-    with limits.trying(limits.network(caller.ip), limits.password(session.user.id)) as last:
+    network = limits.network_of_known(caller.ip, session.user.id)
+    with limits.trying(network, limits.password(session.user.id)) as last:
         verdict = core.passwords.verify(credential.password_hash, password, rehash=False)
         if not verdict.correct:
             with core.database.transaction():

@@ -14,7 +14,7 @@ import falcon
 from authapi.core import Core
 from authapi.errors import InvalidToken
 from authapi.features.accounts import User, UserRepository
-from authapi.identifiers import email_key, name_key, username_key
+from authapi.identifiers import name_key
 from authapi.tokens import DeviceClaims
 
 REQUIRES = ("accounts",)
@@ -41,7 +41,7 @@ class Devices:
         owner = self._users.by_id(int(claims.sub)) if claims else None
         if claims is None or owner is None or owner.password_version != claims.ver:
             return None
-        names = {username_key(owner.user.username), email_key(owner.user.email)}
+        names = {name_key(owner.user.username), name_key(owner.user.email)}
         return claims if name_key(identifier) in names else None
 
     def remember(self, resp: falcon.Response, user: User, password_version: int) -> None:

@@ -50,8 +50,8 @@ class Limit:
     def wait(self, full_at: int, now: int) -> int:
         """Microseconds until there is a try, of a budget that is full at a time; 0 for none.
 
-        One that would be full only long after the window is of a clock that was set back by more
-        than an interval: it is full.
+        One that would be full only long after the window is of a window that was longer, or of a
+        clock that was set back by more than an interval: it is full.
         """
         wait = full_at + self.interval - now - self.window
         return max(0, wait) if wait <= 2 * self.interval else 0
@@ -84,7 +84,11 @@ class LimitRepository:
 
     def state(self, budget: Budget, now: int) -> tuple[int, int]:
         """When the budget is full again, and the tries in a row."""
-        return self._statements.state(key=budget.key, now=now) or (0, 0)
+        limit = budget.limit
+        row = self._statements.state(
+            key=budget.key, now=now, interval=limit.interval, kept_for=limit.kept_for
+        )
+        return row or (0, 0)
 
     def take(self, budget: Budget, now: int) -> int | None:
         """Take a try; give the tries in a row, or None where there is none left."""
@@ -144,9 +148,9 @@ class Limits:
         limited as any other. That one's row holds a keyed digest: people type passwords into the
         wrong field.
         """
-        if user_id is None:
-            return Budget(self._account, self._core.tokens.digest(name_key(identifier)))
-        return self.accounts(user_id)["@" in identifier]
+        kind, key = name_key(identifier)
+        whose = user_id or self._core.tokens.digest(key)
+        return Budget(self._account, f"{whose}:{kind}")
 
     def accounts(self, user_id: int) -> list[Budget]:
         """Of logins with the username of a user, and with the email; they stay in a rename."""
@@ -156,13 +160,17 @@ class Limits:
         """Of logins from a browser that its user has logged in with before."""
         return Budget(self._device, device_id)
 
-    def known(self, user_id: str) -> Budget:
-        """Of logins from browsers known as a user's in networks that have no try left."""
-        return Budget(self._known, user_id)
-
     def network(self, address: str) -> Budget:
         """Of passwords given in one network."""
         return Budget(self._network, network_of(address))
+
+    def network_of_known(self, address: str, user_id: int) -> Budget:
+        """Of passwords given in one network by who is known as a user.
+
+        Where the network has no try left it is the user's, of whom nobody else can use it up.
+        """
+        network = self.network(address)
+        return network if self.has_try(network) else Budget(self._known, str(user_id))
 
     def registration(self, address: str) -> Budget:
         """Of names asked for in one network: registrations and renames."""

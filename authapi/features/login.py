@@ -5,11 +5,13 @@ Endpoints: POST /login, POST /logout. Table: none of its own.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import falcon
 import msgspec
 
 from authapi.core import Core
-from authapi.errors import InvalidCredentials, InvalidToken, NotAuthenticated
+from authapi.errors import InvalidCredentials, InvalidToken
 from authapi.events import Caller, LockedOut, LoggedIn, LoggedOut, LoginFailed, Unlocked
 from authapi.features.accounts import Credential, UserRepository
 from authapi.features.devices import Devices
@@ -68,13 +70,14 @@ class LoginResource:
 
         Where the network has none left, that of its user is for known browsers.
         """
-        limits, network = self._limits, self._limits.network(caller_of(req).ip)
+        limits, address = self._limits, caller_of(req).ip
         claims = self._devices.recognize(req, identifier)
         if claims is None or limits.is_spent(limits.device(claims.jti)):
-            return [network, limits.account(identifier, user_id)]
-        if not limits.has_try(network):
-            network = limits.known(claims.sub)
-        return [network, limits.device(claims.jti)]
+            return [limits.network(address), limits.account(identifier, user_id)]
+        return [
+            limits.network_of_known(address, int(claims.sub)),
+            limits.device(claims.jti),
+        ]
 
     def _log_in(
         self, credential: Credential | None, password: str, caller: Caller
@@ -134,25 +137,41 @@ class LogoutResource:
         All of the user's where that is asked for: then it must carry one. Raises NotAuthenticated
         or InvalidToken.
         """
-        core = self._core
+        core, caller = self._core, caller_of(req)
         body = read_body(req, LogoutBody) if has_json(req) else LogoutBody()
-        try:
-            claims = core.tokens.read(core.wire.token(req), core.clock())
-            self._log_out(claims, caller_of(req), everywhere=body.everywhere)
-        except (NotAuthenticated, InvalidToken):
-            if body.everywhere:
-                raise
+        if body.everywhere:
+            self._log_out_everywhere(core.tokens.read(core.wire.token(req), core.clock()), caller)
+        else:
+            self._log_out(core.wire.tokens(req), caller)
         core.wire.delete_token(resp)
         core.wire.answer(resp, 200, "Logged Out.", user=None)
 
-    def _log_out(self, claims: Claims, caller: Caller, *, everywhere: bool) -> None:
-        session_id = public_id(claims)
+    def _log_out(self, tokens: list[str], caller: Caller) -> None:
+        """End each session, where a client sends more than one token too.
+
+        SECURITY: also where a token has expired, by a clock that may be ahead.
+        """
+        sessions = []
+        for token in tokens:
+            with suppress(InvalidToken):
+                sessions.append(self._core.tokens.read(token, now=0))
+        if sessions:
+            with self._core.database.transaction():
+                for claims in sessions:
+                    self._end(claims, caller)
+
+    def _log_out_everywhere(self, claims: Claims, caller: Caller) -> None:
         with self._core.database.transaction():
-            if not self._sessions.end(session_id, claims.id):
+            if not self._end(claims, caller):
                 raise InvalidToken
+            self._sessions.end_others(claims.id, caller, kept=None)
+
+    def _end(self, claims: Claims, caller: Caller) -> bool:
+        session_id = public_id(claims)
+        ended = self._sessions.end(session_id, claims.id)
+        if ended:
             self._core.events.emit(LoggedOut(claims.id, caller, session_id))
-            if everywhere:
-                self._sessions.end_others(claims.id, caller, kept=None)
+        return ended
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -53,7 +53,7 @@ class Session(msgspec.Struct, frozen=True):
     def is_fresh(self, now: float) -> bool:
         """Whether its password was given within FRESH_FOR seconds (ASVS 7.5.1).
 
-        SECURITY: a clock that was set back by more makes no session fresh for longer.
+        SECURITY: a clock that was set back by more makes no session fresh until it is there again.
         """
         return abs(now - self.authenticated_at) < FRESH_FOR
 
@@ -130,13 +130,16 @@ class SessionRepository:
         return bool(rotated)
 
     def revoke(self, session_id: str, user_id: int, now: float) -> bool:
-        """End a session of a user; False where they have none of this id."""
+        """End a session of a user; False where they have none of this id.
+
+        SECURITY: one that has expired too, for a clock that is ahead may be set back.
+        """
         return bool(self._statements.revoke(id_hash=session_id, user_id=user_id, now=now))
 
     def revoke_all_but(self, kept: str | None, user_id: int, now: float) -> list[str]:
-        """End a user's sessions, all or all but one; give the ids of those ended."""
+        """End a user's sessions, all or all but one; give the ids of those that were live."""
         rows = self._statements.revoke_all_but(user_id=user_id, kept=kept, now=now)
-        return [session_id for (session_id,) in rows]
+        return [session_id for session_id, was_live in rows if was_live]
 
     def revoke_unused(self, user_id: int, *, kept: int, now: float) -> list[str]:
         """End the longest unused sessions of a user until so many are left; give their ids."""
@@ -322,9 +325,11 @@ class SessionResource:
         core, current = self._core, req.context.session
         with core.database.transaction():
             self._sessions.require(req.context.claims)
-            if not self._sessions.end(session_id, current.user.id):
-                raise falcon.HTTPRouteNotFound
-            core.events.emit(SessionRevoked(current.user.id, caller_of(req), session_id))
+            ended = self._sessions.end(session_id, current.user.id)
+            if ended:
+                core.events.emit(SessionRevoked(current.user.id, caller_of(req), session_id))
+        if not ended:
+            raise falcon.HTTPRouteNotFound
         if session_id == current.id:
             core.wire.delete_token(resp)
         core.wire.answer(resp, 200, "Session ended.")

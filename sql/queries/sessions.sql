@@ -42,14 +42,16 @@ UPDATE sessions
        expires_at = :expires_at
  WHERE id_hash = :id_hash AND expires_at > :now;
 
--- name: revoke(id_hash, user_id, now)!
+-- name: revoke(id_hash, user_id, now)$
+-- Gives whether it was live.
 DELETE FROM sessions
- WHERE id_hash = :id_hash AND user_id = :user_id AND expires_at > :now;
+ WHERE id_hash = :id_hash AND user_id = :user_id
+RETURNING expires_at > :now;
 
 -- name: revoke_all_but(user_id, kept, now)
 DELETE FROM sessions
- WHERE user_id = :user_id AND id_hash IS NOT :kept AND expires_at > :now
-RETURNING id_hash;
+ WHERE user_id = :user_id AND id_hash IS NOT :kept
+RETURNING id_hash, expires_at > :now;
 
 -- name: revoke_unused(user_id, kept, now)
 -- Keeps so many of a user's live sessions, those that were used last.
