@@ -82,9 +82,13 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
         return path in self._hashing_paths and self.core.passwords.is_full
 
     def maintain(self) -> None:
-        """Notice what requests would, where none come; for a server to call each second or so."""
+        """Notice what requests would, where none come; for a server to call each second or so.
+
+        It keeps a connection: without one nobody knows which log is the database's.
+        """
         try:
             self.core.database.require_in_place()
+            _ = self.core.database.connection
         except errors.Unavailable as unavailable:
             if self._is_in_place:
                 logger.error("%s", unavailable.__cause__)  # noqa: TRY400 - it has no traceback

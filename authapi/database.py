@@ -175,6 +175,7 @@ class Database:
         """
         lost = self._lost()
         if lost:
+            self._look_at = 0.0
             self._empty_log()
             raise Unavailable from lost
         self._look_at, self._log_is_empty = time.monotonic() + LOOK_EVERY, False
@@ -202,7 +203,6 @@ class Database:
             self._log_is_empty = not any(empty_log(one)[0] for one in ours)
 
     def _connect(self) -> _Connection:
-        self.require_in_place()
         with self._names.opening():
             connection = sqlite3.connect(
                 f"file:{quote(self._names.real)}?mode=rw",  # a file that is gone stays gone
@@ -232,7 +232,6 @@ class Database:
         otherwise, or the disk refuses.
         """
         deadline = time.monotonic() + (LOCK_TIMEOUT if patience is None else patience)
-        self.require_in_place()
         with _translated():
             connection = self._connection_to_write
         if connection.in_transaction:

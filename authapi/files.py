@@ -8,6 +8,8 @@ import logging
 import math
 import os
 import stat
+import struct
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -17,6 +19,7 @@ from pathlib import Path
 from authapi.errors import Unavailable
 
 LOCK_POLL = 0.001  # seconds between two tries for a lock
+SHARED_BYTES = 0x4000_0002, 510  # where a reader's lock is, and how many (SQLite's os.h)
 STUCK_AFTER = 0.5  # seconds of one turn; a commit takes some milliseconds
 
 logger = logging.getLogger("authapi.files")
@@ -92,6 +95,7 @@ class Names:
         """Take the database's path; `real` is the file's own."""
         self._name, self.real = str(path), os.path.realpath(path)
         self._opened: Identity | None = None
+        self._leaves_log = False
 
     @contextmanager
     def opening(self) -> Iterator[None]:
@@ -117,6 +121,7 @@ class Names:
         if not self._is_in_place or self._opened != identity(self._name, follows=True):
             advice, name = "put it back, or restart to use what is there", self._name
         elif not {*in_use} <= {self.beside}:
+            self._leave_log()
             advice, name = "restart the service", f"{self.real}-wal"
         else:
             return None
@@ -127,6 +132,21 @@ class Names:
         there = self.beside
         known = [now in {None, ours} for now, ours in zip(there, in_use, strict=True)]
         return all(known) or not self._is_in_place
+
+    def _leave_log(self) -> None:
+        """Have no connection of ours take away the log that has the name now.
+
+        NOTE: the last one of a process does, by name, where no other process has the database open.
+        This lock is on the bytes that SQLite locks then, and counts as another process's. It stays
+        until ours ends: to close its descriptor would drop SQLite's own locks.
+        """
+        if self._leaves_log or sys.platform != "linux":
+            return
+        with suppress(OSError):  # no descriptor is left, or a file system has no such locks
+            descriptor = os.open(self.real, os.O_RDONLY | os.O_CLOEXEC)
+            self._leaves_log = True
+            lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, *SHARED_BYTES, 0)
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
 
     @property
     def _is_in_place(self) -> bool:

@@ -21,6 +21,11 @@ def migrate(database: Database) -> None:
     """
     with _as_start_errors(database.path):
         database.create()
+        if database.path.is_file() and database.path.stat().st_nlink > 1:
+            raise StartError(
+                f"{database.path} is a hard link, and has another name, by which SQLite would keep "
+                "another log: remove that name, or copy the file."
+            )
         ledger = _Ledger(database)
         if not database.use_write_ahead_log():
             raise StartError(

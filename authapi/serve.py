@@ -72,12 +72,17 @@ def _work(settings: Settings, app: AuthAPI, port: socket.socket, ready: Callable
 def _answer(
     settings: Settings, app: AuthAPI, listener: socket.socket, ready: Callable[[], None]
 ) -> None:
-    """Answer requests until a signal."""
+    """Answer requests until a signal.
+
+    NOTE: what a thread still runs at the end keeps its connection, or SQLite would crash under it.
+    """
     server = Server(app, listener, settings.threads, _connections(settings))
     _stop_on_signals(server, dies_of_second=settings.workers == 1)
+    app.maintain()
     ready()
     server.run()
-    app.close()
+    if not server.task_dispatcher.threads:
+        app.close()
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -167,6 +167,7 @@ class Channel(HTTPChannel):
         with self.requests_lock:
             if self.waits_since is not None:
                 self.handle_close()
+                del self.requests[1:]
 
     @property
     def busy(self) -> bool:

@@ -1,6 +1,7 @@
 """The data layer: migrations, transactions, the writer lock."""
 
 import fcntl
+import gc
 import multiprocessing
 import os
 import re
@@ -135,13 +136,16 @@ def test_a_fork_inherits_nothing(make_app):
 def test_a_connection_for_each_thread(db):
     """Threads do not share connections, and one that ends takes its own along."""
     seen = []
-    thread = threading.Thread(target=lambda: seen.append(db.connection is db.connection))
+    thread = threading.Thread(target=lambda: seen.extend((db.connection, db.connection)))
     mine = db.connection
     thread.start()
     thread.join()
 
-    assert seen == [True]
+    assert seen[0] is seen[1] is not mine
     assert db.connection is mine
+    seen.clear()
+    gc.collect()
+    assert db._open() == [mine]
 
 
 def test_transaction_commits(db, path):

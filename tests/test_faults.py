@@ -666,6 +666,76 @@ def test_an_end_takes_no_log_of_another_service_away(tmp_path):
     assert names(path) == ["user1", "user2", "user3"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="locks of open files are Linux's")
+@pytest.mark.parametrize("ends_last", ["the first", "the second"])
+def test_an_end_takes_no_newer_log_away(tmp_path, ends_last):
+    """The log was removed, and a second service has another one: whoever ends last, it is kept."""
+    with process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (service, url):
+        register(url, 1)
+        for suffix in ("-wal", "-shm"):
+            (tmp_path / f"authapi.db{suffix}").unlink()
+        assert register(url, 2)[0] == 503
+        with process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (second, other):
+            assert register(other, 2)[0] == 201
+            for one in (service, second) if ends_last == "the second" else (second, service):
+                one.send_signal(signal.SIGTERM)
+                assert one.wait() == 0
+    assert names(tmp_path / "authapi.db") == ["user1", "user2"]
+
+
+def test_a_removed_log_that_nobody_has_asked_for(tmp_path):
+    """A service without a request knows its log too, and refuses another one."""
+    with (
+        process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (_, url),
+        process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (_, other),
+    ):
+        cookie = register(url, 1)[2]["Set-Cookie"].partition(";")[0]
+        assert request(f"{url}/logout", {}, Cookie=cookie)[0] == 200
+        for suffix in ("-wal", "-shm"):
+            (tmp_path / f"authapi.db{suffix}").unlink()
+
+        assert request(f"{other}/user", Cookie=cookie)[0] == 503
+        assert register(other, 2)[0] == 503
+        assert request(f"{url}/user", Cookie=cookie)[0] == 503
+    with process(tmp_path) as (_, url):
+        assert request(f"{url}/user", Cookie=cookie)[0] == 401
+    assert names(tmp_path / "authapi.db") == ["user1"]
+
+
+def test_a_hard_link(tmp_path, make_app):
+    """A database with two names has two logs: it is refused by both."""
+    make_app().close()
+    (tmp_path / "other.db").hardlink_to(tmp_path / "authapi.db")
+
+    for name in ("authapi.db", "other.db"):
+        with pytest.raises(StartError, match=f"{name} is a hard link"):
+            make_app(database_url=f"sqlite:///{tmp_path}/{name}")
+
+
+OVERWRITE = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+with connection:
+    connection.execute("UPDATE users SET username = 'renamed' WHERE id = 1")
+print(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone())
+"""
+
+
+@pytest.mark.usefixtures("looks_always")
+def test_a_lost_log_is_not_written_over_newer_changes(client, token, path):
+    """What another program has put into the same file since is not taken back by our log."""
+    client.app.core.database.disconnect()  # which takes the log in
+    assert numbered(client, 1).status_code == 201
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"authapi.db{suffix}").unlink()
+    said = subprocess.check_output([sys.executable, "-c", OVERWRITE, str(path)], text=True)
+    assert said == "(0, 0, 0)\n"
+    assert is_unavailable(client.get_as(token))
+    client.app.close()
+
+    assert names(path) == ["renamed"]
+
+
 def test_maintenance_tells_once(client, path, caplog):
     """Also without a request it is noticed that the file was replaced, and told."""
     client.app.maintain()

@@ -5,13 +5,13 @@ import socket
 import struct
 import threading
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
 from conftest import connected, exchange, running, token_of
 
-from authapi import Settings, server
+from authapi import Settings, serve, server
 from authapi.crowding import least_worth
 from authapi.serve import listen
 from faults import mutations
@@ -203,6 +203,43 @@ def test_a_stop_ends_although_nobody_reads(make_app, monkeypatch):
         assert not thread.is_alive()
 
 
+class Reader:
+    """Reads the database when it is told to."""
+
+    public = True
+
+    def __init__(self, database):
+        self.database = database
+        self.begun, self.go, self.read = threading.Event(), threading.Event(), threading.Event()
+
+    def on_post(self, _req, _resp):
+        connection = self.database.connection
+        self.begun.set()
+        self.go.wait()
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        self.read.set()
+
+
+def test_a_thread_that_runs_after_the_end(make_app, monkeypatch):
+    """It keeps its connection to the database."""
+    monkeypatch.setattr(server, "DRAIN_DEADLINE", 0)
+    app, servers = make_app(), []
+    monkeypatch.setattr(serve, "_stop_on_signals", lambda one, **_: servers.append(one))
+    reader = Reader(app.core.database)
+    app.add_route("/read", reader)
+    with closing(listen(Settings(port=0))) as listener:
+        arguments = (app.core.settings, app, listener, lambda: None)
+        thread = threading.Thread(target=serve._answer, args=arguments)
+        thread.start()
+        with connected(listener.getsockname()[1]) as connection:
+            connection.sendall(b"POST /read HTTP/1.1\r\nHost: x\r\n\r\n")
+            reader.begun.wait()
+            servers[0].stop()
+            thread.join()
+        reader.go.set()
+        assert reader.read.wait(60)
+
+
 def test_silent_clients_with_full_buffers(make_app, monkeypatch):
     """A connection that takes nothing for too long is closed, though its last answer is unsent."""
     with unsent(make_app) as (service, _, _):
@@ -271,7 +308,9 @@ def test_who_asks_ahead_makes_room(make_app):
             ahead.append(stack.enter_context(connected(port_of(service))))
             ahead[-1].sendall(b"POST /held HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
             eventually(lambda: held.running > number)  # noqa: B023 - called at once
+        channels = list(service.active_channels.values())
         assert asked(port_of(service), "") == b"401"
+        assert sorted(len(channel.requests) for channel in channels) == [1, 2, 2, 2]
         held.go.set()
         with suppress(ConnectionResetError):
             assert read_all(ahead[0]) == b""

@@ -442,6 +442,24 @@ def test_try_that_found_no_place_is_given_back(client, token, clock, monkeypatch
     assert statuses(11, lambda: fail(client)) == [401] * 10 + [429]
 
 
+@pytest.mark.parametrize(("failure", "patience"), [(Overloaded, None), (Unavailable, 0)])
+def test_who_has_waited_waits_no_longer(client, token, monkeypatch, failure, patience):
+    """A try is given back in the next turn, or at once where the database was waited for."""
+    turns, database = [], client.app.core.database
+    transaction = database.transaction
+    monkeypatch.setattr(
+        database, "transaction", lambda most=None: turns.append(most) or transaction(most)
+    )
+
+    def fail_so(*_, **__):
+        raise failure
+
+    monkeypatch.setattr(client.app.core.passwords, "verify", fail_so)
+
+    assert client.log_in().status_code == 503
+    assert turns == [None, patience]
+
+
 def test_off(make_client):
     """Nothing is limited, nothing is counted, where the setting says so."""
     client = make_client(rate_limits="off", login_lockout=1)

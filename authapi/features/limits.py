@@ -197,8 +197,9 @@ class Limits:
             self._rows.prune(self._now())
         try:
             yield any(count == budget.limit.in_a_row for budget, count in counts.items())
-        except (Overloaded, Unavailable):
-            with suppress(Unavailable), self._core.database.transaction():
+        except (Overloaded, Unavailable) as failure:
+            patience = 0 if isinstance(failure, Unavailable) else None  # it has waited already
+            with suppress(Unavailable), self._core.database.transaction(patience):
                 for budget in budgets:
                     self._rows.give_back(budget, self._now())
             raise
