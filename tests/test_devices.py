@@ -104,6 +104,18 @@ def test_browser_that_fails_too_often_is_new(client, device, clock):
     assert statuses == [401] * 10 + [429]
 
 
+def test_browser_that_failed_more_often_than_is_allowed_now(make_client):
+    """It is a new one where the lockout was higher, and has the name's budget."""
+    client = make_client(login_lockout=9)
+    device = cookie_of(client.register(), "device")
+    for _ in range(7):
+        assert log_in(client, device, password=WRONG).status_code == 401
+
+    client = make_client(login_lockout=5)
+    statuses = [log_in(client, device, password=WRONG).status_code for _ in range(6)]
+    assert statuses == [401] * 5 + [429]
+
+
 def test_it_is_for_its_user_alone(client, device):
     """Another user's browser is a new one here."""
     others = cookie_of(client.register(**OTHER), "device")

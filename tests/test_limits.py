@@ -239,6 +239,20 @@ def test_refused_tries_count_nowhere(make_client, clock):
     assert fail(client, **there).status_code == 401
 
 
+@pytest.mark.parametrize("lockout", [100, 10])
+def test_refused_tries_take_no_turn(make_client, monkeypatch, lockout):
+    """A flood of them keeps nobody from writing."""
+    client = make_client(login_lockout=lockout)
+    client.register()
+    assert statuses(10, lambda: fail(client)) == [401] * 10
+    database, turns = client.app.core.database, []
+    transaction = database.transaction
+    monkeypatch.setattr(database, "transaction", lambda: turns.append(1) or transaction())
+
+    assert fail(client).status_code == 429
+    assert turns == []
+
+
 def test_registrations_of_a_network(client, clock, monkeypatch):
     """A network has 20 registrations; those that ask for what is taken count, for they tell."""
     there = {"remote_addr": NETWORK}
@@ -467,6 +481,7 @@ def test_off(make_client):
 
     assert statuses(40, lambda: fail(client, remote_addr=NETWORK)) == [401] * 40
     assert client.query("SELECT * FROM limits") == []
+    assert "locked_out" not in client.events()
     assert client.log_in().status_code == 200
 
 
@@ -491,11 +506,12 @@ def test_clock_that_is_set_back_a_little(client, token, clock, seconds):
     assert int(refused.headers["retry-after"]) == 360 + math.ceil(seconds)
 
 
-def test_a_window_that_was_longer(make_client, clock):
+@pytest.mark.parametrize(("rate", "tries"), [("10/day", 10), ("20/day", 1)])
+def test_a_window_that_was_longer(make_client, rate, tries):
     """What was spent is forgotten where it would keep somebody waiting beyond the new window."""
-    client = make_client(login_account_limit="10/day")
+    client = make_client(login_account_limit=rate)
     client.register()
-    assert statuses(11, lambda: fail(client)) == [401] * 10 + [429]
+    assert statuses(tries, lambda: fail(client)) == [401] * tries
 
     client = make_client(login_account_limit="10/hour")
     assert statuses(11, lambda: fail(client)) == [401] * 10 + [429]
@@ -646,6 +662,19 @@ def test_lockout_is_a_setting(make_client, clock, most):
     clock.move(91 * 86_400)
     fail(client, "another")  # prunes
     assert fail(client).status_code == 429
+
+
+def test_a_lockout_that_was_higher(make_client):
+    """Who has failed more often than it allows now is locked out, in the same words."""
+    client = make_client(login_lockout=9)
+    client.register()
+    assert statuses(7, lambda: fail(client)) == [401] * 7
+
+    answer = fail(make_client(login_lockout=5))
+    assert (answer.status_code, answer.headers["ratelimit-policy"]) == (
+        429,
+        '"login-account";q=5;w=86400',
+    )
 
 
 def test_unlock_makes_nothing(tmp_path, capsys):
