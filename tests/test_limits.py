@@ -239,15 +239,25 @@ def test_refused_tries_count_nowhere(make_client, clock):
     assert fail(client, **there).status_code == 401
 
 
-@pytest.mark.parametrize("lockout", [100, 10])
-def test_refused_tries_take_no_turn(make_client, monkeypatch, lockout):
-    """A flood of them keeps nobody from writing."""
-    client = make_client(login_lockout=lockout)
-    client.register()
-    assert statuses(10, lambda: fail(client)) == [401] * 10
+def turns_of(client, monkeypatch):
+    """A list that grows with each turn at writing."""
     database, turns = client.app.core.database, []
     transaction = database.transaction
-    monkeypatch.setattr(database, "transaction", lambda: turns.append(1) or transaction())
+    monkeypatch.setattr(
+        database, "transaction", lambda most=None: turns.append(most) or transaction(most)
+    )
+    return turns
+
+
+@pytest.mark.parametrize("lockout", [100, 10, 9])
+def test_refused_tries_take_no_turn(make_client, clock, monkeypatch, lockout):
+    """A flood of them keeps nobody from writing."""
+    client = make_client()
+    client.register()
+    assert statuses(10, lambda: fail(client)) == [401] * 10
+    client = make_client(login_lockout=lockout)
+    clock.move(0 if lockout > 10 else 3_600)  # what is left to refuse it is the lockout
+    turns = turns_of(client, monkeypatch)
 
     assert fail(client).status_code == 429
     assert turns == []
@@ -459,11 +469,7 @@ def test_try_that_found_no_place_is_given_back(client, token, clock, monkeypatch
 @pytest.mark.parametrize(("failure", "patience"), [(Overloaded, None), (Unavailable, 0)])
 def test_who_has_waited_waits_no_longer(client, token, monkeypatch, failure, patience):
     """A try is given back in the next turn, or at once where the database was waited for."""
-    turns, database = [], client.app.core.database
-    transaction = database.transaction
-    monkeypatch.setattr(
-        database, "transaction", lambda most=None: turns.append(most) or transaction(most)
-    )
+    turns = turns_of(client, monkeypatch)
 
     def fail_so(*_, **__):
         raise failure

@@ -467,10 +467,10 @@ def test_a_stop_before_workers_are_ready(tmp_path):
 def test_workers_that_are_ready_too_late(tmp_path):
     """A service that stops does not say that it listens."""
     program = (
-        "import signal\n"
+        "import signal, sys\n"
         "from authapi.workers import Workers\n"
         "def work(ready):\n"
-        "    signal.signal(signal.SIGTERM, lambda *_: ready())\n"
+        "    signal.signal(signal.SIGTERM, lambda *_: (ready(), sys.exit()))\n"
         "    print('waits', flush=True)\n"
         "    signal.pause()\n"
         "Workers(1, work).run(lambda: print('ready'))\n"
@@ -485,11 +485,12 @@ def test_workers_that_are_ready_too_late(tmp_path):
 
 def test_what_workers_inherit(tmp_path):
     """Workers hold nothing that is the parent's, and block no signal in any thread."""
+    database = [f"{tmp_path}/authapi.db{suffix}" for suffix in ("", "-shm", "-wal")]
     with serving(tmp_path) as service:
         for pid in service.workers:
             found = descriptors(pid)
             assert len([name for name in found if name.startswith("socket:")]) == 1
-            assert not [name for name in found if name.startswith(str(tmp_path))]
+            assert sorted(name for name in found if name.startswith(str(tmp_path))) == database
             statuses = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
             assert len(statuses) > 16
             assert all(re.search(r"^SigBlk:\s0+$", text, re.MULTILINE) for text in statuses)
