@@ -303,6 +303,15 @@ def test_is_full_takes_no_place(lane):
         asking.join()
 
 
+def test_passwords_are_full_with_their_lane():
+    """The middleware asks before it lets a request in."""
+    passwords = Passwords(Settings(**CHEAP, hash_slots=1, hash_queue=0))
+
+    assert passwords._lane.run(lambda: passwords.is_full) is True
+    assert passwords.is_full is False
+    passwords.close()
+
+
 def test_the_end_waits_for_no_hash():
     """A process ends while a password is being hashed."""
     program = (
