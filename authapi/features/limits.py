@@ -167,7 +167,7 @@ class Limits:
     def network_of_known(self, address: str, user_id: int) -> Budget:
         """Of passwords given in one network by who is known as a user.
 
-        Where the network has no try left it is the user's, of whom nobody else can use it up.
+        Where the network has no try left it is the user's own, which nobody else can use up.
         """
         network = self.network(address)
         return network if self.has_try(network) else Budget(self._known, str(user_id))
