@@ -24,7 +24,7 @@ NAMES = [("anna", "Anna"), ("bob", "BOB"), ("straße", "STRASSE")]  # two spelli
 @pytest.fixture(scope="module", autouse=True)
 def _processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    options = {"AUTHAPI_RATE_LIMITS": "off"}
+    options = {"AUTHAPI_RATE_LIMITS": "off", "AUTHAPI_LOG_LEVEL": "error"}  # nobody reads stderr
     with process(folder, **options) as (_, one), process(folder, **options) as (_, other):
         Machine.ports = [urlsplit(url).port for url in (one, other)]
         yield
