@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -96,6 +97,12 @@ def deletes_cookie(result, name="jwt", also=""):
     """Whether an answer deletes the cookie, with the attributes that it was set with."""
     cookie = f"{name}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax{also}"
     return cookie == result.headers.get("set-cookie")
+
+
+def pytest_configure():
+    """Take the signals as a terminal would give them: a job in the background ignores some."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish():
