@@ -292,7 +292,7 @@ class Server(TcpWSGIServer):
         """Answer requests until `stop`, then let those that run finish."""
         self._loop_thread = threading.get_ident()
         while not self.stopping:
-            self._turn(timeout=1)
+            self._turn(timeout=MAINTENANCE_INTERVAL)
         self._maintain()  # before another service can have the port
         dispatcher.close(self)  # the listener alone: workers still pull the trigger
         deadline = time.monotonic() + DRAIN_DEADLINE

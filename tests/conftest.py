@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from falcon import testing
 
-from authapi import AuthAPI, Settings, create_app
+from authapi import AuthAPI, Settings, create_app, server
 from authapi.serve import listen
 from authapi.server import Server
 
@@ -109,6 +109,12 @@ def pytest_collection_finish():
     """Have the collector pass over what lives as long as the run: each test collects."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _maintained_often(monkeypatch):
+    """Have servers in this process look each 50 ms at what is overdue."""
+    monkeypatch.setattr(server, "MAINTENANCE_INTERVAL", 0.05)
 
 
 @pytest.fixture(name="clock")
