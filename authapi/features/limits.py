@@ -149,8 +149,8 @@ class Limits:
         wrong field.
         """
         kind, key = name_key(identifier)
-        whose = user_id or self._core.tokens.digest(key)
-        return Budget(self._account, f"{whose}:{kind}")
+        digest = self._core.tokens.digest(key)  # of known names too: it takes its time
+        return Budget(self._account, f"{user_id or digest}:{kind}")
 
     def accounts(self, user_id: int) -> list[Budget]:
         """Of logins with the username of a user, and with the email; they stay in a rename."""
