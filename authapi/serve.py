@@ -129,9 +129,7 @@ def _bind(family: int, address: Any, *options: int, listens: bool = True) -> soc
             bound.setsockopt(socket.SOL_SOCKET, option, 1)
         bound.bind(address)
         if listens:
-            bound.listen(
-                MOST_CONNECTIONS
-            )  # may wait to be accepted, as far as the system lets them
+            bound.listen(MOST_CONNECTIONS)  # so many may wait, as far as the system lets them
     except OSError:
         bound.close()
         raise
