@@ -29,6 +29,7 @@ from authapi.middleware import (
     caller_of,
 )
 from authapi.migrations import migrate
+from authapi.notices import Notices
 from authapi.passwords import Passwords
 from authapi.settings import Settings
 from authapi.tokens import Tokens
@@ -86,6 +87,7 @@ class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
 
         It keeps a connection: without one nobody knows which log is the database's.
         """
+        self.core.notices.maintain()
         try:
             self.core.database.require_in_place()
             _ = self.core.database.connection
@@ -166,6 +168,7 @@ def create_app(
         clock=clock,
         database=database,
         events=Events(),
+        notices=Notices(clock),
         passwords=Passwords(settings),
         tokens=Tokens(load_keys(settings)),
         wire=Wire(settings, clock),

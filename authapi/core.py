@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from authapi.database import Database
 from authapi.events import Events
+from authapi.notices import Notices
 from authapi.passwords import Passwords
 from authapi.settings import Settings
 from authapi.tokens import Tokens
@@ -21,6 +22,7 @@ class Core:
     clock: Callable[[], float]
     database: Database
     events: Events
+    notices: Notices
     passwords: Passwords
     tokens: Tokens
     wire: Wire

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from authapi import SettingError, Settings
-from authapi import settings as settings_module
 from authapi.machine import available_cpus
-from authapi.settings import weak_key
+from authapi.settings import passwords, weak_key
 
 DOCS = Path(__file__).parent.parent / "docs" / "settings.md"
 
@@ -251,7 +250,7 @@ def test_any_free_port():
 )
 def test_workers(monkeypatch, cpus, workers, found, slots):
     """Workers share the CPUs between them, for their hash slots; auto is one for each CPU."""
-    monkeypatch.setattr(settings_module, "available_cpus", lambda: cpus)
+    monkeypatch.setattr(passwords, "available_cpus", lambda: cpus)
     monkeypatch.setattr(sys, "platform", "linux")
 
     settings = Settings.from_env({"AUTHAPI_WORKERS": workers})
@@ -262,7 +261,7 @@ def test_workers(monkeypatch, cpus, workers, found, slots):
 
 def test_workers_elsewhere(monkeypatch):
     """Only Linux balances connections between sockets: elsewhere there is one worker."""
-    monkeypatch.setattr(settings_module, "available_cpus", lambda: 1)
+    monkeypatch.setattr(passwords, "available_cpus", lambda: 1)
     monkeypatch.setattr(sys, "platform", "darwin")
 
     assert Settings.from_env({}).workers == 1

@@ -1,0 +1,73 @@
+"""Log lines about refused requests, limited so that a flood cannot fill the log."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from authapi.hosts import network_of
+
+INTERVAL = 60  # seconds between two lines about one kind of refusal and one network
+MOST_NETWORKS = 256  # that have lines of their own in an interval; all others share one
+
+OTHERS = "others"  # the network that is named for those
+
+logger = logging.getLogger("authapi.refusals")
+
+
+@dataclass(slots=True)
+class _Line:
+    """The last line about a kind and a network: when it was written, and what came after it."""
+
+    written_at: float
+    left_out: int = 0
+
+
+class Notices:
+    """Tells an operator which requests are refused, and why (ASVS 16.3.2, 16.3.3).
+
+    The first refusal of a kind from a network is logged at once. Further ones are counted, and the
+    count is logged when INTERVAL has passed.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Take a clock, in seconds."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._lines: dict[tuple[str, str], _Line] = {}
+
+    def refused(self, kind: str, address: str, detail: str = "") -> None:
+        """Log that a request was refused.
+
+        `kind` is the failure's error name, `address` the client's, and `detail` further words such
+        as `limit=login-network`. SECURITY: a detail must hold no name, no secret and no text of the
+        client's that is not quoted by `repr`.
+        """
+        now = self._clock()
+        with self._lock:
+            self._forget(now)
+            network = network_of(address)
+            if (kind, network) not in self._lines and len(self._lines) >= MOST_NETWORKS:
+                network = OTHERS
+            known = self._lines.get((kind, network))
+            if known:
+                known.left_out += 1
+                return
+            self._lines[kind, network] = _Line(now)
+        logger.info("refused error=%s network=%s %s", kind, network, detail)
+
+    def maintain(self) -> None:
+        """Log the counts that are due, also where no further request comes."""
+        with self._lock:
+            self._forget(self._clock())
+
+    def _forget(self, now: float) -> None:
+        """Drop the lines that are old enough, or of a clock that was set back."""
+        old = [key for key, line in self._lines.items() if abs(now - line.written_at) >= INTERVAL]
+        for key in old:
+            left_out = self._lines.pop(key).left_out
+            if left_out:
+                kind, network = key
+                logger.info("refused error=%s network=%s %d more times", kind, network, left_out)

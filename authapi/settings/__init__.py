@@ -1,0 +1,57 @@
+"""The settings: one frozen dataclass, which refuses to be made of what makes no sense.
+
+Each file here declares one group and its rules. A group builds on the one before it, so that its
+rules can use those values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from authapi.hosts import as_origin
+from authapi.setting import PREFIX, parse, unknown
+from authapi.settings.keys import weak_key
+from authapi.settings.limits import LimitSettings
+
+__all__ = ["Settings", "weak_key"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(LimitSettings):
+    """Everything that can be set, with the defaults; `docs/settings.md` is the same for people.
+
+    Raises SettingError, whether it is made by hand or by `from_env`.
+    """
+
+    def on_port(self, port: int) -> Settings:
+        """The settings for the port that was found where any free one was asked for."""
+        public_url = "" if self.public_url == as_origin(self.address) else self.public_url
+        return dataclasses.replace(self, port=port, public_url=public_url)
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, **overrides: str | None
+    ) -> Settings:
+        """Read every `AUTHAPI_…` variable of the process's environment, or of another mapping.
+
+        An override that is not None wins over its variable. Raises SettingError, for an unknown
+        `AUTHAPI_…` name too.
+        """
+        texts = {
+            name.removeprefix(PREFIX): text
+            for name, text in (os.environ if environ is None else environ).items()
+            if name.startswith(PREFIX)
+        }
+        known = {declared.name.upper(): declared for declared in dataclasses.fields(cls)}
+        for name in texts:
+            if name not in known:
+                raise unknown(name, list(known))
+        texts |= {name.upper(): text for name, text in overrides.items() if text is not None}
+        values: dict[str, Any] = {
+            known[name].name: parse(known[name], text) for name, text in texts.items()
+        }
+        return cls(**values)

@@ -1,0 +1,92 @@
+"""Where the service listens, where clients see it, and whom it believes."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from authapi.hosts import as_origin, bracketed, is_address, is_host, is_origin, plain_address
+from authapi.setting import check, refused, setting
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """The first group: it checks every value by its declaration, then its own."""
+
+    host: str = setting("127.0.0.1", "The address to listen on.")
+    port: int = setting(3001, "The port to listen on; 0 takes any free one.", low=0, high=65_535)
+    database_url: str = setting(
+        "sqlite:///authapi.db",
+        "The database: sqlite:///relative.db or sqlite:////absolute.db.",
+    )
+    public_url: str = setting(
+        "",
+        "Where clients see the service: scheme and host, no path. "
+        "https turns on Secure cookies, the name __Host-jwt and HSTS. Default: http://HOST:PORT.",
+    )
+    allowed_origins: str = setting(
+        "",
+        "Origins of browser applications elsewhere that may call the service, with a space "
+        "between them. Default: none.",
+    )
+    trusted_proxy: str = setting(
+        "",
+        "The address of a proxy whose X-Forwarded-For, -Proto and -Host are believed. "
+        "Default: none.",
+    )
+    log_level: str = setting("info", "What is logged to standard error.", choices=LOG_LEVELS)
+
+    def __post_init__(self) -> None:
+        """Check every value, then what follows from several; each group goes on from here."""
+        for declared in dataclasses.fields(self):
+            check(declared, getattr(self, declared.name))
+        if not is_host(self.host):
+            raise refused("host", self.host, "an IP address or a host name")
+        self._fill(public_url=self.public_url or self.address)
+        if not is_origin(self.public_url):
+            wanted = "http:// or https://, a host and no path, such as https://auth.example.com"
+            raise refused("public_url", self.public_url, wanted)
+        self._fill(public_url=as_origin(self.public_url))
+        self._check_trust()
+
+    def _check_trust(self) -> None:
+        if self.trusted_proxy:
+            if not is_address(self.trusted_proxy) or "%" in self.trusted_proxy:
+                raise refused("trusted_proxy", self.trusted_proxy, "an IP address")
+            self._fill(trusted_proxy=plain_address(self.trusted_proxy))
+        for origin in self.allowed_origins.split():
+            if not is_origin(origin):
+                wanted = "origins such as https://app.example.com, with a space between them"
+                raise refused("allowed_origins", origin, wanted)
+
+    def _fill(self, **values: str | int) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def address(self) -> str:
+        """Where the service itself listens."""
+        return f"http://{bracketed(self.host)}:{self.port}"
+
+    @property
+    def https(self) -> bool:
+        """Whether clients come over TLS."""
+        return self.public_url.startswith("https:")
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """The allowed origins, each as a browser writes it."""
+        return frozenset(as_origin(origin) for origin in self.allowed_origins.split())
+
+    @property
+    def database_path(self) -> Path:
+        """The database file, absolute."""
+        path = self.database_url.removeprefix("sqlite:///")
+        if path == self.database_url or not path or path == ":memory:" or set(path) & set("?#\0"):
+            raise refused(
+                "database_url", self.database_url, "sqlite:///relative.db or sqlite:////absolute.db"
+            )
+        return Path(path).absolute()

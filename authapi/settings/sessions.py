@@ -1,0 +1,101 @@
+"""Sessions and their cookie."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from authapi.hosts import is_address
+from authapi.setting import SettingError, refused, setting
+from authapi.settings.keys import KeySettings
+
+LONGEST_SESSION = 3_650 * 86_400  # seconds
+LONGEST_COOKIE_LIFETIME = 400 * 86_400  # seconds; browsers cut longer ones (RFC 6265bis, 5.5)
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionSettings(KeySettings):
+    """How long sessions live, how many a user has, and how the cookie is called."""
+
+    cookie_name: str = setting(
+        "", "The session cookie's name. Default: jwt, or __Host-jwt where the public URL is https."
+    )
+    cookie_domain: str = setting(
+        "", "The cookie's Domain, to share it with subdomains. Default: none, this host only."
+    )
+    session_lifetime: int = setting(
+        259_200,
+        "Seconds that a session may be idle; its cookie lives as long.",
+        low=60,
+        high=LONGEST_COOKIE_LIFETIME,
+    )
+    session_max_lifetime: int = setting(
+        2_592_000,
+        "Seconds after which a session ends, however busy it is.",
+        low=60,
+        high=LONGEST_SESSION,
+    )
+    session_renew_after: int = setting(
+        0,
+        "Seconds after which a session's cookie is renewed. "
+        "Default: 3600, or half of AUTHAPI_SESSION_LIFETIME where that is less.",
+        low=0,
+        high=LONGEST_COOKIE_LIFETIME,
+    )
+    max_sessions: int = setting(
+        100, "Sessions of one user; the longest unused goes first.", low=1, high=10_000
+    )
+
+    def __post_init__(self) -> None:
+        """Check the lifetimes against each other, and the cookie against the public URL."""
+        super().__post_init__()
+        self._fill(cookie_name=self.cookie_name or ("__Host-jwt" if self.https else "jwt"))
+        self._check_sessions()
+        self._check_cookie()
+
+    def _check_sessions(self) -> None:
+        if self.session_max_lifetime < self.session_lifetime:
+            raise SettingError(
+                "AUTHAPI_SESSION_MAX_LIFETIME must be at least AUTHAPI_SESSION_LIFETIME: "
+                f"set it to {self.session_lifetime} or more, or shorten the lifetime."
+            )
+        renew_after = self.session_renew_after or min(3_600, self.session_lifetime // 2)
+        if renew_after >= self.session_lifetime:
+            raise SettingError(
+                "AUTHAPI_SESSION_RENEW_AFTER must be less than AUTHAPI_SESSION_LIFETIME "
+                f"({self.session_lifetime}), or sessions end unrenewed."
+            )
+        self._fill(session_renew_after=renew_after)
+
+    def _check_cookie(self) -> None:
+        name = self.cookie_name
+        if not _TOKEN.fullmatch(name):
+            raise refused("cookie_name", name, "a cookie name (RFC 6265: letters, digits, - and _)")
+        if name.lower().removeprefix("__host-") == "device":
+            raise refused("cookie_name", name, "another name: that is the device cookie's")
+        prefixed = name.lower().startswith(("__host-", "__secure-"))
+        if prefixed and not self.https:
+            raise SettingError(
+                f"AUTHAPI_COOKIE_NAME {name!r} needs an https AUTHAPI_PUBLIC_URL, "
+                "or browsers drop the cookie: set one, or choose a name without the prefix."
+            )
+        if not self.cookie_domain:
+            return
+        if name.lower().startswith("__host-"):
+            raise SettingError(
+                "AUTHAPI_COOKIE_DOMAIN cannot go with a __Host- cookie: "
+                "set AUTHAPI_COOKIE_NAME=__Secure-jwt, or leave the domain unset."
+            )
+        domain = self.cookie_domain.lower().removeprefix(".")
+        host = str(urlsplit(self.public_url).hostname)
+        named = _HOST_NAME.fullmatch(domain) and not is_address(host)
+        if not named or not f".{host}".endswith(f".{domain}"):
+            raise refused(
+                "cookie_domain",
+                self.cookie_domain,
+                f"the host of AUTHAPI_PUBLIC_URL ({host}) or a parent domain of it",
+            )
