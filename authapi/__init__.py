@@ -5,11 +5,15 @@ puts it into a Falcon application that is there already, and `protect` tells any
 whose session a request comes in.
 """
 
-from authapi.app import AuthAPI, create_app
-from authapi.embed import mount, protect
-from authapi.errors import Failure, StartError
-from authapi.setting import SettingError
-from authapi.settings import Settings
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from authapi.app import AuthAPI, create_app
+    from authapi.embed import mount, protect
+    from authapi.errors import Failure, StartError
+    from authapi.setting import SettingError
+    from authapi.settings import Settings
 
 __all__ = [
     "AuthAPI",
@@ -22,3 +26,25 @@ __all__ = [
     "protect",
 ]
 __version__ = "0.2.0.dev0"
+
+if not TYPE_CHECKING:
+    # Each public name is imported at its first use: `authapi --help` does not load the service.
+    _MODULES = {
+        "AuthAPI": "app",
+        "Failure": "errors",
+        "SettingError": "setting",
+        "Settings": "settings",
+        "StartError": "errors",
+        "create_app": "app",
+        "mount": "embed",
+        "protect": "embed",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

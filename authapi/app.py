@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 import falcon
@@ -39,8 +39,13 @@ _PATH_CHARACTERS = "/:@!$&'()*+,;=~"  # RFC 3986, 3.3
 
 logger = logging.getLogger("authapi")
 
+if TYPE_CHECKING:
+    _FalconApp = falcon.App[falcon.Request, falcon.Response]
+else:
+    _FalconApp = falcon.App  # what instruments applications puts a class here that is not generic
 
-class AuthAPI(falcon.App[falcon.Request, falcon.Response]):
+
+class AuthAPI(_FalconApp):
     """A WSGI application whose resources need a session unless they say `public = True`."""
 
     def __init__(self, core: Core) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -28,6 +28,7 @@ from authapi.errors import (
 from authapi.settings import Settings
 
 BODY_LIMIT = 65_536  # bytes
+DEEPEST = 100  # levels of objects and lists in a body, the outermost included
 LONGEST_ACCEPT = 1_024  # characters; parsing takes its time
 JSON = "application/json"
 PROBLEM = "application/problem+json"
@@ -261,7 +262,7 @@ def _document(req: falcon.Request) -> dict[str, object]:
         raise PayloadTooLarge
     try:
         # NOTE: msgspec is the strict parser, but takes the last of duplicate keys.
-        msgspec.json.decode(text)
+        _require_shallow(msgspec.json.decode(text))
         document = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise MalformedJSON from error
@@ -280,6 +281,23 @@ def _require_json(req: falcon.Request) -> None:
 def _media_type(req: falcon.Request) -> tuple[str, str]:
     media_type, _, parameters = (req.content_type or "").partition(";")
     return media_type.strip().lower(), parameters.strip().lower()
+
+
+def _require_shallow(document: object) -> None:
+    """Raise ValueError for more than DEEPEST levels; the parsers' own limits vary with Python."""
+    level = [document]
+    for _ in range(DEEPEST):
+        if not level:
+            return
+        level = [child for parent in level for child in _children(parent)]
+    if any(isinstance(value, (dict, list)) for value in level):
+        raise ValueError("nested too deep")
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -241,6 +241,8 @@ GOOD = b'"usernameOrEmail":"a","password":"b"'
         b"\xef\xbb\xbf{" + GOOD + b"}",
         ("{" + GOOD.decode() + "}").encode("utf-16"),
         b"[" * 30_000,
+        b'{"x":' + b"[" * 100 + b"]" * 100 + b"," + GOOD + b"}",
+        b'{"x":' * 101 + b"1" + b"}" * 101,
         b'{"x":' * 10_000 + b"1" + b"}" * 10_000,
         b'{"x":' + b"[" * 20_000 + b"]" * 20_000 + b"," + GOOD + b"}",
     ],
@@ -254,6 +256,16 @@ def test_malformed_json(client, body):
         answer.json["message"],
         answer.json["error"],
     ) == (400, "Malformed JSON.", "malformed_json")
+
+
+@pytest.mark.parametrize("levels", [1, 99])
+def test_nested_json(client, levels):
+    """Up to 100 levels are JSON like any other, the body's own object included."""
+    body = b'{"x":' + b"[" * levels + b"]" * levels + b"," + GOOD + b"}"
+
+    answer = client.simulate_post("/login", body=body, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code == 422
 
 
 def test_body_limit(client):

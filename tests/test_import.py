@@ -1,0 +1,138 @@
+"""What `import authapi` does, and what it shows: no service, no environment, no secret."""
+
+import os
+import pydoc
+import subprocess
+import sys
+import traceback
+
+import pytest
+
+import authapi
+from authapi import SettingError, Settings
+
+SECRET = "a planted secret, which nothing may show"
+LIBRARIES = {"aiosql", "argon2", "falcon", "jwt", "msgspec", "sqlite3", "waitress"}
+
+
+def run(code, **environ):
+    """What a new interpreter prints."""
+    return subprocess.check_output(
+        [sys.executable, "-c", code], env={**os.environ, **environ}, text=True
+    )
+
+
+HELP_COMMAND = """
+import authapi.cli
+try:
+    authapi.cli.main(["--help"])
+except SystemExit:
+    pass
+"""
+
+
+@pytest.mark.parametrize("code", ["import authapi", HELP_COMMAND])
+def test_no_service_is_loaded(code):
+    """Importing the package, or asking the command for help, loads none of the libraries."""
+    loaded = run(f"{code}\nimport sys\nprint('loaded', *sys.modules)").rpartition("loaded")[2]
+
+    assert "authapi" in loaded.split()
+    assert not LIBRARIES & set(loaded.split())
+
+
+def test_public_names():
+    """Every public name is there and listed, and no other."""
+    assert set(authapi.__all__) <= set(dir(authapi))
+    assert {name: name for name in authapi.__all__} == {
+        name: getattr(authapi, name).__name__ for name in authapi.__all__
+    }
+    with pytest.raises(AttributeError, match="module 'authapi' has no attribute 'creat_app'"):
+        authapi.creat_app  # noqa: B018 - the look-up is the test
+
+
+def test_another_falcon_app(tmp_path):
+    """An agent may put a subclass in the place of falcon.App before authapi is imported."""
+    code = """
+import falcon, falcon.testing
+
+class Instrumented(falcon.App):
+    pass
+
+falcon.App = Instrumented
+from authapi import Settings, create_app
+app = create_app(Settings(database_url="sqlite:///authapi.db"))
+print(isinstance(app, Instrumented), falcon.testing.simulate_get(app, "/user").status_code)
+"""
+
+    found = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, text=True)
+
+    assert found == "True 401\n"
+
+
+HELP = """
+import inspect, pydoc, authapi
+print(pydoc.render_doc(authapi, renderer=pydoc.plaintext))
+for name in authapi.__all__:
+    public = getattr(authapi, name)
+    print(pydoc.render_doc(public, renderer=pydoc.plaintext))
+    for member in (public, *(value for _, value in inspect.getmembers(public, callable))):
+        try:
+            print(inspect.signature(member))
+        except ValueError:
+            pass
+"""
+
+
+def test_help_shows_no_environment():
+    """`help(authapi)`, and every signature, is the same whatever the environment holds."""
+    shown = run(HELP, AUTHAPI_SECRET_KEY=SECRET, PLANTED=SECRET, COLUMNS="80")
+
+    assert "from_env(" in shown
+    assert SECRET not in shown
+    assert "environ(" not in shown
+
+
+@pytest.mark.parametrize("show", [repr, str, pydoc.render_doc, "{}".format, ascii])
+def test_settings_show_no_secret(show):
+    """However settings are shown, the secret key is not."""
+    settings = Settings.from_env({"AUTHAPI_SECRET_KEY": SECRET})
+
+    assert settings.secret_key == SECRET
+    assert SECRET not in show(settings)
+
+
+def secrets():
+    """The settings that are declared secret."""
+    return [name for name, field in Settings.__dataclass_fields__.items() if not field.repr]
+
+
+REFUSED = [
+    ({"AUTHAPI_SECRET_KEY": "hunter2"}, "hunter2"),
+    ({"AUTHAPI_SECRET_KEY": "hunter2" * 8}, "hunter2"),
+    ({"AUTHAPI_SECRET_KEY": SECRET, "AUTHAPI_KEY_FILE": "keys"}, SECRET),
+    ({"AUTHAPI_SECRETKEY": SECRET}, SECRET),
+    ({"AUTHAPI_DATABASE_URL": "postgres://user:hunter2@db/authapi"}, "hunter2"),
+    ({"AUTHAPI_PUBLIC_URL": "https://user:hunter2@example.com"}, "hunter2"),
+    ({"AUTHAPI_ALLOWED_ORIGINS": "https://user:hunter2@example.com"}, "hunter2"),
+]
+
+
+@pytest.mark.parametrize(("environ", "secret"), REFUSED)
+def test_refusals_show_no_secret(environ, secret):
+    """The traceback of a refused setting shows neither a key nor a password in a URL."""
+    with pytest.raises(SettingError) as refused:
+        Settings.from_env(environ)
+
+    shown = "".join(traceback.format_exception(refused.value))
+    assert secret not in shown
+    assert "AUTHAPI_" in shown
+
+
+@pytest.mark.parametrize("value", [b"hunter2", 7_777_777, ["hunter2"]])
+def test_a_secret_of_another_type(value):
+    """A secret that is no text is refused and not shown."""
+    for name in secrets():
+        with pytest.raises(SettingError) as refused:
+            Settings(**{name: value})
+        assert str(value) not in str(refused.value)
+        assert "hunter2" not in str(refused.value)
