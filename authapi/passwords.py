@@ -1,8 +1,7 @@
-"""Passwords: the policy, the hash lane, the decoy, the rehash."""
+"""Passwords: the hash lane, verification with a decoy, the rehash."""
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import sys
@@ -13,17 +12,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from authapi.errors import Overloaded
 from authapi.hashing import Cost, Hasher, Stored
+from authapi.password_policy import MAX_DECOMPOSED, PasswordPolicy
 from authapi.settings import Settings
 
-MAX_LENGTH = 1_024  # code points, after NFC
-MAX_DECOMPOSED = 4 * MAX_LENGTH  # code points, before: none has more than four parts (UAX 15)
 LOWEST_PRIORITY = 19  # of -20 to 19, as nice(1) counts
 
 Result = TypeVar("Result")
@@ -144,28 +141,13 @@ class Passwords:
         )
         self._decoy = self._hasher.decoy()
         self._lane = Lane(settings.hash_slots, settings.hash_queue)
-        self._min_length = settings.password_min_length
+        self.fault = PasswordPolicy(settings).fault
         self.close = self._lane.close
 
     @property
     def is_full(self) -> bool:
         """Whether `hash` and `verify` would raise Overloaded now."""
         return self._lane.is_full
-
-    def fault(self, password: str) -> str | None:
-        """What makes a new password unfit, or None (NIST SP 800-63B-4, 3.1.1.2)."""
-        length = len(password)
-        if length <= MAX_DECOMPOSED:
-            length = len(unicodedata.normalize("NFC", password))
-        if length < self._min_length:
-            return f"Must have at least {self._min_length} characters."
-        if length > MAX_LENGTH:
-            return f"Must have at most {MAX_LENGTH} characters."
-        if "\0" in password or any("\ud800" <= character <= "\udfff" for character in password):
-            return "Must not hold NUL or a lone surrogate."
-        if password.casefold() in _common_passwords():
-            return "Is one of the most common passwords."
-        return None
 
     def hash(self, password: str) -> str:
         """The encoded hash. Raises Overloaded."""
@@ -208,21 +190,3 @@ def _canonical(password: str) -> bytes:
         password = unicodedata.normalize("NFC", password)
     # SECURITY: a lone surrogate has no UTF-8, so it matches no hash, and fails like any wrong word.
     return password.encode(errors="surrogatepass")
-
-
-@cache
-def _common_passwords() -> frozenset[str]:
-    """The most common passwords of 8 characters and more, from zxcvbn's frequency list.
-
-    The list's module is run by itself and dropped: that keeps 5 MiB, and importing zxcvbn 13.
-    """
-    package = importlib.util.find_spec("zxcvbn")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("zxcvbn")
-    path = Path(package.origin).with_name("frequency_lists.py")
-    spec = importlib.util.spec_from_file_location("authapi_frequency_lists", path)
-    if spec is None or spec.loader is None:
-        raise ModuleNotFoundError("zxcvbn.frequency_lists")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return frozenset(word for word in module.FREQUENCY_LISTS["passwords"] if len(word) >= 8)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import falcon
 import msgspec
@@ -37,6 +37,7 @@ _NAMES = {str: "text", bool: "true or false", int: "a whole number"}
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 Rule = Callable[[str], str | None]
+CrossRule = Callable[[Mapping[str, Any]], dict[str, str]]
 
 
 class UserRecord(Protocol):
@@ -230,12 +231,17 @@ def has_json(req: falcon.Request) -> bool:
 
 
 def read_body(
-    req: falcon.Request, body: type[Body], rules: Mapping[str, Rule] | None = None
+    req: falcon.Request,
+    body: type[Body],
+    rules: Mapping[str, Rule] | None = None,
+    across: CrossRule | None = None,
 ) -> Body:
-    """The request's JSON object as a `body`; a rule gives the fault of a field's text, or None.
+    """The request's JSON object as a `body`.
 
-    Raises UnsupportedMediaType, PayloadTooLarge, MalformedJSON, or ValidationFailed with every
-    fault at once.
+    A rule gives the fault of a field's text, or None. `across` is given the fields that have no
+    fault, and gives the faults that follow from several of them, by field. Raises
+    UnsupportedMediaType, PayloadTooLarge, MalformedJSON, or ValidationFailed with every fault at
+    once.
     """
     document = _document(req)
     known = {field.encode_name: field for field in msgspec.structs.fields(body)}
@@ -247,6 +253,8 @@ def read_body(
             fault = "Is required." if field.required else None
         if fault:
             faults[name] = fault
+    if across:
+        faults |= across({name: document[name] for name in known if name not in faults})
     if faults:
         raise ValidationFailed([{"field": name, "message": text} for name, text in faults.items()])
     return msgspec.convert(document, body)

@@ -1,6 +1,5 @@
-"""Passwords: the hash lane, the policy, the decoy."""
+"""Passwords: the hash lane, verification, the decoy."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from authapi import Settings
 from authapi.errors import Overloaded
-from authapi.passwords import Lane, Passwords, Verdict, _common_passwords
+from authapi.passwords import Lane, Passwords, Verdict
 
 PASSWORDS = Passwords(Settings(**CHEAP))
 
@@ -81,26 +80,6 @@ def test_a_hash_of_another_cost_is_replaced():
     assert PASSWORDS.verify(stored, "a password") == Verdict(correct=True)
 
 
-def test_common_passwords():
-    """The 3,000 most common of 8 characters and more are refused, in any case."""
-    common = _common_passwords()
-
-    assert len(common) >= 3_000
-    assert min(map(len, common)) == 8
-    assert {"password", "12345678", "iloveyou", "baseball", "1234567890"} <= common
-    assert all(PASSWORDS.fault(word) and PASSWORDS.fault(word.upper()) for word in common)
-
-
-@pytest.mark.parametrize("function", ["find_spec", "spec_from_file_location"])
-def test_no_list(monkeypatch, function):
-    """Where zxcvbn was left out of an installation, nothing is said about a password."""
-    _common_passwords.cache_clear()
-    monkeypatch.setattr(importlib.util, function, lambda *_: None)
-
-    with pytest.raises(ModuleNotFoundError, match="zxcvbn"):
-        PASSWORDS.fault("long enough")
-
-
 def test_what_is_too_long_is_not_normalized(monkeypatch):
     """It would take quadratic time, and could be no password."""
     password, normalized = "x" * 4 * 1_024, []
@@ -111,18 +90,6 @@ def test_what_is_too_long_is_not_normalized(monkeypatch):
         assert not PASSWORDS.verify(None, text).correct
 
     assert normalized == [password] * 2
-
-
-def test_the_list_is_loaded_at_first_use():
-    """A process that registers nobody does not hold the list, and none ever holds all of zxcvbn."""
-    program = (
-        "import sys; from authapi.passwords import Passwords, _common_passwords;"
-        "from authapi import Settings; lane = Passwords(Settings(argon2_memory_kib=8));"
-        "lane.verify(None, 'x'); assert _common_passwords.cache_info().currsize == 0;"
-        "lane.fault('long enough'); assert 'zxcvbn' not in sys.modules"
-    )
-
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.fixture(name="lane")

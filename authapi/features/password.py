@@ -5,6 +5,8 @@ Endpoint: PUT /user/password. Table: none of its own.
 
 from __future__ import annotations
 
+from functools import partial
+
 import falcon
 import msgspec
 
@@ -38,12 +40,13 @@ class PasswordResource:
         self._users = UserRepository(core.database)
         self._sessions = Sessions(core)
         self._devices = Devices(core)
-        self._rules = {"new_password": core.passwords.fault}
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Replace it, end every other session, and give this one a new token."""
         core, session, caller = self._core, req.context.session, caller_of(req)
-        body = read_body(req, PasswordChangeBody, self._rules)
+        names = (session.user.username, session.user.email)
+        policy = partial(core.passwords.fault, names=names)
+        body = read_body(req, PasswordChangeBody, {"new_password": policy})
         with password_given(core, self._users, session, body.current_password, caller) as known:
             new_hash = core.passwords.hash(body.new_password)
             with core.database.transaction():

@@ -5,6 +5,9 @@ Endpoints: POST /register. Table: none of its own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import falcon
 import msgspec
 
@@ -46,7 +49,6 @@ class RegistrationResource:
         self._rules = {
             "username": username_fault,
             "email": email_fault,
-            "password": core.passwords.fault,
         }
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -54,7 +56,7 @@ class RegistrationResource:
         core, caller = self._core, caller_of(req)
         if core.settings.registration == "closed":
             raise RegistrationClosed
-        body = read_body(req, RegistrationBody, self._rules)
+        body = read_body(req, RegistrationBody, self._rules, self._password_fault)
         with self._limits.trying(self._limits.registration(caller.ip)):
             self._users.require_free(body.username, body.email)
             password_hash = core.passwords.hash(body.password)
@@ -65,6 +67,14 @@ class RegistrationResource:
         core.wire.set_token(resp, issued.token, issued.max_age)
         self._devices.remember(resp, credential.user, credential.password_version)
         core.wire.answer_user(resp, 201, "User created.", credential.user)
+
+    def _password_fault(self, fields: Mapping[str, Any]) -> dict[str, str]:
+        """The fault of the password, which depends on the names too."""
+        if "password" not in fields:
+            return {}
+        names = [fields[name] for name in ("username", "email") if name in fields]
+        fault = self._core.passwords.fault(fields["password"], names)
+        return {"password": fault} if fault else {}
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -17,6 +17,17 @@ class PasswordSettings(SessionSettings):
     password_min_length: int = setting(
         8, "The fewest characters of a new password.", low=8, high=64
     )
+    own_name_passwords: str = setting(
+        "allowed",
+        "Whether a password may be the user's own name or the service's, with digits and signs at "
+        "its end: allowed or refused.",
+        choices=("allowed", "refused"),
+    )
+    blocked_passwords: str = setting(
+        "",
+        "A file of further passwords to refuse: words, one in a line, or the sorted SHA-1 digests "
+        "of breached passwords. Default: none.",
+    )
     argon2_memory_kib: int = setting(
         47_104, "Memory of one password hash, in KiB.", low=8, high=4_194_304
     )

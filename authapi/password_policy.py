@@ -1,0 +1,84 @@
+"""What a new password must be: long enough, and in no list and no rule of those who guess."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from authapi.blocked_passwords import BlockedPasswords
+from authapi.password_patterns import (
+    DIGITS_AND_SIGNS,
+    SHORTEST_STEM,
+    is_sequence,
+    repeated,
+    stems,
+)
+from authapi.settings import Settings
+from authapi.sorted_lines import SortedLines
+
+MAX_LENGTH = 1_024  # code points, after NFC
+MAX_DECOMPOSED = 4 * MAX_LENGTH  # code points, before: none has more than four parts (UAX 15)
+LONGEST_LISTED = 64  # code points; no list holds a longer password
+
+COMMON = Path(__file__).parent / "data" / "common-passwords.txt"
+
+
+class PasswordPolicy:
+    """The rules for new passwords (NIST SP 800-63B-4, 3.1.1.2; OWASP ASVS 6.2)."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the rules from the settings, and open the lists. Raises StartError."""
+        self._min_length = settings.password_min_length
+        self._common = SortedLines(COMMON)
+        self._blocked = BlockedPasswords(settings.blocked_passwords)
+        self._refuses_names = settings.own_name_passwords == "refused"
+        host = urlsplit(settings.public_url).hostname or ""
+        parts = ["authapi", host, *re.split(r"[.:]", host)]
+        self._service_names = {part for part in parts if len(part) >= SHORTEST_STEM}
+
+    def fault(self, password: str, names: Iterable[str] = ()) -> str | None:
+        """What makes a new password unfit, as one sentence, or None.
+
+        `names` are the user's own: username and email.
+        """
+        if len(password) <= MAX_DECOMPOSED:
+            password = unicodedata.normalize("NFC", password)
+        if len(password) < self._min_length:
+            return f"Must have at least {self._min_length} characters."
+        if len(password) > MAX_LENGTH:
+            return f"Must have at most {MAX_LENGTH} characters."
+        if "\0" in password or any("\ud800" <= character <= "\udfff" for character in password):
+            return "Must not hold NUL or a lone surrogate."
+        if self._refuses_names and self._is_a_name(password.casefold(), names):
+            return "Must not be your username, your email or the name of this service."
+        if self._blocked.has(password):
+            return "Is on the list of passwords that this service refuses."
+        return self._guessable(password.casefold())
+
+    def _guessable(self, password: str) -> str | None:
+        """What makes a password easy to guess; it is in lower case."""
+        if self._is_common(password):
+            return "Is one of the most common passwords."
+        if any(self._is_common(stem) for stem in stems(password)):
+            return "Is a common word with digits or signs."
+        if is_sequence(password):
+            return "Is a sequence or a row of keys."
+        part = repeated(password)
+        if part and (len(part) < self._min_length or self._guessable(part)):
+            return "Is a repetition."
+        return None
+
+    def _is_common(self, word: str) -> bool:
+        if len(word) > LONGEST_LISTED:
+            return False
+        word = unicodedata.normalize("NFKC", word)
+        return self._common.find(word.encode()) or self._blocked.has_word(word)
+
+    def _is_a_name(self, password: str, names: Iterable[str]) -> bool:
+        """Whether a password is a name, but for digits and signs at its end (ASVS 6.2.11)."""
+        own = {part.casefold() for name in names for part in (name, name.partition("@")[0])}
+        found = {password, password.rstrip(DIGITS_AND_SIGNS)}
+        return not found.isdisjoint(own | self._service_names)
