@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import hmac
+import logging
 import mmap
 import re
 import secrets
@@ -31,12 +33,19 @@ MOST_MEMORY_KIB = 1_048_576
 MOST_WORK_KIB = 4 * MOST_MEMORY_KIB  # memory times passes
 MOST_LANES = 64
 
+# NOTE: ctypes' callbacks, and not cffi's: those need memory that is written and executed, which a
+# hardened host refuses (systemd's MemoryDenyWriteExecute=, SELinux's execmem); libffi 3.4 does not.
+_Allocate = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t)
+_Free = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t)
+
 _KINDS = {"argon2d": Type.D, "argon2i": Type.I, "argon2id": Type.ID}
 _NUMBER = "([1-9][0-9]{0,9})"
 _STORED = re.compile(
     rf"\$(argon2id|argon2i|argon2d)(?:\$v=(16|19))?\$m={_NUMBER},t={_NUMBER},p={_NUMBER}"
     r"\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)"
 )
+
+logger = logging.getLogger("authapi.hashing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,7 @@ class Hasher:
         """Take the cost of new hashes."""
         self.cost = cost
         self._threads = threading.local()
+        self._has_warned = False
 
     def hash(self, password: bytes) -> Stored:
         """A new hash. Raises MemoryError."""
@@ -170,9 +180,20 @@ class Hasher:
             return cast("Arena", self._threads.arena)
         try:
             self._threads.arena = arena = Arena(self.cost.memory_kib)
-        except (MemoryError, OSError):  # argon2 may still find the memory its own way
+        except (MemoryError, OSError) as error:  # argon2 may still find the memory its own way
+            self._warn(error)
             return None
         return arena
+
+    def _warn(self, error: Exception) -> None:
+        """Tell once that hashes are slow."""
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "each password hash takes about twice the CPU time: the system refuses the memory, "
+                "or the callbacks, that keep memory from one hash to the next (%r)",
+                error,
+            )
 
 
 class Arena:
@@ -194,11 +215,16 @@ class Arena:
             with suppress(OSError):  # a kernel without them
                 self._map.madvise(mmap.MADV_HUGEPAGE)
         address = int(ffi.cast("uintptr_t", ffi.from_buffer(self._map)))
-        memory = ffi.cast("uint8_t *", -(-address // HUGE_PAGE) * HUGE_PAGE)
+        memory = -(-address // HUGE_PAGE) * HUGE_PAGE
 
-        def allocate(place: Any, _size: int) -> int:  # noqa: ANN401 - cffi's
+        def allocate(place: Any, _size: int) -> int:  # noqa: ANN401 - ctypes'
             place[0] = memory
             return _OK
 
-        self.allocate = ffi.callback("int(uint8_t **, size_t)", allocate)
-        self.free = ffi.callback("void(uint8_t *, size_t)", lambda _memory, _size: None)
+        self._callbacks = _Allocate(allocate), _Free(lambda _memory, _size: None)
+        self.allocate, self.free = (
+            ffi.cast(kind, ctypes.cast(callback, ctypes.c_void_p).value)
+            for kind, callback in zip(
+                ("allocate_fptr", "deallocate_fptr"), self._callbacks, strict=True
+            )
+        )

@@ -1,6 +1,8 @@
 """argon2 in memory of our own: bit for bit what the reference implementation makes."""
 
 import random
+import subprocess
+import sys
 import threading
 
 import argon2
@@ -150,8 +152,8 @@ def test_arena_is_used(monkeypatch):
 
 
 @pytest.mark.parametrize("error", [OSError, MemoryError])
-def test_no_arena(monkeypatch, error):
-    """Where the system refuses the memory or the callbacks, argon2 takes its own."""
+def test_no_arena(monkeypatch, caplog, error):
+    """Where the system refuses the memory or the callbacks, argon2 takes its own; a line tells."""
 
     def refuse(_size):
         raise error
@@ -159,7 +161,39 @@ def test_no_arena(monkeypatch, error):
     monkeypatch.setattr("authapi.hashing.Arena", refuse)
     hasher = Hasher(Cost(memory_kib=64, passes=1, lanes=1))
 
-    assert argon2.PasswordHasher().verify(str(hasher.hash(b"a password")), "a password")
+    for _ in range(3):
+        assert argon2.PasswordHasher().verify(str(hasher.hash(b"a password")), "a password")
+
+    (line,) = caplog.messages
+    assert line.startswith("each password hash takes about twice the CPU time")
+    assert error.__name__ in line
+
+
+HARDENED = """
+import ctypes, sys
+PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1  # linux/prctl.h
+if ctypes.CDLL(None).prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0):
+    sys.exit("no PR_SET_MDWE: Linux before 6.3")
+try:
+    ctypes.CFUNCTYPE(None)(print)
+except MemoryError:
+    sys.exit("no callbacks of ctypes: libffi before 3.4")
+from authapi.hashing import Cost, Hasher
+hasher = Hasher(Cost(memory_kib=64, passes=1, lanes=1))
+stored = hasher.hash(b"a password")
+print(hasher.matches(stored, b"a password"), hasher._arena() is not None)
+"""
+
+
+def test_hardened_host():
+    """Memory is kept also where none may be written and executed (MemoryDenyWriteExecute=yes)."""
+    found = subprocess.run(
+        [sys.executable, "-c", HARDENED], capture_output=True, text=True, check=False
+    )
+    if found.stderr.startswith("no "):
+        pytest.skip(found.stderr)
+
+    assert (found.stdout, found.stderr) == ("True True\n", "")
 
 
 def test_an_arena_for_each_thread():
