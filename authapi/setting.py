@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,9 +38,9 @@ class Rate:
 def setting(default: str | int, text: str, *, secret: bool = False, **rule: object) -> Any:  # noqa: ANN401 - as dataclasses.field itself
     """Declare a setting. A default of 0 or "" that `text` explains is worked out at the start.
 
-    A rule is `low` and `high` for a number, `choices` for a text, or `rate=True`.
+    A rule is `low`, `high` and perhaps a `unit` for a number, `choices` for a text, or `rate=True`.
     """
-    metadata = {"help": text, "low": 0, "high": 0, "choices": (), "rate": False, **rule}
+    metadata = {"help": text, "low": 0, "high": 0, "unit": "", "choices": (), "rate": False, **rule}
     return field(default=default, metadata=metadata, repr=not secret)
 
 
@@ -59,30 +60,43 @@ def unknown(name: str, known: list[str]) -> SettingError:
 
 def parse(declared: dataclasses.Field[Any], text: str) -> str | int:
     """The value that a text gives a setting. Raises SettingError."""
-    if not text:
-        raise SettingError(
-            f"{PREFIX}{declared.name.upper()} is empty: give it a value, or unset it."
-        )
     if isinstance(declared.default, str):
         return text
-    if declared.name == "workers" and text == "auto":
+    if declared.name == "workers" and text.casefold() == "auto":
         return 0
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
         raise refused(declared.name, text, _wanted(declared))
     return int(text)
 
 
-def check(declared: dataclasses.Field[Any], value: object) -> None:
-    """Raise SettingError for a value that the setting does not take."""
+def checked(declared: dataclasses.Field[Any], value: object) -> str | int:
+    """The value as the service uses it: choices are caseless. Raises SettingError."""
     rule = declared.metadata
-    if type(value) is not type(declared.default):
+    if type(value) is not type(declared.default) or not isinstance(value, (str, int)):
+        raise _of_another_type(declared, value)
+    if rule["choices"]:
+        value = str(value).casefold()
+    is_out_of_range = isinstance(value, int) and not rule["low"] <= value <= rule["high"]
+    is_no_choice = rule["choices"] and value not in rule["choices"]
+    is_no_rate = rule["rate"] and not _RATE.fullmatch(str(value))
+    if is_out_of_range or is_no_choice or is_no_rate:
         raise refused(declared.name, value, _wanted(declared))
-    if isinstance(value, int) and not rule["low"] <= value <= rule["high"]:
-        raise refused(declared.name, value, _wanted(declared))
-    if rule["choices"] and value not in rule["choices"]:
-        raise refused(declared.name, value, _wanted(declared))
-    if rule["rate"] and not _RATE.fullmatch(str(value)):
-        raise refused(declared.name, value, _wanted(declared))
+    return value
+
+
+def _of_another_type(declared: dataclasses.Field[Any], value: object) -> SettingError:
+    """The error for a value that a program passes by name. SECURITY: it does not show the value."""
+    name, wanted = declared.name, type(declared.default).__name__
+    advice = ""
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value):
+        advice = f": write {name}={value}"
+    elif isinstance(value, os.PathLike):
+        advice = ": write f'sqlite:///{path}'" if name == "database_url" else ": write str(path)"
+    elif isinstance(value, (list, tuple, set, frozenset)) and wanted == "str":
+        advice = ": join the items with a space between them"
+    return SettingError(
+        f"{PREFIX}{name.upper()} must be of type {wanted}, not {type(value).__name__}{advice}."
+    )
 
 
 def _wanted(declared: dataclasses.Field[Any]) -> str:
@@ -91,7 +105,7 @@ def _wanted(declared: dataclasses.Field[Any]) -> str:
         return " or ".join(rule["choices"])
     if rule["rate"]:
         return "a number of tries for a second, minute, hour or day, such as 10/hour"
-    if isinstance(declared.default, int):
-        auto = "auto or " if declared.name == "workers" else ""
-        return f"{auto}a whole number from {rule['low']} to {rule['high']}"
-    return "text"
+    auto = "auto or " if declared.name == "workers" else ""
+    unit = f" of {rule['unit']}" if rule["unit"] else ""
+    day = " (86400 for each day)" if rule["unit"] == "seconds" else ""
+    return f"{auto}a whole number{unit} from {rule['low']} to {rule['high']}{day}"

@@ -3,7 +3,9 @@
 import dataclasses
 import re
 import sys
-from pathlib import Path
+from base64 import b64encode
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -11,6 +13,7 @@ from authapi import SettingError, Settings
 from authapi.machine import available_cpus
 from authapi.settings import passwords, weak_key
 
+SECRET = sha256(b"what a test takes for random").digest()
 DOCS = Path(__file__).parent.parent / "docs" / "settings.md"
 
 
@@ -95,7 +98,6 @@ def test_public_url(url, origin, https, cookie):
         ({"PORT": " 1"}, "AUTHAPI_PORT"),
         ({"PORT": "٣"}, "AUTHAPI_PORT"),
         ({"PORT": "9" * 5_000}, "AUTHAPI_PORT"),
-        ({"PORT": ""}, "AUTHAPI_PORT is empty"),
         ({"LOGIN_ACCOUNT_LIMIT": "10"}, "AUTHAPI_LOGIN_ACCOUNT_LIMIT must be a number of tries"),
         ({"LOGIN_NETWORK_LIMIT": "0/hour"}, "AUTHAPI_LOGIN_NETWORK_LIMIT"),
         ({"REGISTRATION_LIMIT": "1/week"}, "AUTHAPI_REGISTRATION_LIMIT"),
@@ -125,9 +127,12 @@ def test_public_url(url, origin, https, cookie):
         ({"PUBLIC_URL": "https://[::1"}, "AUTHAPI_PUBLIC_URL"),
         ({"PUBLIC_URL": "https://x\r\ny"}, "AUTHAPI_PUBLIC_URL"),
         ({"SECRET_KEY": "short"}, "AUTHAPI_SECRET_KEY has 5 bytes and needs at least 32"),
-        ({"SECRET_KEY": ""}, "AUTHAPI_SECRET_KEY is empty"),
         ({"SECRET_KEY": "a" * 64}, "AUTHAPI_SECRET_KEY can be guessed"),
         ({"SECRET_KEY": "changeme" * 4}, "AUTHAPI_SECRET_KEY can be guessed"),
+        (
+            {"SECRET_KEY": "changeme-changeme-changeme-changeme"},
+            "AUTHAPI_SECRET_KEY can be guessed",
+        ),
         ({"SECRET_KEY": "a-string-secret-at-least-256-bits-long"}, "can be guessed"),
         ({"SECRET_KEY": "0123456789" * 4, "KEY_FILE": "/x"}, "AUTHAPI_KEY_FILE are both set"),
         ({"COOKIE_NAME": "a b"}, "AUTHAPI_COOKIE_NAME must be a cookie name"),
@@ -148,8 +153,15 @@ def test_public_url(url, origin, https, cookie):
         ({"PUBLIC_URL": "http://example.com", "COOKIE_DOMAIN": "a; b"}, "AUTHAPI_COOKIE_DOMAIN"),
         ({"PUBLIC_URL": "http://example.com", "COOKIE_DOMAIN": "com"}, "AUTHAPI_COOKIE_DOMAIN"),
         ({"PUBLIC_URL": "http://10.0.0.1", "COOKIE_DOMAIN": "0.1"}, "AUTHAPI_COOKIE_DOMAIN"),
-        ({"SESSION_LIFETIME": "59"}, "AUTHAPI_SESSION_LIFETIME must be a whole number from 60"),
+        ({"SESSION_LIFETIME": "59"}, "AUTHAPI_SESSION_LIFETIME must be a whole number"),
         ({"SESSION_LIFETIME": "34560001"}, "AUTHAPI_SESSION_LIFETIME"),
+        (
+            {"SESSION_LIFETIME": "3d"},
+            "a whole number of seconds from 60 to 34560000 (86400 for each day), not '3d'",
+        ),
+        ({"SESSION_MAX_LIFETIME": "30 days"}, "a whole number of seconds"),
+        ({"SESSION_RENEW_AFTER": "1h"}, "a whole number of seconds"),
+        ({"ARGON2_MEMORY_KIB": "46M"}, "a whole number of KiB from 8"),
         ({"PASSWORD_MIN_LENGTH": "7"}, "AUTHAPI_PASSWORD_MIN_LENGTH"),
         ({"PASSWORD_MIN_LENGTH": "65"}, "AUTHAPI_PASSWORD_MIN_LENGTH"),
         ({"ARGON2_MEMORY_KIB": "7"}, "AUTHAPI_ARGON2_MEMORY_KIB"),
@@ -161,8 +173,6 @@ def test_public_url(url, origin, https, cookie):
         ({"WORKERS": "-1"}, "AUTHAPI_WORKERS must be auto or a whole number from 0 to 256, not"),
         ({"WORKERS": "257"}, "AUTHAPI_WORKERS must be auto or a whole number from 0 to 256, not"),
         ({"WORKERS": "two"}, "AUTHAPI_WORKERS must be auto or a whole number from 0 to 256, not"),
-        ({"WORKERS": "Auto"}, "AUTHAPI_WORKERS"),
-        ({"WORKERS": ""}, "AUTHAPI_WORKERS is empty"),
         ({"PORT": "auto"}, "AUTHAPI_PORT"),
         ({"REGISTRATION": "maybe"}, "AUTHAPI_REGISTRATION must be open or closed, not 'maybe'"),
         ({"LOG_LEVEL": "loud"}, "AUTHAPI_LOG_LEVEL must be debug or info or warning or error"),
@@ -183,11 +193,105 @@ def test_what_makes_no_sense(environ, says):
     assert "\n" not in sentence
 
 
-@pytest.mark.parametrize("values", [{"port": "80"}, {"port": True}, {"host": 1}, {"port": None}])
-def test_made_by_hand(values):
-    """An application that makes its settings itself is held to the same rules."""
-    with pytest.raises(SettingError, match="AUTHAPI_"):
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"port": "80"}, "AUTHAPI_PORT must be of type int, not str: write port=80."),
+        ({"port": "http"}, "AUTHAPI_PORT must be of type int, not str."),
+        ({"port": True}, "AUTHAPI_PORT must be of type int, not bool."),
+        ({"port": None}, "AUTHAPI_PORT must be of type int, not NoneType."),
+        ({"host": 1}, "AUTHAPI_HOST must be of type str, not int."),
+        (
+            {"allowed_origins": ["https://a.example", "https://b.example"]},
+            (
+                "AUTHAPI_ALLOWED_ORIGINS must be of type str, not list: "
+                "join the items with a space between them."
+            ),
+        ),
+        (
+            {"database_url": PurePosixPath("a.db")},
+            (
+                "AUTHAPI_DATABASE_URL must be of type str, not PurePosixPath: "
+                "write f'sqlite:///{path}'."
+            ),
+        ),
+        (
+            {"key_file": PurePosixPath("a.key")},
+            "AUTHAPI_KEY_FILE must be of type str, not PurePosixPath: write str(path).",
+        ),
+    ],
+)
+def test_made_by_hand(values, says):
+    """A value of another type is refused with the type that is wanted, and how to write it."""
+    with pytest.raises(SettingError) as refusal:
         Settings(**values)
+
+    assert says == str(refusal.value)
+
+
+@pytest.mark.parametrize("name", [setting.name for setting in dataclasses.fields(Settings)])
+def test_empty_is_unset(name, tmp_path, monkeypatch):
+    """An empty variable or option, as compose files and scripts write them, is as good as none."""
+    monkeypatch.chdir(tmp_path)
+
+    assert Settings() == Settings.from_env({f"AUTHAPI_{name.upper()}": ""}, **{name: ""})
+    assert Settings() == Settings.from_env({"AUTHAPI_IMAGE": ""})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("LOG_LEVEL", "INFO", "info"),
+        ("LOG_LEVEL", "Debug", "debug"),
+        ("REGISTRATION", "Closed", "closed"),
+        ("RATE_LIMITS", "OFF", "off"),
+        ("WORKERS", "Auto", Settings(workers=0).workers),
+    ],
+)
+def test_choices_are_caseless(name, text, value):
+    """A word that is one of several choices may be written in any case."""
+    settings = Settings.from_env({f"AUTHAPI_{name}": text})
+
+    assert value == getattr(settings, name.lower())
+    assert Settings(log_level="INFO").log_level == "info"
+
+
+# What Kubernetes sets for a Service called authapi, on port 3001 and a named one, and authapi-db.
+SERVICE_LINKS = {
+    "AUTHAPI_SERVICE_HOST": "10.96.0.7",
+    "AUTHAPI_SERVICE_PORT": "3001",
+    "AUTHAPI_SERVICE_PORT_HTTP": "3001",
+    "AUTHAPI_PORT": "tcp://10.96.0.7:3001",
+    "AUTHAPI_PORT_3001_TCP": "tcp://10.96.0.7:3001",
+    "AUTHAPI_PORT_3001_TCP_PROTO": "tcp",
+    "AUTHAPI_PORT_3001_TCP_PORT": "3001",
+    "AUTHAPI_PORT_3001_TCP_ADDR": "10.96.0.7",
+    "AUTHAPI_DB_SERVICE_HOST": "10.96.0.8",
+    "AUTHAPI_DB_PORT": "udp://10.96.0.8:53",
+    "AUTHAPI_DB_PORT_53_UDP_ADDR": "10.96.0.8",
+}
+
+
+def test_service_links(caplog):
+    """The variables of a Kubernetes Service are ignored, with one warning that says how to stop."""
+    settings = Settings.from_env({**SERVICE_LINKS, "AUTHAPI_HOST": "0.0.0.0"})
+
+    assert (settings.host, settings.port) == ("0.0.0.0", 3001)
+    (warning,) = caplog.messages
+    assert warning == (
+        "AUTHAPI_DB_PORT and 10 more are ignored: Kubernetes sets them for a Service. "
+        "Set enableServiceLinks: false in the pod, or give the Service another name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("PORT", "10.96.0.7"), ("PORT", "http://10.96.0.7"), ("SERVICE", "x"), ("PORT_X_TCP", "1")],
+)
+def test_no_service_links(name, text):
+    """What only resembles a variable of Kubernetes stops the start, as any other name or value."""
+    with pytest.raises(SettingError, match=f"AUTHAPI_{name}"):
+        Settings.from_env({f"AUTHAPI_{name}": text})
 
 
 def test_no_secret_in_a_refusal():
@@ -196,6 +300,7 @@ def test_no_secret_in_a_refusal():
         {"secret_key": "zzzzzz!"},
         {"secret_key": b"zzzzzz!"},
         {"database_url": "postgres://user:zzzzzz!@host/db"},
+        {"database_url": "postgres://host/db?user=u&password=zzzzzz!"},
         {"public_url": "https://user:zzzzzz!@host"},
     ):
         with pytest.raises(SettingError) as refusal:
@@ -205,7 +310,7 @@ def test_no_secret_in_a_refusal():
 
 def test_secret_key_of_any_bytes():
     """The environment may hold bytes that are no UTF-8."""
-    secret = bytes(range(128, 168))
+    secret = bytes(byte | 128 for byte in SECRET)
 
     settings = Settings.from_env({"AUTHAPI_SECRET_KEY": secret.decode(errors="surrogateescape")})
 
@@ -270,13 +375,41 @@ def test_workers_elsewhere(monkeypatch):
         Settings.from_env({"AUTHAPI_WORKERS": "2"})
 
 
-def test_weak_keys():
-    """32 bytes that cannot be guessed are a key."""
-    assert weak_key(bytes(range(32))) is None
-    assert weak_key(bytes(range(31)))
-    assert weak_key(bytes(range(16)) * 2)
-    assert weak_key(bytes(range(7)) * 7 + b"\0")
-    assert weak_key(bytes(range(8)) * 7 + b"\0") is None
+@pytest.mark.parametrize(
+    "key",
+    [
+        b"changeme-changeme-changeme-changeme",
+        b"please-change-me-please-change-me",
+        b"my super secret jwt key, my super secret jwt key",
+        b"password123password123password456",
+        b"secret1secret2secret1secret3secret2",
+        b"abcdefghijklmnopqrstuvwxyz0123456789",
+        b"zyxwvutsrqponmlkjihgfedcba9876543210",
+        b"aaaaaaaabbbbbbbbccccccccddddddddeeeeeeeeffffffffgggggggghhhhhhhh",
+        bytes(range(32)),
+        bytes(range(16)) * 2,
+        SECRET[:31],
+    ],
+)
+def test_weak_keys(key):
+    """A key that is short, a repeated word, or little more than repeats and runs is refused."""
+    assert weak_key(key)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        SECRET,
+        SECRET.hex().encode(),
+        SECRET[:16].hex().encode(),
+        b64encode(SECRET),
+        b"31415926535897932384626433832795",
+        b"a secret of thirty-two bytes, and more",
+    ],
+)
+def test_good_keys(key):
+    """Random bytes are a key, however they are written: raw, hexadecimal, base64, digits."""
+    assert weak_key(key) is None
 
 
 def test_docs_have_every_setting():

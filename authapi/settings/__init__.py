@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from authapi.hosts import as_origin
-from authapi.setting import PREFIX, parse, unknown
+from authapi.setting import parse, unknown
+from authapi.settings.environment import read_environment
 from authapi.settings.keys import weak_key
 from authapi.settings.limits import LimitSettings
 
@@ -38,19 +39,15 @@ class Settings(LimitSettings):
     ) -> Settings:
         """Read every `AUTHAPI_…` variable of the process's environment, or of another mapping.
 
-        An override that is not None wins over its variable. Raises SettingError, for an unknown
-        `AUTHAPI_…` name too.
+        An override wins over its variable. An empty text is as good as none. Raises SettingError,
+        for an unknown `AUTHAPI_…` name too.
         """
-        texts = {
-            name.removeprefix(PREFIX): text
-            for name, text in (os.environ if environ is None else environ).items()
-            if name.startswith(PREFIX)
-        }
         known = {declared.name.upper(): declared for declared in dataclasses.fields(cls)}
+        texts = read_environment(os.environ if environ is None else environ)
         for name in texts:
             if name not in known:
                 raise unknown(name, list(known))
-        texts |= {name.upper(): text for name, text in overrides.items() if text is not None}
+        texts |= {name.upper(): text for name, text in overrides.items() if text}
         values: dict[str, Any] = {
             known[name].name: parse(known[name], text) for name, text in texts.items()
         }

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from authapi.setting import SettingError, setting
 from authapi.settings.server import ServerSettings
 
+LEAST_LENGTH = 32  # bytes
+LEAST_DIFFERENT = 8
+LEAST_OWN = 16  # bytes: 128 bits, where each of them is random
+
 _KNOWN_KEYS = frozenset(
     {
         b"a-string-secret-at-least-256-bits-long",  # jwt.io's example
@@ -59,9 +63,37 @@ class KeySettings(ServerSettings):
 
 
 def weak_key(key: bytes) -> str | None:
-    """What makes a signing key unfit, or None (RFC 7518, 3.2: as long as the hash or longer)."""
-    if len(key) < 32:
-        return f"has {len(key)} bytes and needs at least 32"
-    if len(set(key)) < 8 or key in (key + key)[1:-1] or key in _KNOWN_KEYS:
+    """What makes a signing key unfit, or None.
+
+    A key is as long as the hash or longer (RFC 7518, 3.2). It can be guessed where it is in print,
+    has few different bytes, is a repeated word, or where little is left without repeats and runs.
+    """
+    if len(key) < LEAST_LENGTH:
+        return f"has {len(key)} bytes and needs at least {LEAST_LENGTH}"
+    if (
+        key in _KNOWN_KEYS
+        or len(set(key)) < LEAST_DIFFERENT
+        or _is_repeated(key)
+        or _own_bytes(key) < LEAST_OWN
+    ):
         return "can be guessed"
     return None
+
+
+def _is_repeated(key: bytes) -> bool:
+    """Whether a key begins again before its end, with 8 bytes or more: `change-me-change-me`."""
+    return any(key[start:] == key[:-start] for start in range(1, len(key) - 7))
+
+
+def _own_bytes(key: bytes) -> int:
+    """How many bytes of a key follow from nothing before them.
+
+    A byte follows where it ends three bytes that stood together before (`changeme-changeme`), or
+    goes on with a run (`abcdef`, `8642`, `aaaa`). Of 32 random hexadecimal digits some 28 follow
+    from nothing.
+    """
+    return sum(
+        key[end - 3 : end] not in key[: end - 1]
+        and key[end - 1] - key[end - 2] != key[end - 2] - key[end - 3]
+        for end in range(3, len(key) + 1)
+    )

@@ -29,7 +29,7 @@ class PasswordSettings(SessionSettings):
         "of breached passwords. Default: none.",
     )
     argon2_memory_kib: int = setting(
-        47_104, "Memory of one password hash, in KiB.", low=8, high=4_194_304
+        47_104, "Memory of one password hash, in KiB.", low=8, high=4_194_304, unit="KiB"
     )
     argon2_time_cost: int = setting(1, "Passes of one password hash.", low=1, high=1_000)
     argon2_lanes: int = setting(1, "Lanes of one password hash.", low=1, high=255)

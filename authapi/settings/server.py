@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from authapi.hosts import as_origin, bracketed, is_address, is_host, is_origin, plain_address
-from authapi.setting import check, refused, setting
+from authapi.setting import SettingError, checked, refused, setting
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -42,7 +42,7 @@ class ServerSettings:
     def __post_init__(self) -> None:
         """Check every value, then what follows from several; each group goes on from here."""
         for declared in dataclasses.fields(self):
-            check(declared, getattr(self, declared.name))
+            self._fill(**{declared.name: checked(declared, getattr(self, declared.name))})
         if not is_host(self.host):
             raise refused("host", self.host, "an IP address or a host name")
         self._fill(public_url=self.public_url or self.address)
@@ -86,7 +86,8 @@ class ServerSettings:
         """The database file, absolute."""
         path = self.database_url.removeprefix("sqlite:///")
         if path == self.database_url or not path or path == ":memory:" or set(path) & set("?#\0"):
-            raise refused(
-                "database_url", self.database_url, "sqlite:///relative.db or sqlite:////absolute.db"
+            # SECURITY: the value is not shown, for a URL of another database may hold a password.
+            raise SettingError(
+                "AUTHAPI_DATABASE_URL must be sqlite:///relative.db or sqlite:////absolute.db."
             )
         return Path(path).absolute()

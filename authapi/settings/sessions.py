@@ -32,12 +32,14 @@ class SessionSettings(KeySettings):
         "Seconds that a session may be idle; its cookie lives as long.",
         low=60,
         high=LONGEST_COOKIE_LIFETIME,
+        unit="seconds",
     )
     session_max_lifetime: int = setting(
         2_592_000,
         "Seconds after which a session ends, however busy it is.",
         low=60,
         high=LONGEST_SESSION,
+        unit="seconds",
     )
     session_renew_after: int = setting(
         0,
@@ -45,6 +47,7 @@ class SessionSettings(KeySettings):
         "Default: 3600, or half of AUTHAPI_SESSION_LIFETIME where that is less.",
         low=0,
         high=LONGEST_COOKIE_LIFETIME,
+        unit="seconds",
     )
     max_sessions: int = setting(
         100, "Sessions of one user; the longest unused goes first.", low=1, high=10_000
