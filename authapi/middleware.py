@@ -12,7 +12,6 @@ from authapi.core import Core
 from authapi.errors import (
     CrossSiteRequest,
     Failure,
-    FreshLoginRequired,
     HandOver,
     InvalidToken,
     Overloaded,
@@ -39,8 +38,8 @@ class LiveSession(Protocol):
     def user(self) -> UserRecord:
         """Whose session it is."""
 
-    def is_fresh(self, now: float) -> bool:
-        """Whether its password was given a short while ago."""
+    def require_fresh(self, now: float) -> None:
+        """Raise FreshLoginRequired where its password was given too long ago."""
 
 
 Session = TypeVar("Session", bound=LiveSession)
@@ -230,8 +229,8 @@ class Authenticate(Generic[Session]):
             return
         try:
             session = self.session(req)
-            if getattr(resource, "fresh", False) is True and not session.is_fresh(self._clock()):
-                raise FreshLoginRequired
+            if getattr(resource, "fresh", False) is True:
+                session.require_fresh(self._clock())
         except Failure:
             methods = _methods(resource)
             if req.method in methods:

@@ -7,12 +7,14 @@ import hashlib
 import json
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 MOST_STEPS = 20  # of one account, then its writer turns to another
+FRESH_FOR = 240  # seconds after which no step needs a fresh session; the service allows 300
 BUSY = 503  # the service did nothing, and says so
 
 
@@ -98,6 +100,7 @@ class Account:
     logged_ids: set[str] = field(default_factory=set)  # of the requests that the audit log holds
     passwords: list[str] = field(default_factory=list)
     tokens: dict[str, str] = field(default_factory=dict)  # the public ids of their sessions
+    opened_at: dict[str, float] = field(default_factory=dict)  # monotonic seconds, of sessions
     pending: Step | None = None
 
     @property
@@ -132,6 +135,7 @@ class Account:
         session_id = public_id(answer.token) if answer.token else ""
         if session_id:
             self.tokens[answer.token] = session_id
+            self.opened_at.setdefault(session_id, time.monotonic())
         if step.path == "/register":
             self.user_id = answer.body["user"]["id"]
         self.states.append(self.state.after(step, session_id))
@@ -156,16 +160,17 @@ class Account:
             return self.log_in(self.state.version)
         token = rng.choice(live)
         others = sorted(self.state.sessions - {self.tokens[token]})
+        is_fresh = time.monotonic() - self.opened_at.get(self.tokens[token], 0) < FRESH_FOR
         choices: list[tuple[float, Callable[[], Step]]] = [
             (5, lambda: self.log_in(self.state.version)),
             (1, lambda: self.log_in(0)),
             (2, lambda: self.log_out(token)),
             (1, lambda: self.log_out_everywhere(token)),
-            (3 if others else 0, lambda: self.revoke(token, rng.choice(others))),
-            (1, lambda: self.revoke_others(token)),
+            (3 if others and is_fresh else 0, lambda: self.revoke(token, rng.choice(others))),
+            (1 if is_fresh else 0, lambda: self.revoke_others(token)),
             (2, lambda: self.change_password(token)),
             (1, lambda: self.reauthenticate(token)),
-            (1, lambda: self.rename(token)),
+            (1 if is_fresh else 0, lambda: self.rename(token)),
             (0.5, lambda: self.delete(token)),
         ]
         weights = [weight for weight, _ in choices]

@@ -61,6 +61,11 @@ class Client(testing.TestClient):
         headers = {"Cookie": f"jwt={token}", **(headers or {})}
         return self.simulate_request(method, path, json=body, headers=headers, **options)
 
+    def reauthenticate(self, token, password=USER["password"]):
+        """The token of the same session, fresh."""
+        body = {"password": password}
+        return token_of(self.request_as(token, "POST", "/sessions/reauthenticate", body))
+
     def sessions_of(self, token):
         return self.get_as(token, "/sessions").json["sessions"]
 

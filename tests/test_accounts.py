@@ -333,9 +333,22 @@ def test_password_of_a_user_deleted_meanwhile(client, token, monkeypatch):
     assert client.request_as(token, "DELETE", "/user", body).status_code == 401
 
 
+def test_rename_in_a_fresh_session(client, token, clock):
+    """A rename changes what one logs in with, so it takes a fresh session (ASVS 7.5.1)."""
+    clock.move(300)
+
+    answer = rename(client, token, "renamed")
+
+    assert (answer.status_code, answer.json["error"]) == (403, "fresh_login_required")
+    assert client.get_as(token).json["user"]["username"] == USER["username"]
+    assert rename(client, client.reauthenticate(token), "renamed").status_code == 200
+
+
 def test_rename_keeps_a_renewal(client, token, clock):
-    """A rename by a token near its end gives one up to the renewed end, and no shorter one."""
-    clock.move(259_170)
+    """A rename by an older token gives one up to the renewed end, and no shorter one."""
+    clock.move(3_600)
+    client.get_as(token)
+    client.query("UPDATE sessions SET authenticated_at = ?", int(clock.now))
 
     answer = rename(client, token, "renamed")
 

@@ -26,6 +26,7 @@ def test_every_event_is_kept(client, token, clock):
     other = token_of(client.log_in())
     clock.move(3_600)
     client.get_as(token)
+    token = client.reauthenticate(token)
     token = token_of(client.request_as(token, "PATCH", "/user", {"username": "frodo"}))
     body = {"current_password": USER["password"], "new_password": "another password"}
     token = token_of(client.request_as(token, "PUT", "/user/password", body))
@@ -41,6 +42,7 @@ def test_every_event_is_kept(client, token, clock):
         "login_failed",
         "logged_in",
         "session_renewed",
+        "reauthenticated",
         "user_renamed",
         "password_changed",
         "credentials_changed",
@@ -50,7 +52,7 @@ def test_every_event_is_kept(client, token, clock):
         "logged_out",
         "user_deleted",
     ]
-    assert [user_id for (user_id,) in client.events("user_id")] == [1, 1, None] + [1] * 10
+    assert [user_id for (user_id,) in client.events("user_id")] == [1, 1, None] + [1] * 11
     assert client.events("session_id")[4] == client.events("session_id")[0]
     everything = repr(client.events("*"))
     for secret in (

@@ -292,12 +292,38 @@ def test_end_anothers(client, token):
     assert "session_revoked" not in client.events()
 
 
+@pytest.mark.parametrize("path", ["/sessions", "/sessions/{}"])
+def test_others_are_ended_from_a_fresh_session(client, token, clock, path):
+    """To end other sessions takes a password that was given a short while ago (ASVS 7.5.2)."""
+    other = token_of(client.log_in())
+    clock.move(300)
+
+    answer = client.request_as(token, "DELETE", path.format(public_id(other)))
+
+    assert (answer.status_code, answer.json["error"]) == (403, "fresh_login_required")
+    assert client.get_as(other).status_code == 200
+    token = client.reauthenticate(token)
+    assert client.request_as(token, "DELETE", path.format(public_id(other))).status_code == 200
+    assert client.get_as(other).status_code == 401
+
+
+def test_ones_own_session_is_ended_without_a_password(client, token, clock):
+    """The current session can be ended by its id as by a logout, fresh or not."""
+    clock.move(300)
+
+    answer = client.request_as(token, "DELETE", f"/sessions/{public_id(token)}")
+
+    assert answer.status_code == 200
+    assert client.get_as(token).status_code == 401
+
+
 def test_end_an_expired_one(client, clock):
     """A session that has expired is not there any more, pruned or not."""
     first = token_of(client.register())
     clock.move(10)
     second = token_of(client.log_in())
     clock.move(259_190)
+    second = client.reauthenticate(second)
 
     answer = client.request_as(second, "DELETE", f"/sessions/{public_id(first)}")
 
@@ -318,8 +344,8 @@ def test_ended_while_the_clock_was_ahead(client, clock, end, status):
     """What had expired by a clock that was ahead does not live again when it is put right."""
     stolen = token_of(client.register())
     clock.move(259_200 - 1_800)
-    current = token_of(client.log_in())
     clock.move(3_600)
+    current = token_of(client.log_in())
 
     if end is None:
         answer = client.post("/logout", headers={"Cookie": f"jwt={stolen}"})
@@ -718,7 +744,11 @@ def test_login_that_a_change_overtook(client, token, monkeypatch, statement):
         ("DELETE", "/user", {"password": USER["password"]}),
         ("DELETE", "/sessions", None),
         ("DELETE", "/sessions/{}", None),
-        ("PUT", "/user/password", {"current_password": USER["password"], "new_password": "b" * 9}),
+        (
+            "PUT",
+            "/user/password",
+            {"current_password": USER["password"], "new_password": "a new word"},
+        ),
         ("POST", "/sessions/reauthenticate", {"password": USER["password"]}),
         ("POST", "/logout", {"everywhere": True}),
     ],
@@ -840,7 +870,7 @@ def test_renewals_are_not_patient(client, token, clock, monkeypatch):
     monkeypatch.setattr("authapi.database.time.monotonic", lambda: 0.0)
     clock.move(3_600)
     client.get_as(token)
-    client.request_as(token, "DELETE", "/sessions")
+    client.request_as(token, "POST", "/logout", {"everywhere": True})
 
     assert waits == [RENEWAL_PATIENCE, LOCK_TIMEOUT]
     assert RENEWAL_PATIENCE < 0.1

@@ -17,7 +17,6 @@ from authapi.core import Core
 from authapi.database import Database, UniqueViolation
 from authapi.errors import (
     EmailTaken,
-    FreshLoginRequired,
     InvalidToken,
     UsernameTaken,
     WrongPassword,
@@ -222,8 +221,12 @@ class UserResource(ExampleResource):
         self._users = UserRepository(core.database)
 
     def on_patch(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Give the user another username, and a token that carries it."""
+        """Give the user another username, and a token that carries it.
+
+        The session must be fresh: the username is what one logs in with (ASVS 7.5.1).
+        """
         core, session, claims = self._core, req.context.session, req.context.claims
+        session.require_fresh(core.clock())
         body = read_body(req, RenameBody, {"username": username_fault})
         limits, caller = Limits(core), caller_of(req)
         with limits.trying(limits.registration(caller.ip)), core.database.transaction():
@@ -255,10 +258,9 @@ class UserResource(ExampleResource):
             password = read_body(req, PasswordBody).password
             with password_given(core, self._users, session, password, caller_of(req)) as credential:
                 yield credential
-        elif session.is_fresh(core.clock()):
-            yield None
         else:
-            raise FreshLoginRequired
+            session.require_fresh(core.clock())
+            yield None
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

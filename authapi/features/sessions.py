@@ -15,7 +15,7 @@ import msgspec
 
 from authapi.core import Core
 from authapi.database import Database
-from authapi.errors import InvalidCredentials, InvalidToken
+from authapi.errors import FreshLoginRequired, InvalidCredentials, InvalidToken
 from authapi.events import (
     Caller,
     CredentialsChanged,
@@ -56,6 +56,11 @@ class Session(msgspec.Struct, frozen=True):
         SECURITY: a clock that was set back by more makes no session fresh until it is there again.
         """
         return abs(now - self.authenticated_at) < FRESH_FOR
+
+    def require_fresh(self, now: float) -> None:
+        """Raise FreshLoginRequired where its password was given too long ago."""
+        if not self.is_fresh(now):
+            raise FreshLoginRequired
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,8 +309,9 @@ class SessionsResource:
         self._core.wire.answer(resp, 200, "Sessions.", sessions=shown)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """End all but the current one."""
+        """End all but the current one. The session must be fresh (ASVS 7.5.2)."""
         current: Session = req.context.session
+        current.require_fresh(self._core.clock())
         with self._core.database.transaction():
             self._sessions.require(req.context.claims)
             ended = self._sessions.end_others(current.user.id, caller_of(req), kept=current.id)
@@ -321,8 +327,13 @@ class SessionResource:
         self._sessions = sessions
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, session_id: str) -> None:
-        """End it; another user's is not found, as one that is not there."""
+        """End it; another user's is not found, as one that is not there.
+
+        To end another than the current one, the session must be fresh (ASVS 7.5.2).
+        """
         core, current = self._core, req.context.session
+        if session_id != current.id:
+            current.require_fresh(core.clock())
         with core.database.transaction():
             self._sessions.require(req.context.claims)
             ended = self._sessions.end(session_id, current.user.id)
