@@ -4,10 +4,7 @@ import re
 from configparser import ConfigParser
 from pathlib import Path
 
-import pytest
-
 import authapi
-from authapi.cli import main
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ConfigParser(interpolation=None)
@@ -23,15 +20,6 @@ def test_name():
     assert CONFIG["metadata"]["name"] == "authapi-server"
     extras = CONFIG["options.extras_require"].values()
     assert not re.search(r"^authapi\b(?!-server)", "\n".join(extras), re.MULTILINE)
-
-
-def test_version(capsys):
-    """`--version` says the version that the package has, from the one place that knows it."""
-    with pytest.raises(SystemExit, match="0"):
-        main(["--version"])
-
-    assert f"authapi {authapi.__version__}\n" == capsys.readouterr().out
-    assert CONFIG["metadata"]["version"] == "attr: authapi.__version__"
 
 
 def test_changelog():

@@ -17,11 +17,11 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from importlib.metadata import version
 
 import pytest
 from conftest import RUN, USER, connected, exchange, process, request, running, start, token_of
 
+import authapi
 from authapi import AuthAPI, Settings, serve, server
 from authapi.serve import listen
 from authapi.wire import BODY_LIMIT
@@ -99,10 +99,10 @@ def test_flags(tmp_path):
 
 
 def test_version():
-    """The command tells the version that is installed."""
+    """The command tells the version of the code that it runs."""
     command = [sys.executable, "-m", "authapi", "--version"]
 
-    assert subprocess.check_output(command, text=True) == f"authapi {version('authapi')}\n"
+    assert subprocess.check_output(command, text=True) == f"authapi {authapi.__version__}\n"
 
 
 def test_running_requests_finish(tmp_path):

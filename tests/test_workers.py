@@ -626,18 +626,13 @@ def test_a_worker_that_does_not_stop_with_its_parent(tmp_path):
 def test_strangers_children(tmp_path):
     """As process 1 of a container, the parent buries whoever is left to it."""
     program = """
-import ctypes, os, signal
+import ctypes, signal, subprocess
 from authapi.workers import Workers
 PR_SET_CHILD_SUBREAPER = 36
 ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 def work(ready):
     ready()
-    if (child := os.fork()) == 0:
-        if (orphan := os.fork()) == 0:
-            signal.pause()
-        os.write(1, b"%d\\n" % orphan)
-        os._exit(0)
-    os.waitpid(child, 0)
+    subprocess.run(["sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!"])
     signal.pause()
 Workers(1, work).run(lambda: None)
 """
