@@ -76,7 +76,8 @@ class Protected:
             start_response = _with_cookie(start_response, cookie)
         user = session.user
         known = {
-            "REMOTE_USER": user.username.encode().decode("latin-1"),  # PEP 3333, Unicode issues
+            # SECURITY: applications keep data by REMOTE_USER, and a username can change hands.
+            "REMOTE_USER": str(user.id),
             "authapi.user": user,
             "authapi.session": session,
         }
@@ -106,10 +107,11 @@ def protect(
 ) -> Protected:
     """Tell a WSGI application, such as Flask's or Django's, whose session a request comes in.
 
-    A live session puts REMOTE_USER (the username), `authapi.user` and `authapi.session` into the
-    environ, and is renewed. A request without one is passed on untouched, or answered 401 where
-    one is required; one from another site that would change something counts as without, or is
-    answered 403. Raises TypeError for an ASGI application, StartError.
+    A live session puts REMOTE_USER (the user's id in decimal), `authapi.user` and
+    `authapi.session` into the environ, and is renewed. A request without a session is passed on
+    untouched, or answered 401 where one is required. A request from another site that would change
+    something counts as one without a session, or is answered 403. Raises TypeError for an ASGI
+    application, StartError.
     """
     _require_wsgi(app)
     return Protected(app, create_app(settings, clock=clock), required=required)

@@ -763,7 +763,7 @@ def test_environ(protecting, client, token, spy):
     assert kept == {name: found[name] for name in kept}
     assert found["wsgi.input"] is kept["wsgi.input"]
     assert found["wsgi.input"].read() == b"body"
-    assert found["REMOTE_USER"] == USER["username"]
+    assert found["REMOTE_USER"] == "1"
     user, session = found["authapi.user"], found["authapi.session"]
     assert (user.id, user.username, user.email) == (1, USER["username"], USER["email"])
     assert session.user is user
@@ -771,14 +771,16 @@ def test_environ(protecting, client, token, spy):
     assert session.is_fresh(session.created_at)
 
 
-def test_remote_user_beyond_ascii(protecting, client, spy):
-    """REMOTE_USER is UTF-8 read as latin-1, as PEP 3333 has every text of the environ."""
-    token = token_of(client.register(username="Ξένος日本"))
+def test_remote_user_stays_with_the_user(protecting, client, token, spy):
+    """REMOTE_USER is the id: whoever takes a name that another user gave up has another one."""
+    protected = Client(protecting(spy))
+    client.request_as(token, "PATCH", "/user", {"username": "Ξένος日本"})
+    other = token_of(client.register(email="other@example.com"))
 
-    raw(validator(protecting(validator(spy))), HTTP_COOKIE=f"jwt={token}")
-
-    assert spy.user.encode("latin-1") == "Ξένος日本".encode()
-    assert spy.environ["authapi.user"].username == "Ξένος日本"
+    protected.get_as(token, "/")
+    assert (spy.user, spy.environ["authapi.user"].username) == ("1", "Ξένος日本")
+    protected.get_as(other, "/")
+    assert (spy.user, spy.environ["authapi.user"].username) == ("2", USER["username"])
 
 
 @pytest.mark.parametrize(
@@ -819,7 +821,7 @@ def test_without_a_path(protecting, token, spy):
 
     protecting(spy)(environ, lambda *_: None)
 
-    assert spy.user == USER["username"]
+    assert spy.user == "1"
 
 
 def test_required(protecting, token, spy):
@@ -846,7 +848,7 @@ def test_required(protecting, token, spy):
     assert head.headers["content-length"] == missing.headers["content-length"]
     assert not spy.calls
     assert client.get_as(token, "/").text == "spied"
-    assert spy.user == USER["username"]
+    assert spy.user == "1"
 
 
 def test_cross_site_is_anonymous(protecting, token, spy):
@@ -864,10 +866,10 @@ def test_cross_site_is_anonymous(protecting, token, spy):
         assert calls == len(spy.calls)
         for client in (optional, required):
             client.simulate_request(method, "/", headers=ours)
-            assert spy.user == USER["username"]
+            assert spy.user == "1"
     for client in (optional, required):
         client.simulate_get("/", headers=theirs)
-        assert spy.user == USER["username"]
+        assert spy.user == "1"
 
 
 @pytest.mark.parametrize("end", ["logout", "disable", "delete"])
@@ -875,7 +877,7 @@ def test_revoked_at_the_next_request(protecting, client, token, spy, end):
     """A session that ends elsewhere is unknown at the very next request."""
     protected = Client(protecting(spy))
     protected.get_as(token, "/")
-    assert spy.user == USER["username"]
+    assert spy.user == "1"
 
     if end == "logout":
         client.post("/logout", headers=cookie(token))
@@ -1040,7 +1042,7 @@ def test_no_turn_to_renew(protecting, token, spy, clock):
         patch.setattr("authapi.database.LOCK_TIMEOUT", 0)
         _, headers, _ = raw(protected, HTTP_COOKIE=f"jwt={token}")
 
-    assert spy.user == USER["username"]
+    assert spy.user == "1"
     assert "Set-Cookie" not in dict(headers)
 
 
@@ -1103,8 +1105,8 @@ def test_flask_and_our_routes_on_a_socket(protecting, make_app, clock):
         status, _, headers = request(f"{url}/auth/register", USER)
         assert status == 201
         sent = headers["Set-Cookie"].partition(";")[0]
-        assert request(f"{url}/", Cookie=sent)[1] == {"remote_user": USER["username"], "id": 1}
-        echoed = {"json": {"a": [1, 2]}, "remote_user": USER["username"]}
+        assert request(f"{url}/", Cookie=sent)[1] == {"remote_user": "1", "id": 1}
+        echoed = {"json": {"a": [1, 2]}, "remote_user": "1"}
         assert request(f"{url}/echo", {"a": [1, 2]}, Cookie=sent)[1] == echoed
         anonymous = request(f"{url}/echo", {}, Cookie=sent, Origin="https://evil.example")
         assert anonymous[1] == {"json": {}, "remote_user": None}
@@ -1139,7 +1141,7 @@ def test_instances_write_in_turn(protecting, make_client, spy, clock, monkeypatc
 
 
 def test_django(protecting, token):
-    """Django finds the user in `request.META`, and takes REMOTE_USER as its own backends do."""
+    """Django finds the user in `request.META`."""
     conf = pytest.importorskip("django.conf")
     http = pytest.importorskip("django.http")
     urls = pytest.importorskip("django.urls")
@@ -1147,7 +1149,7 @@ def test_django(protecting, token):
 
     def whoami(request):
         user = request.META.get("authapi.user")
-        return http.JsonResponse({"name": request.META.get("REMOTE_USER"), "id": user and user.id})
+        return http.JsonResponse({"key": request.META.get("REMOTE_USER"), "id": user and user.id})
 
     conf.settings.configure(
         ALLOWED_HOSTS=["*"],
@@ -1157,8 +1159,8 @@ def test_django(protecting, token):
     )
     client = Client(protecting(wsgi.get_wsgi_application()))
 
-    assert client.simulate_get("/whoami").json == {"name": None, "id": None}
-    assert client.get_as(token, "/whoami").json == {"name": USER["username"], "id": 1}
+    assert client.simulate_get("/whoami").json == {"key": None, "id": None}
+    assert client.get_as(token, "/whoami").json == {"key": "1", "id": 1}
     assert client.get_as(token, "/nowhere").status_code == 404
 
 
@@ -1243,6 +1245,6 @@ def test_our_word_stands(protecting, token, spy):
 
     Client(protecting(spy)).simulate_get("/", headers={"Cookie": f"jwt={token}"}, extras=environ)
 
-    assert spy.environ["REMOTE_USER"] == USER["username"]
+    assert spy.environ["REMOTE_USER"] == "1"
     assert spy.environ["authapi.user"].username == USER["username"]
     assert spy.environ["authapi.session"].user.id == 1

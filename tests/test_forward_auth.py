@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -34,8 +36,25 @@ def test_verified(client, token):
     answer = client.get_as(token, "/verify")
 
     assert (answer.status_code, answer.json["user"]["username"]) == (200, USER["username"])
-    assert [answer.headers[name] for name in HEADERS] == ["1", USER["username"], USER["email"]]
+    assert [answer.headers[name] for name in HEADERS[:2]] == ["1", USER["username"]]
     assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("settings", "email"),
+    [
+        ({}, None),
+        ({"verify_email_header": "confirmed"}, None),
+        ({"verify_email_header": "always"}, USER["email"]),
+    ],
+)
+def test_unconfirmed_email(make_client, settings, email):
+    """An address that nobody has confirmed is sent only where the operator asks for it."""
+    client = make_client(**settings)
+
+    answer = client.get_as(token_of(client.register()), "/verify")
+
+    assert (answer.status_code, answer.headers.get("X-Auth-Email")) == (200, email)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +70,9 @@ def test_verified(client, token):
         ("_.-", "_.-", "!#$&'*+/=?^_`{|}~-@example.com", "!#$&'*+/=?^_`{|}~-@example.com"),
     ],
 )
-def test_encoding(client, username, encoded_username, email, encoded_email):
+def test_encoding(make_client, username, encoded_username, email, encoded_email):
     """What is not visible ASCII is percent-encoded, and the percent sign; decoded it is back."""
+    client = make_client(verify_email_header="always")
     token = token_of(client.register(username=username, email=email))
 
     answer = client.get_as(token, "/verify")
@@ -117,7 +137,10 @@ def test_head(client, token):
     answer = client.simulate_head("/verify", headers=cookie)
 
     assert (answer.status_code, answer.content) == (200, b"")
-    assert identity(answer) == ("1", USER["username"], USER["email"])
+    assert (answer.headers["X-Auth-User-Id"], answer.headers["X-Auth-Username"]) == (
+        "1",
+        USER["username"],
+    )
     assert client.simulate_head("/verify").status_code == 401
 
 
@@ -202,8 +225,30 @@ def example(name, **addresses):
 
 
 def nginx(binary, folder, port, **addresses):
-    """The command that runs the example on a port, and its environment."""
-    site = example("nginx.conf", **{"listen 80;": f"listen 127.0.0.1:{port};"}, **addresses)
+    """The command that runs the example on a port, without TLS, and its environment."""
+    ports = {
+        "listen 443 ssl;": f"listen 127.0.0.1:{port};",
+        "listen 80;": f"listen 127.0.0.1:{free_port()};",
+    }
+    site = re.sub(r"(?m)^ *ssl_.*\n", "", example("nginx.conf", **ports, **addresses))
+    return nginx_command(binary, folder, site)
+
+
+def nginx_with_tls(binary, folder, port, plain_port, **addresses):
+    """The command that runs the example with a certificate on a port, and its environment."""
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=example.com -days 1"
+    files = ("-keyout", folder / "cert.key", "-out", folder / "cert.pem")
+    subprocess.run([*make.split(), *files], check=True, capture_output=True)
+    replaced = {
+        "/etc/ssl/certs/example.com.pem": f"{folder}/cert.pem",
+        "/etc/ssl/private/example.com.key": f"{folder}/cert.key",
+        "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+        "listen 80;": f"listen 127.0.0.1:{plain_port};",
+    }
+    return nginx_command(binary, folder, example("nginx.conf", **replaced, **addresses))
+
+
+def nginx_command(binary, folder, site):
     (folder / "site.conf").write_text(site)
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
@@ -287,33 +332,49 @@ class Site:
         )
 
 
-@pytest.fixture(name="site", params=[nginx, caddy], ids=lambda configure: configure.__name__)
-def _site(request, tmp_path, make_app):
-    name = request.param.__name__
+def installed(name):
+    """The path of a proxy; skips the test where there is none."""
     binary = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin")
     if binary is None:
         pytest.skip(f"{name} is not installed")
-    folder = tmp_path / name
-    folder.mkdir()
+    return binary
+
+
+@pytest.fixture(name="behind")
+def _behind(tmp_path, make_app):
+    """Run a proxy before the service and an application; give the site."""
     with ExitStack() as stack:
-        server = stack.enter_context(backend_running())
-        service = stack.enter_context(ExitStack())
-        app = make_app(trusted_proxy="127.0.0.1")
-        addresses = {
-            "127.0.0.1:3001": f"127.0.0.1:{service.enter_context(running(app))}",
-            "127.0.0.1:8000": f"127.0.0.1:{server.server_port}",
-        }
-        port = free_port()
-        command, environ = request.param(binary, folder, port, **addresses)
-        stack.enter_context(proxy_running(command, environ, folder, port))
-        yield Site(port, service, server.seen)
+
+        def behind(configure, *ports, **settings):
+            name = configure.__name__.partition("_")[0]
+            binary, folder = installed(name), tmp_path / name
+            folder.mkdir()
+            server = stack.enter_context(backend_running())
+            service = stack.enter_context(ExitStack())
+            app = make_app(trusted_proxy="127.0.0.1", **settings)
+            addresses = {
+                "127.0.0.1:3001": f"127.0.0.1:{service.enter_context(running(app))}",
+                "127.0.0.1:8000": f"127.0.0.1:{server.server_port}",
+                "/var/www/example": str(EXAMPLES),
+            }
+            command, environ = configure(binary, folder, *ports, **addresses)
+            stack.enter_context(proxy_running(command, environ, folder, ports[0]))
+            return Site(ports[0], service, server.seen)
+
+        yield behind
 
 
-OURS = [
-    ("x-auth-email", USER["email"]),
-    ("x-auth-user-id", "1"),
-    ("x-auth-username", USER["username"]),
-]
+@pytest.fixture(name="configure", params=[nginx, caddy], ids=lambda configure: configure.__name__)
+def _configure(request):
+    return request.param
+
+
+@pytest.fixture(name="site")
+def _site(behind, configure):
+    return behind(configure, free_port())
+
+
+OURS = [("x-auth-user-id", "1"), ("x-auth-username", USER["username"])]
 
 
 def test_proxied(site):
@@ -359,6 +420,32 @@ def test_spoofed_headers(site):
         assert site.named() == OURS, spoof
 
 
+def test_emails_where_the_operator_asks(behind, configure):
+    """With AUTHAPI_VERIFY_EMAIL_HEADER=always the application gets the address of the session."""
+    site = behind(configure, free_port(), verify_email_header="always")
+    cookie = site.register()
+
+    for spoof in ({}, *SPOOFS):
+        assert site.ask("GET", "/app", Cookie=cookie, **spoof).status == 200
+        assert site.named() == [("x-auth-email", USER["email"]), *OURS], spoof
+
+
+def test_caddy_that_leaves_a_header_alone(behind):
+    """A client's own header is gone also where Caddy copies none in its place, as 2.10 does."""
+
+    def without_email(binary, folder, port, **addresses):
+        copied = "copy_headers X-Auth-User-Id X-Auth-Username"
+        return caddy(binary, folder, port, **{f"{copied} X-Auth-Email": copied}, **addresses)
+
+    without_email.__name__ = "caddy"
+    site = behind(without_email, free_port())
+    cookie = site.register()
+
+    for spoof in SPOOFS:
+        assert site.ask("GET", "/app", Cookie=cookie, **spoof).status == 200
+        assert site.named() == OURS, spoof
+
+
 @pytest.mark.parametrize(
     ("username", "email"),
     [
@@ -367,8 +454,9 @@ def test_spoofed_headers(site):
         ("-", "$host$$`id`'%s!#&*/?^|~@example.com"),
     ],
 )
-def test_names_that_need_care(site, username, email):
+def test_names_that_need_care(behind, configure, username, email):
     """Names come through as they are, decoded: no proxy takes them for its own variables."""
+    site = behind(configure, free_port(), verify_email_header="always")
     cookie = site.register(username=username, email=email)
 
     site.ask("GET", "/app", Cookie=cookie)
@@ -513,3 +601,101 @@ def test_fails_closed(site):
     statuses = [site.ask("GET", "/app", Cookie=cookie).status, site.ask("GET", "/app").status]
     assert min(statuses) >= 500
     assert len(site.seen) == 1
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize("headers", [{}, {"Cookie": "jwt=garbage"}])
+def test_a_browser_is_sent_to_the_login_page(site, headers):
+    """Without a session a browser goes to the login page; any other client gets the 401."""
+    for method in ("GET", "POST", "HEAD"):
+        answer = site.ask(method, "/app?a=b", **BROWSER, **headers)
+        assert (answer.status, answer.headers["Location"]) == (302, "/login")
+    for accept in ("application/json", "*/*"):
+        answer = site.ask("GET", "/app", Accept=accept, **headers)
+        assert (answer.status, answer.headers["Location"]) == (401, None)
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert site.seen == []
+
+
+def test_login_page(site):
+    """Everybody sees the login page, in no frame, and it comes from no application."""
+    answer = site.ask("GET", "/login", **BROWSER)
+
+    assert (answer.status, answer.headers.get_content_type()) == (200, "text/html")
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert answer.body == (EXAMPLES / "login.html").read_bytes()
+    assert site.ask("GET", "/app", Cookie=site.register(), **BROWSER).status == 200
+    assert len(site.seen) == 1
+
+
+@pytest.fixture(name="ports")
+def _ports():
+    return free_port(), free_port()
+
+
+@pytest.fixture(name="secure")
+def _secure(behind, ports):
+    """The nginx example as it stands, with TLS."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    return behind(nginx_with_tls, *ports, public_url="https://example.com")
+
+
+def handshake(port, **limits):
+    """The version and cipher that a client with such limits agrees on; None where it fails."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers(limits.pop("ciphers", "ALL:@SECLEVEL=0"))
+    for name, value in limits.items():
+        setattr(context, name, value)
+    try:
+        with connected(port) as plain, context.wrap_socket(plain) as wrapped:
+            return wrapped.version(), wrapped.cipher()[0]
+    except ssl.SSLError:
+        return None
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+def test_tls(secure):
+    """The nginx example speaks TLS 1.2 and 1.3 alone, with forward secrecy and AEAD ciphers."""
+    version = ssl.TLSVersion
+
+    assert handshake(secure.port)[0] == "TLSv1.3"
+    assert handshake(secure.port, maximum_version=version.TLSv1_2)[0] == "TLSv1.2"
+    old = {"minimum_version": version.TLSv1, "maximum_version": version.TLSv1_1}
+    assert handshake(secure.port, **old) is None
+    for ciphers in ("kRSA", "kDHE", "ECDHE+AES128+SHA1", "ECDHE+AES256+SHA384:!AESGCM"):
+        limits = {"ciphers": f"{ciphers}:@SECLEVEL=0", "maximum_version": version.TLSv1_2}
+        assert handshake(secure.port, **limits) is None, ciphers
+
+
+def test_plain_http_is_redirected(secure, ports):
+    """The nginx example sends whoever comes without TLS to the same path with it."""
+    plain = Site(ports[1], None, secure.seen)
+
+    answer = plain.ask("POST", "/app?a=b", "{}", Host="example.com")
+
+    assert (answer.status, answer.headers["Location"]) == (308, "https://example.com/app?a=b")
+    assert secure.seen == []
+
+
+def test_session_over_tls(secure):
+    """Behind the nginx example the session cookie is Secure, and opens the application."""
+    context = ssl._create_unverified_context()
+    connection = http.client.HTTPSConnection("127.0.0.1", secure.port, timeout=30, context=context)
+    with closing(connection):
+        connection.request(
+            "POST", "/auth/register", json.dumps(USER), {"Content-Type": "application/json"}
+        )
+        answer = connection.getresponse()
+        cookie, *attributes = answer.headers["Set-Cookie"].split("; ")
+        answer.read()
+        connection.request("GET", "/app", headers={"Cookie": cookie})
+        status = connection.getresponse().status
+
+    assert (answer.status, cookie.partition("=")[0], status) == (201, "__Host-jwt", 200)
+    assert "Secure" in attributes
+    assert secure.named() == OURS
+    assert dict(secure.seen[-1]["headers"])["x-forwarded-proto"] == "https"

@@ -24,15 +24,21 @@ class VerificationResource:
     renews = False  # proxies drop the cookie of the answer
 
     def __init__(self, core: Core) -> None:
-        """Take the wire."""
+        """Take the wire, and which email addresses may be sent."""
         self._wire = core.wire
+        self._sends_every_email = core.settings.verify_email_header == "always"
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer the user, in the headers too."""
+        """Answer the user, in the headers too.
+
+        SECURITY: applications take X-Auth-Email for proof of the address. Nothing confirms an
+        address yet, so the operator must ask for the header.
+        """
         user = req.context.user
         resp.set_header("X-Auth-User-Id", str(user.id))
         resp.set_header("X-Auth-Username", _encoded(user.username))
-        resp.set_header("X-Auth-Email", _encoded(user.email))
+        if self._sends_every_email:
+            resp.set_header("X-Auth-Email", _encoded(user.email))
         self._wire.answer_user(resp, 200, "User.", user)
 
 

@@ -15,14 +15,14 @@ from typing import Any
 from authapi.hosts import as_origin
 from authapi.setting import parse, unknown
 from authapi.settings.environment import read_environment
+from authapi.settings.identity import IdentitySettings
 from authapi.settings.keys import weak_key
-from authapi.settings.limits import LimitSettings
 
 __all__ = ["Settings", "weak_key"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(LimitSettings):
+class Settings(IdentitySettings):
     """Everything that can be set, with the defaults; `docs/settings.md` is the same for people.
 
     Raises SettingError, whether it is made by hand or by `from_env`.
