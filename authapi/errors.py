@@ -5,7 +5,12 @@ A failure is raised where it is known and rendered in one place (`wire`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice
+
 DAY = 86_400  # seconds
+LONGEST_FIELD = 80  # characters of a field's name in an answer
+MOST_FAULTS = 20  # faults in an answer
 
 
 class StartError(Exception):
@@ -142,6 +147,12 @@ class EmailTaken(Failure):
     status, error, message = 409, "email_taken", "The email is already taken."
 
 
+class LengthRequired(Failure):
+    """A body whose length the server cannot tell."""
+
+    status, error, message = 411, "length_required", "The request needs a Content-Length."
+
+
 class PayloadTooLarge(Failure):
     """A body over the limit."""
 
@@ -161,19 +172,34 @@ class UnsupportedMediaType(Failure):
 
 
 class ValidationFailed(Failure):
-    """Fields missing, unknown, of the wrong type or against their rule."""
+    """Fields missing, unknown, of the wrong type or against their rule.
+
+    SECURITY: the answer names MOST_FAULTS of them at most, and cuts long names, so that it is never
+    a multiple of the body.
+    """
 
     status, error, message = 422, "validation_failed", "Validation failed."
 
-    def __init__(self, faults: list[dict[str, str]]) -> None:
-        """Take every fault at once, each `{"field": …, "message": …}`."""
-        super().__init__(faults)
-        self.faults = faults
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        """Take the faults, most important first: a message for each field."""
+        super().__init__()
+        self._errors = [
+            {"field": _shortened(field), "message": message}
+            for field, message in islice(faults.items(), MOST_FAULTS)
+        ]
+        self._omitted = len(faults) - len(self._errors)
 
     @property
     def fields(self) -> dict[str, object]:
-        """The faults."""
-        return {"errors": self.faults}
+        """The first faults as `errors`, and in `errors_omitted` how many more there are, if any."""
+        fields: dict[str, object] = {"errors": self._errors}
+        if self._omitted:
+            fields["errors_omitted"] = self._omitted
+        return fields
+
+
+def _shortened(field: str) -> str:
+    return field if len(field) <= LONGEST_FIELD else f"{field[: LONGEST_FIELD - 1]}…"
 
 
 class TooManyRequests(Failure):

@@ -10,7 +10,7 @@ from typing import Any
 from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
 
 from authapi import errors
-from authapi.wire import BODY_LIMIT
+from authapi.bodies import BODY_LIMIT
 
 URL_LIMIT = 4_096  # bytes
 FRAMED_LIMIT = 8 * BODY_LIMIT  # bytes of a body in chunks; chunks of one byte take six for each

@@ -1,43 +1,26 @@
-"""The wire: the envelope, HTTP-dates, reading a body, the cookie, rendering a failure.
+"""The wire: the envelope, HTTP-dates, the cookie, rendering a failure.
 
 `docs/contract.md` is the same for people.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import falcon
 import msgspec
 from falcon.util import mediatypes
 
-from authapi.errors import (
-    Failure,
-    InvalidToken,
-    MalformedJSON,
-    NotAuthenticated,
-    PayloadTooLarge,
-    UnsupportedMediaType,
-    ValidationFailed,
-)
+from authapi.errors import Failure, InvalidToken, NotAuthenticated
 from authapi.settings import Settings
 
-BODY_LIMIT = 65_536  # bytes
-DEEPEST = 100  # levels of objects and lists in a body, the outermost included
 LONGEST_ACCEPT = 1_024  # characters; parsing takes its time
 JSON = "application/json"
 PROBLEM = "application/problem+json"
-
-_NAMES = {str: "text", bool: "true or false", int: "a whole number"}
-
-Body = TypeVar("Body", bound=msgspec.Struct)
-Rule = Callable[[str], str | None]
-CrossRule = Callable[[Mapping[str, Any]], dict[str, str]]
 
 
 class UserRecord(Protocol):
@@ -223,104 +206,6 @@ def prefers_problem(accept: str) -> bool:
         return mediatypes.best_match((JSON, PROBLEM), accept) == PROBLEM
     except ValueError:  # no media types
         return False
-
-
-def has_json(req: falcon.Request) -> bool:
-    """Whether a request brings a body that says it is JSON."""
-    return bool(req.content_length) and _media_type(req)[0] == JSON
-
-
-def read_body(
-    req: falcon.Request,
-    body: type[Body],
-    rules: Mapping[str, Rule] | None = None,
-    across: CrossRule | None = None,
-) -> Body:
-    """The request's JSON object as a `body`.
-
-    A rule gives the fault of a field's text, or None. `across` is given the fields that have no
-    fault, and gives the faults that follow from several of them, by field. Raises
-    UnsupportedMediaType, PayloadTooLarge, MalformedJSON, or ValidationFailed with every fault at
-    once.
-    """
-    document = _document(req)
-    known = {field.encode_name: field for field in msgspec.structs.fields(body)}
-    faults = {name: "Is no field here." for name in document if name not in known}
-    for name, field in known.items():
-        if name in document:
-            fault = _fault(document[name], field.type, (rules or {}).get(name))
-        else:
-            fault = "Is required." if field.required else None
-        if fault:
-            faults[name] = fault
-    if across:
-        faults |= across({name: document[name] for name in known if name not in faults})
-    if faults:
-        raise ValidationFailed([{"field": name, "message": text} for name, text in faults.items()])
-    return msgspec.convert(document, body)
-
-
-def _document(req: falcon.Request) -> dict[str, object]:
-    """The body as a JSON object, strictly: UTF-8, no duplicate keys, no NaN, no lone surrogates."""
-    _require_json(req)
-    if (req.content_length or 0) > BODY_LIMIT:
-        raise PayloadTooLarge
-    text = req.bounded_stream.read(BODY_LIMIT + 1)
-    if len(text) > BODY_LIMIT:
-        raise PayloadTooLarge
-    try:
-        # NOTE: msgspec is the strict parser, but takes the last of duplicate keys.
-        _require_shallow(msgspec.json.decode(text))
-        document = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise MalformedJSON from error
-    if not isinstance(document, dict):
-        raise MalformedJSON
-    return document
-
-
-def _require_json(req: falcon.Request) -> None:
-    """Take one `application/json` and nothing else; a form would open the door to CSRF."""
-    media_type, parameters = _media_type(req)
-    if media_type != JSON or parameters not in {"", "charset=utf-8", 'charset="utf-8"'}:
-        raise UnsupportedMediaType
-
-
-def _media_type(req: falcon.Request) -> tuple[str, str]:
-    media_type, _, parameters = (req.content_type or "").partition(";")
-    return media_type.strip().lower(), parameters.strip().lower()
-
-
-def _require_shallow(document: object) -> None:
-    """Raise ValueError for more than DEEPEST levels; the parsers' own limits vary with Python."""
-    level = [document]
-    for _ in range(DEEPEST):
-        if not level:
-            return
-        level = [child for parent in level for child in _children(parent)]
-    if any(isinstance(value, (dict, list)) for value in level):
-        raise ValueError("nested too deep")
-
-
-def _children(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    document = dict(pairs)
-    if len(document) < len(pairs):
-        raise ValueError("duplicate keys")
-    return document
-
-
-def _fault(value: object, wanted: type[str], rule: Rule | None) -> str | None:
-    try:
-        converted: str = msgspec.convert(value, wanted)
-    except msgspec.ValidationError:
-        return f"Must be {_NAMES.get(wanted, 'of another type')}."
-    return rule(converted) if rule else None
 
 
 def _set_cookie(resp: falcon.Response, name: str, cookie: str) -> None:

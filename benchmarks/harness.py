@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from authapi import server as service
+from authapi.bodies import BODY_LIMIT
 from authapi.setting import PREFIX
 from authapi.settings import Settings
-from authapi.wire import BODY_LIMIT
 
 HOST = "127.0.0.1"
 START_DEADLINE = 30  # seconds until a first answer

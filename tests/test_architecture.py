@@ -67,7 +67,7 @@ def test_one_place_knows(package, modules):
 
 def test_falcon():
     """Falcon is known at the edge only."""
-    edge = {f"authapi.{name}" for name in ("app", "embed", "middleware", "wire")}
+    edge = {f"authapi.{name}" for name in ("app", "bodies", "embed", "middleware", "wire")}
 
     assert importers("falcon") <= edge | {f"authapi.features.{name}" for name in FEATURES}
 

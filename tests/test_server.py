@@ -23,8 +23,8 @@ from conftest import RUN, USER, connected, exchange, process, request, running, 
 
 import authapi
 from authapi import AuthAPI, Settings, serve, server
+from authapi.bodies import BODY_LIMIT
 from authapi.serve import listen
-from authapi.wire import BODY_LIMIT
 
 NOHUP = """
 import os, signal, sys

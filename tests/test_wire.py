@@ -8,7 +8,7 @@ import pytest
 from conftest import USER
 
 from authapi import errors
-from authapi.wire import BODY_LIMIT
+from authapi.bodies import BODY_LIMIT
 
 PROBLEM = {"Accept": "application/problem+json"}
 
@@ -36,7 +36,7 @@ EXAMPLES = {
     errors.NotFound: errors.NotFound("/x"),
     errors.TooManyFailures: errors.TooManyFailures("login-account", 100),
     errors.TooManyRequests: errors.TooManyRequests("login-account", 10, 3_600, 60),
-    errors.ValidationFailed: errors.ValidationFailed([{"field": "email", "message": "No."}]),
+    errors.ValidationFailed: errors.ValidationFailed({"email": "No."}),
 }
 FAILURES = [EXAMPLES.get(failure) or failure() for failure in every_failure()]
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import falcon
 import msgspec
 
+from authapi.bodies import has_body, read_body
 from authapi.core import Core
 from authapi.database import Database, UniqueViolation
 from authapi.errors import (
@@ -25,7 +26,6 @@ from authapi.events import Caller, LockedOut, LoginFailed, UserDeleted, UserRena
 from authapi.features.limits import Limits
 from authapi.identifiers import email_key, name_key, username_fault, username_key
 from authapi.middleware import caller_of
-from authapi.wire import read_body
 
 REQUIRES = ("limits",)
 
@@ -254,7 +254,7 @@ class UserResource(ExampleResource):
     def _verified(self, req: falcon.Request) -> Iterator[Credential | None]:
         """What the password was checked against; None where the session is fresh and has none."""
         core, session = self._core, req.context.session
-        if req.content_length:
+        if has_body(req):
             password = read_body(req, PasswordBody).password
             with password_given(core, self._users, session, password, caller_of(req)) as credential:
                 yield credential

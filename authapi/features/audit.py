@@ -93,7 +93,7 @@ class ActivityResource:
 
 def _page(req: falcon.Request) -> tuple[int, int]:
     """The `before` and `limit` of a request. Raises ValidationFailed."""
-    faults = []
+    faults = {}
     page = {"before": LARGEST_ID, "limit": SHOWN}
     highest = {"before": LARGEST_ID, "limit": MOST_SHOWN}
     for name in page:
@@ -105,8 +105,7 @@ def _page(req: falcon.Request) -> tuple[int, int]:
         if fits and 1 <= int(text) <= highest[name]:
             page[name] = int(text)
         else:
-            message = f"Must be a whole number from 1 to {highest[name]}."
-            faults.append({"field": name, "message": message})
+            faults[name] = f"Must be a whole number from 1 to {highest[name]}."
     if faults:
         raise ValidationFailed(faults)
     return page["before"], page["limit"]

@@ -10,6 +10,7 @@ from contextlib import suppress
 import falcon
 import msgspec
 
+from authapi.bodies import has_json, read_body
 from authapi.core import Core
 from authapi.errors import InvalidCredentials, InvalidToken
 from authapi.events import Caller, LockedOut, LoggedIn, LoggedOut, LoginFailed, Unlocked
@@ -19,7 +20,6 @@ from authapi.features.limits import Budget, Limits
 from authapi.features.sessions import Issued, Sessions, public_id
 from authapi.middleware import caller_of, new_request_id
 from authapi.tokens import Claims
-from authapi.wire import has_json, read_body
 
 REQUIRES = ("accounts", "sessions", "limits", "devices")
 

@@ -10,6 +10,7 @@ from functools import partial
 import falcon
 import msgspec
 
+from authapi.bodies import read_body
 from authapi.core import Core
 from authapi.errors import WrongPassword
 from authapi.events import CredentialsChanged, PasswordChanged
@@ -17,7 +18,6 @@ from authapi.features.accounts import UserRepository, password_given
 from authapi.features.devices import Devices
 from authapi.features.sessions import Sessions
 from authapi.middleware import caller_of
-from authapi.wire import read_body
 
 REQUIRES = ("accounts", "sessions", "devices")
 

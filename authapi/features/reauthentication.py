@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import falcon
 
+from authapi.bodies import read_body
 from authapi.core import Core
 from authapi.events import Reauthenticated
 from authapi.features.accounts import PasswordBody, UserRepository, password_given
 from authapi.features.devices import Devices
 from authapi.features.sessions import Sessions
 from authapi.middleware import caller_of
-from authapi.wire import read_body
 
 REQUIRES = ("accounts", "sessions", "devices")
 

@@ -11,6 +11,7 @@ from typing import Any
 import falcon
 import msgspec
 
+from authapi.bodies import read_body
 from authapi.core import Core
 from authapi.errors import RegistrationClosed
 from authapi.events import Registered
@@ -20,7 +21,6 @@ from authapi.features.limits import Limits
 from authapi.features.sessions import Sessions
 from authapi.identifiers import email_fault, username_fault
 from authapi.middleware import caller_of
-from authapi.wire import read_body
 
 REQUIRES = ("accounts", "sessions", "limits", "devices")
 

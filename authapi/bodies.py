@@ -1,0 +1,199 @@
+"""Request bodies: whether a request has one, reading it as JSON, and checking its fields."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import falcon
+import msgspec
+
+from authapi.errors import (
+    BadRequest,
+    LengthRequired,
+    MalformedJSON,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+
+BODY_LIMIT = 65_536  # bytes
+DEEPEST = 100  # levels of objects and lists in a body, the outermost included
+
+_JSON = "application/json"
+_NAMES = {str: "text", bool: "true or false", int: "a whole number"}
+_UNKNOWN_LENGTH = -1  # the body ends where the server's input ends
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+Rule = Callable[[str], str | None]
+CrossRule = Callable[[Mapping[str, Any]], dict[str, str]]
+
+
+def has_body(req: falcon.Request) -> bool:
+    """Return whether a request has a body, whatever its media type.
+
+    SECURITY: one that says `Transfer-Encoding` has, also where none of it arrives: some servers
+    pass a body that was cut off on as an empty one. Raises LengthRequired or BadRequest.
+    """
+    length = _length(req)
+    if length == _UNKNOWN_LENGTH:
+        return _is_coded(req) or bool(_content(req))
+    return length > 0
+
+
+def has_json(req: falcon.Request) -> bool:
+    """Return whether a request has a body that is declared as JSON."""
+    return _media_type(req)[0] == _JSON and has_body(req)
+
+
+def read_body(
+    req: falcon.Request,
+    body: type[Body],
+    rules: Mapping[str, Rule] | None = None,
+    across: CrossRule | None = None,
+) -> Body:
+    """Return the request's JSON object as a `body`.
+
+    A rule gives the fault of a field's text, or None. `across` is given the fields that have no
+    fault, and gives the faults that follow from several of them, by field. Raises
+    UnsupportedMediaType, LengthRequired, BadRequest, PayloadTooLarge, MalformedJSON, or
+    ValidationFailed with the faults of all fields: the known ones first, in their order.
+    """
+    document = _document(req)
+    known = {field.encode_name: field for field in msgspec.structs.fields(body)}
+    faults: dict[str, str] = {}
+    for name, field in known.items():
+        if name in document:
+            fault = _fault(document[name], field.type, (rules or {}).get(name))
+        else:
+            fault = "Is required." if field.required else None
+        if fault:
+            faults[name] = fault
+    if across:
+        faults |= across({name: document[name] for name in known if name not in faults})
+    faults |= {name: "Is no field here." for name in document if name not in known}
+    if faults:
+        raise ValidationFailed(faults)
+    return msgspec.convert(document, body)
+
+
+def _length(req: falcon.Request) -> int:
+    """Return the body's length in bytes, or _UNKNOWN_LENGTH. Raises LengthRequired.
+
+    Servers that pass a chunked body on as it arrives give no length, and say
+    `wsgi.input_terminated` where reading ends with the body. So may servers of HTTP/2, where a body
+    needs neither `Content-Length` nor `Transfer-Encoding`.
+
+    SECURITY: a body whose end the server cannot tell is refused, and never taken for none: a wrong
+    password in it must not count as no password.
+    """
+    length = req.content_length
+    if req.env.get("wsgi.input_terminated") and (_is_coded(req) or length is None):
+        return _UNKNOWN_LENGTH
+    if length is None and _is_coded(req):
+        raise LengthRequired
+    return length or 0
+
+
+def _is_coded(req: falcon.Request) -> bool:
+    return "HTTP_TRANSFER_ENCODING" in req.env
+
+
+def _content(req: falcon.Request) -> bytes:
+    """Return the body, or its first BODY_LIMIT + 1 bytes. Raises BadRequest where it is cut off.
+
+    The server's input can be read once, so the request's context keeps what was read.
+    """
+    try:
+        content: bytes = req.context.authapi_content
+    except AttributeError:
+        content = req.context.authapi_content = _received(req, _length(req))
+    return content
+
+
+def _received(req: falcon.Request, length: int) -> bytes:
+    wanted = BODY_LIMIT + 1
+    if length != _UNKNOWN_LENGTH:
+        wanted = min(length, wanted)
+    received = bytearray()
+    try:
+        while len(received) < wanted:
+            piece = req.stream.read(wanted - len(received))
+            if not piece:
+                break
+            received += piece
+    except Exception as error:  # for malformed chunks each server raises classes of its own
+        raise BadRequest from error
+    if length != _UNKNOWN_LENGTH and len(received) < wanted:
+        raise BadRequest
+    return bytes(received)
+
+
+def _document(req: falcon.Request) -> dict[str, object]:
+    """Return the body as a JSON object.
+
+    It is read strictly: UTF-8, no duplicate keys, no NaN, no lone surrogates.
+    """
+    _require_json(req)
+    if _length(req) > BODY_LIMIT:
+        raise PayloadTooLarge
+    text = _content(req)
+    if len(text) > BODY_LIMIT:
+        raise PayloadTooLarge
+    try:
+        # NOTE: msgspec is the strict parser, but takes the last of duplicate keys.
+        _require_shallow(msgspec.json.decode(text))
+        document = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise MalformedJSON from error
+    if not isinstance(document, dict):
+        raise MalformedJSON
+    return document
+
+
+def _require_json(req: falcon.Request) -> None:
+    """Raise UnsupportedMediaType unless the body is declared as `application/json`, exactly once.
+
+    SECURITY: HTML forms can send other types to any site, without a preflight.
+    """
+    media_type, parameters = _media_type(req)
+    if media_type != _JSON or parameters not in {"", "charset=utf-8", 'charset="utf-8"'}:
+        raise UnsupportedMediaType
+
+
+def _media_type(req: falcon.Request) -> tuple[str, str]:
+    media_type, _, parameters = (req.content_type or "").partition(";")
+    return media_type.strip(" \t").lower(), parameters.strip(" \t").lower()
+
+
+def _require_shallow(document: object) -> None:
+    """Raise ValueError for more than DEEPEST levels; the parsers' own limits vary with Python."""
+    level = [document]
+    for _ in range(DEEPEST):
+        if not level:
+            return
+        level = [child for parent in level for child in _children(parent)]
+    if any(isinstance(value, (dict, list)) for value in level):
+        raise ValueError("nested too deep")
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        raise ValueError("duplicate keys")
+    return document
+
+
+def _fault(value: object, wanted: type[str], rule: Rule | None) -> str | None:
+    try:
+        converted: str = msgspec.convert(value, wanted)
+    except msgspec.ValidationError:
+        return f"Must be {_NAMES.get(wanted, 'of another type')}."
+    return rule(converted) if rule else None
