@@ -22,4 +22,7 @@ soak:
 mutants:
 	$(BIN)/pip install -q -e '.[mutants]' && $(BIN)/python -m faults.mutants
 
-.PHONY: run test check bench faults soak mutants
+sbom:
+	python3 -m venv .sbom && .sbom/bin/pip install -q . && $(BIN)/pip install -q -e '.[sbom]' && $(BIN)/cyclonedx-py environment .sbom -o sbom.json; status=$$?; rm -rf .sbom; exit $$status
+
+.PHONY: run test check bench faults soak mutants sbom
