@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]_-]+/?", re.IGNORECASE)
@@ -49,6 +50,21 @@ def network_of(address: str) -> str:
     return (
         str(known) if known.version == 4 else str(ipaddress.ip_network((known, 64), strict=False))
     )
+
+
+@lru_cache(maxsize=1_024)
+def networks_of(address: str) -> tuple[str, ...]:
+    """The networks that one client may have to itself, narrowest first.
+
+    An IPv4 address alone. Of an IPv6 address the /64, the /56 and the /48: providers give a client
+    one of these (RIPE-690, 4.2).
+    """
+    narrowest = network_of(address)
+    try:
+        network = ipaddress.IPv6Network(narrowest)
+    except ValueError:
+        return (narrowest,)
+    return tuple(str(network.supernet(new_prefix=length)) for length in (64, 56, 48))
 
 
 def bracketed(host: str) -> str:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from authapi.hosts import network_of
+from authapi.hosts import networks_of
 
 INTERVAL = 60  # seconds between two lines about one kind of refusal and one network
 MOST_NETWORKS = 256  # that have lines of their own in an interval; all others share one
@@ -41,14 +41,15 @@ class Notices:
     def refused(self, kind: str, address: str, detail: str = "") -> None:
         """Log that a request was refused.
 
-        `kind` is the failure's error name, `address` the client's, and `detail` further words such
-        as `limit=login-network`. SECURITY: a detail must hold no name, no secret and no text of the
+        `kind` is the failure's error name, with what tells its kinds apart, such as
+        `too_many_requests limit=login-network`. `address` is the client's, and `detail` holds
+        further words for the first line. SECURITY: neither may hold a name, a secret or text of the
         client's that is not quoted by `repr`.
         """
         now = self._clock()
         with self._lock:
             self._forget(now)
-            network = network_of(address)
+            network = networks_of(address)[0]
             if (kind, network) not in self._lines and len(self._lines) >= MOST_NETWORKS:
                 network = OTHERS
             known = self._lines.get((kind, network))
@@ -64,10 +65,16 @@ class Notices:
             self._forget(self._clock())
 
     def _forget(self, now: float) -> None:
-        """Drop the lines that are old enough, or of a clock that was set back."""
-        old = [key for key, line in self._lines.items() if abs(now - line.written_at) >= INTERVAL]
-        for key in old:
-            left_out = self._lines.pop(key).left_out
-            if left_out:
-                kind, network = key
-                logger.info("refused error=%s network=%s %d more times", kind, network, left_out)
+        """Drop the lines that are old enough, or of a clock that was set back.
+
+        NOTE: they are in the order in which they were written, so a flood looks at one.
+        """
+        while self._lines:
+            (kind, network), line = next(iter(self._lines.items()))
+            if abs(now - line.written_at) < INTERVAL:
+                return
+            del self._lines[kind, network]
+            if line.left_out:
+                logger.info(
+                    "refused error=%s network=%s %d more times", kind, network, line.left_out
+                )
