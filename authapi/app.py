@@ -128,9 +128,13 @@ class AuthAPI(_FalconApp):
         self.log(req, failure)
         self.core.wire.fail(req, resp, failure)
 
-    @staticmethod
-    def log(req: falcon.Request, failure: errors.Failure) -> None:
-        """Write a failure into the log, with its cause where it is ours."""
+    def log(self, req: falcon.Request, failure: errors.Failure) -> None:
+        """Write a failure into the log, with its cause where it is ours.
+
+        An operator hears of a kind that has a `notice` at info, at most once a minute a network.
+        """
+        if failure.notice:
+            self.core.notices.refused(failure.notice, caller_of(req).ip)
         cause = failure.__cause__ if failure.status >= 500 else None
         logger.log(
             logging.WARNING if cause else logging.DEBUG,

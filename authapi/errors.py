@@ -33,6 +33,7 @@ class Failure(Exception):
     message: str  # a sentence for a person
     challenge: str | None = None  # how to authenticate, RFC 9110, 11.6.1
     retry_after: int | None = None  # seconds
+    notice: str = ""  # the kind of log line that tells an operator of it, if there is one
 
     @property
     def headers(self) -> dict[str, str]:
@@ -77,10 +78,15 @@ class InvalidToken(Failure):
 
 
 class InvalidCredentials(Failure):
-    """A login that failed, without a word on why."""
+    """A login that failed. The answer does not say why."""
 
     status, error, message = 401, "invalid_credentials", "Invalid credentials."
     challenge = "Bearer"
+
+    def __init__(self, reason: str) -> None:
+        """Take the reason, one word for the log alone: `wrong_password`, `unknown_name`, …."""
+        super().__init__()
+        self.reason = reason
 
     @property
     def fields(self) -> dict[str, object]:
@@ -214,6 +220,7 @@ class TooManyRequests(Failure):
         """Take the limit's name, its tries, its seconds, and the seconds to wait."""
         super().__init__(limit)
         self.retry_after = retry_after
+        self.notice = f"{self.error} limit={limit}"
         self._policy = f'"{limit}";q={quota};w={window}'
         self._left = f'"{limit}";r=0;t={retry_after}'
 
@@ -234,6 +241,7 @@ class TooManyFailures(TooManyRequests):
     def __init__(self, limit: str, quota: int) -> None:
         """Take the limit's name and its failures in a row; the time to come back is a guess."""
         super().__init__(limit, quota, DAY, DAY)
+        self.notice += " locked_out"
 
 
 class HeadersTooLarge(Failure):
@@ -259,6 +267,7 @@ class Overloaded(Failure):
 
     status, error, message = 503, "overloaded", "Too busy to check passwords. Try again soon."
     retry_after = 1
+    notice = error
 
 
 class Unavailable(Failure):

@@ -52,7 +52,14 @@ class LoggedIn(Event):
 
 @dataclass(frozen=True, slots=True)
 class LoginFailed(Event):
-    """A password was refused, at a login or, where there is a session, in it."""
+    """A password was refused, at a login or, where there is a session, in it.
+
+    `reason` is `wrong_password`, `unknown_name`, `disabled`, `unusable_hash` (the stored one), or
+    `outdated_credential`: the password or the user changed while it was checked. SECURITY: it is
+    for the operator; no client may be told.
+    """
+
+    reason: str = "wrong_password"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,12 @@ def log(event: Event) -> None:
     """Write an event as one log line. It holds no name and no secret: people type both wrongly."""
     caller = event.caller
     user_id = "-" if event.user_id is None else event.user_id
+    reason = f" reason={event.reason}" if isinstance(event, LoginFailed) else ""
     logger.info(
-        "%s user_id=%s ip=%s request_id=%s", event.name, user_id, caller.ip, caller.request_id
+        "%s user_id=%s%s ip=%s request_id=%s",
+        event.name,
+        user_id,
+        reason,
+        caller.ip,
+        caller.request_id,
     )

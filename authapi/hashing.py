@@ -10,8 +10,10 @@ import mmap
 import re
 import secrets
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
 from argon2.low_level import Type, core, error_to_str, ffi
@@ -27,11 +29,11 @@ SHORTEST_SALT, SHORTEST_TAG, LEAST_MEMORY_KIB = 8, 4, 8  # the last for each lan
 _OK = 0  # ARGON2_OK
 _EXHAUSTED = (-22, -33)  # ARGON2_MEMORY_ALLOCATION_ERROR, ARGON2_THREAD_FAIL
 
-# SECURITY: a stored hash from elsewhere says itself what it costs. This is as much as it may take,
-# unless our own cost is higher: libsodium's "sensitive" and every default of a library fit.
+# SECURITY: a stored hash says itself what it costs. One that was brought in from elsewhere may take
+# no more than this, or than a hash at our own cost. Every default of a library takes less.
 MOST_MEMORY_KIB = 1_048_576
-MOST_WORK_KIB = 4 * MOST_MEMORY_KIB  # memory times passes
-MOST_LANES = 64
+MOST_SECONDS = 5  # of CPU time
+MEASURED_KIB = 47_104  # memory of the hash that is timed, unless our own is smaller
 
 # NOTE: ctypes' callbacks, and not cffi's: those need memory that is written and executed, which a
 # hardened host refuses (systemd's MemoryDenyWriteExecute=, SELinux's execmem); libffi 3.4 does not.
@@ -56,14 +58,10 @@ class Cost:
     passes: int
     lanes: int
 
-    def allows(self, other: Cost) -> bool:
-        """Whether another cost is no higher than this one, or than what any hash may take."""
-        work, other_work = (cost.memory_kib * cost.passes for cost in (self, other))
-        return (
-            other.memory_kib <= max(self.memory_kib, MOST_MEMORY_KIB)
-            and other_work <= max(work, MOST_WORK_KIB)
-            and other.lanes <= max(self.lanes, MOST_LANES)
-        )
+    @property
+    def work(self) -> int:
+        """Memory by passes, in KiB. The CPU time is proportional to it."""
+        return self.memory_kib * self.passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +135,29 @@ class Hasher:
         salt, tag = secrets.token_bytes(SALT_LENGTH), secrets.token_bytes(TAG_LENGTH)
         return Stored("argon2id", VERSION, self.cost, salt, tag)
 
+    def excess(self, cost: Cost) -> str:
+        """What a stored hash would take that is too much, or an empty text."""
+        if cost.memory_kib > max(self.cost.memory_kib, MOST_MEMORY_KIB):
+            return f"{cost.memory_kib >> 10} MiB of memory"
+        if cost.work <= self.cost.work:
+            return ""
+        seconds = cost.work * self._seconds_per_kib
+        return f"{seconds:.0f} seconds of CPU time" if seconds > MOST_SECONDS else ""
+
+    @cached_property
+    def _seconds_per_kib(self) -> float:
+        """The CPU time of each KiB in each pass, on this machine; it is measured at first use.
+
+        NOTE: the first of two hashes may have to wait for memory that the system clears.
+        """
+        cost = Cost(min(self.cost.memory_kib, MEASURED_KIB), 1, 1)
+        blank, times = replace(self.decoy(), cost=cost), []
+        for _ in range(2):
+            began = time.thread_time()
+            self._tag(blank, b"")
+            times.append(time.thread_time() - began)
+        return min(times) / cost.work
+
     def is_current(self, stored: Stored) -> bool:
         """Whether a hash is as `hash` would make it today."""
         blank = Stored("argon2id", VERSION, self.cost, stored.salt, stored.tag)
@@ -146,6 +167,10 @@ class Hasher:
         """The tag of a password under a hash's parameters and salt.
 
         Raises MemoryError where the system has no memory or no thread left for it.
+
+        SECURITY: a hash of another cost than ours has one thread for all its lanes: argon2 starts
+        new threads for each quarter of each pass, which can take a hundred times as long as the
+        hash itself. The tag is the same.
         """
         cost, tag = stored.cost, ffi.new("uint8_t[]", len(stored.tag))
         arena = self._arena() if cost.memory_kib <= self.cost.memory_kib else None
@@ -162,7 +187,7 @@ class Hasher:
                 "t_cost": cost.passes,
                 "m_cost": cost.memory_kib,
                 "lanes": cost.lanes,
-                "threads": cost.lanes,
+                "threads": cost.lanes if cost == self.cost else 1,
                 "allocate_cbk": arena.allocate if arena else ffi.NULL,
                 "free_cbk": arena.free if arena else ffi.NULL,
             },

@@ -30,10 +30,20 @@ logger = logging.getLogger("authapi.passwords")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome of a verification; `new_hash` is set where the stored hash is due for one."""
+    """The outcome of a verification.
+
+    `new_hash` is set where the stored hash is due for one. A stored hash is not `usable` if it
+    cannot be read, or would take too much.
+    """
 
     correct: bool
     new_hash: str | None = None
+    usable: bool = True
+
+    @property
+    def reason(self) -> str:
+        """Why the password is refused, in a word of `LoginFailed`."""
+        return "wrong_password" if self.usable else "unusable_hash"
 
 
 class Lane:
@@ -161,25 +171,27 @@ class Passwords:
         SECURITY: without a hash (no such user, or none that can be read) a decoy is verified, on
         the same lane and at the same cost, so that the time tells nothing (OWASP Authentication).
         """
-        known = None if stored is None else self._parse(stored)
-        return self._lane.run(self._verify, known, _canonical(password), rehash)
+        return self._lane.run(self._verify, stored, _canonical(password), rehash)
 
-    def _verify(self, known: Stored | None, password: bytes, rehash: bool) -> Verdict:  # noqa: FBT001
+    def _verify(self, text: str | None, password: bytes, rehash: bool) -> Verdict:  # noqa: FBT001
+        known = self._usable(text) if text is not None else None
         correct = self._hasher.matches(known or self._decoy, password)
-        if known is None or not correct:
-            return Verdict(correct=False)
-        if not rehash or self._hasher.is_current(known):
-            return Verdict(correct=True)
+        if known is None:
+            return Verdict(correct=False, usable=text is None)
+        if not correct or not rehash or self._hasher.is_current(known):
+            return Verdict(correct)
         return Verdict(correct=True, new_hash=str(self._hasher.hash(password)))
 
-    def _parse(self, text: str) -> Stored | None:
+    def _usable(self, text: str) -> Stored | None:
+        """The stored hash, unless it cannot be read or would take too much."""
         try:
             stored = Stored.parse(text)
         except ValueError:
-            logger.warning("a stored password is no argon2 hash: its user cannot log in")
+            logger.warning("a stored password hash is no argon2 hash: its user cannot log in")
             return None
-        if not self._hasher.cost.allows(stored.cost):
-            logger.warning("a stored hash would cost too much: %s", stored.cost)
+        excess = self._hasher.excess(stored.cost)
+        if excess:
+            logger.warning("a stored password hash takes %s: its user cannot log in", excess)
             return None
         return stored
 

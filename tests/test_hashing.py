@@ -11,6 +11,7 @@ from argon2.low_level import Type, ffi, hash_secret, verify_secret
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from authapi import hashing
 from authapi.hashing import MOST_MEMORY_KIB, Arena, Cost, Hasher, Stored
 
 ARENA = Hasher(Cost(memory_kib=256, passes=1, lanes=1))
@@ -103,7 +104,7 @@ def test_parse_is_as_strict(at, cut, put):
     except ValueError:
         ours = False
     else:
-        if not Cost(8, 1, 1).allows(stored.cost) or stored.cost.memory_kib > 4_096:
+        if stored.cost.work > 4_096:
             return  # a digit more: it would take its time
         ours = True
 
@@ -216,22 +217,57 @@ def test_an_arena_for_each_thread():
 
 
 @pytest.mark.parametrize(
-    ("ours", "stored", "allowed"),
+    ("ours", "stored", "excess"),
     [
-        (Cost(47_104, 1, 1), Cost(65_536, 3, 4), True),  # argon2-cffi's
-        (Cost(47_104, 1, 1), Cost(102_400, 2, 8), True),  # Django's
-        (Cost(47_104, 1, 1), Cost(MOST_MEMORY_KIB, 4, 1), True),  # libsodium's SENSITIVE
-        (Cost(47_104, 1, 1), Cost(MOST_MEMORY_KIB, 5, 1), False),
-        (Cost(47_104, 1, 1), Cost(MOST_MEMORY_KIB + 1, 1, 1), False),
-        (Cost(47_104, 1, 1), Cost(8, 4_294_967_295, 1), False),
-        (Cost(47_104, 1, 1), Cost(65_536, 1, 65), False),
-        (Cost(2_097_152, 4, 128), Cost(2_097_152, 4, 128), True),
-        (Cost(2_097_152, 4, 128), Cost(2_097_152, 5, 128), False),
+        (Cost(47_104, 1, 1), Cost(65_536, 3, 4), ""),  # argon2-cffi's
+        (Cost(47_104, 1, 1), Cost(102_400, 2, 8), ""),  # Django's
+        (Cost(47_104, 1, 1), Cost(MOST_MEMORY_KIB, 4, 1), ""),  # libsodium's SENSITIVE
+        (Cost(47_104, 1, 1), Cost(MOST_MEMORY_KIB, 5, 1), "6 seconds of CPU time"),
+        (Cost(47_104, 1, 1), Cost(MOST_MEMORY_KIB + 1, 1, 1), "1024 MiB of memory"),
+        (Cost(47_104, 1, 1), Cost(8, 4_294_967_295, 1), "38655 seconds of CPU time"),
+        (Cost(2_097_152, 4, 128), Cost(2_097_152, 4, 128), ""),
+        (Cost(2_097_152, 4, 128), Cost(1_048_576, 8, 1), ""),
+        (Cost(2_097_152, 4, 128), Cost(2_097_152, 5, 128), "12 seconds of CPU time"),
     ],
 )
-def test_foreign_costs_are_capped(ours, stored, allowed):
-    """A hash from elsewhere costs no more than the dearest default, or than our own."""
-    assert ours.allows(stored) is allowed
+def test_foreign_costs_are_capped(monkeypatch, ours, stored, excess):
+    """A hash from elsewhere takes no more CPU time than 5 seconds on this machine, or than ours."""
+    monkeypatch.setattr(Hasher, "_seconds_per_kib", 1.125e-6)
+
+    assert Hasher(ours).excess(stored) == excess
+
+
+def test_a_machine_is_measured_by_its_cpu_time(monkeypatch):
+    """The bound follows the machine: the shorter of two hashes at our cost is what a KiB takes."""
+    ticks = iter([0.0, 4.0, 10.0, 12.0])
+    monkeypatch.setattr(hashing.time, "thread_time", lambda: next(ticks))
+    hasher = Hasher(Cost(memory_kib=64, passes=3, lanes=8))
+
+    assert hasher.excess(Cost(128, 2, 1)) == "8 seconds of CPU time"
+    assert hasher.excess(Cost(128, 1, 1)) == ""  # no more than ours: 64 KiB in 3 passes
+    assert hasher.excess(Cost(8, 25, 1)) == "6 seconds of CPU time"
+
+
+def test_the_default_is_measured(monkeypatch):
+    """At the default cost, what libraries have for a default is far from too much."""
+    assert Hasher(Cost(47_104, 1, 1)).excess(Cost(65_536, 3, 4)) == ""
+
+
+@pytest.mark.parametrize(("lanes", "threads"), [(1, 1), (4, 4), (64, 1)])
+def test_threads_of_a_hash(monkeypatch, lanes, threads):
+    """Only a hash of our own cost has a thread for each lane: starting them is the dearest part."""
+    used = []
+
+    def fill(context, kind):
+        used.append(context.threads)
+        return argon2.low_level.core(context, kind)
+
+    monkeypatch.setattr(hashing, "core", fill)
+    hasher = Hasher(Cost(memory_kib=512, passes=1, lanes=4))
+    stored = argon2.PasswordHasher(1, 512, lanes).hash("a password")
+
+    assert hasher.matches(Stored.parse(stored), b"a password")
+    assert used == [threads]
 
 
 @pytest.mark.parametrize(

@@ -720,3 +720,32 @@ def test_very_long_names(client):
     """Whatever is typed has a budget, and takes no longer for it."""
     name = "x" * 60_000
     assert statuses(11, lambda: fail(client, name)) == [401] * 10 + [429]
+
+
+def test_the_log_names_each_limit_that_refuses(client, caplog, clock):
+    """A minute has one line at info for each limit and network, whatever is tried; no names."""
+    caplog.set_level("INFO", "authapi.refusals")
+    there = {"remote_addr": NETWORK}
+    for number in range(301):
+        fail(client, "nobody" if number < 11 else f"nobody{number}", **there)
+    for _ in range(9):
+        fail(client, **there)
+    clock.move(60)
+    client.app.maintain()
+
+    assert [line.strip() for line in caplog.messages] == [
+        f"refused error=too_many_requests limit=login-account network={NETWORK}",
+        f"refused error=too_many_requests limit=login-network network={NETWORK}",
+        f"refused error=too_many_requests limit=login-network network={NETWORK} 8 more times",
+    ]
+
+
+def test_the_log_names_a_lockout(make_client, caplog):
+    """A lockout has a line of its own, apart from the limit that time fills again."""
+    caplog.set_level("INFO", "authapi.refusals")
+    client = make_client(login_lockout=1)
+    assert statuses(2, lambda: fail(client, remote_addr=NETWORK)) == [401, 429]
+
+    assert [line.strip() for line in caplog.messages] == [
+        f"refused error=too_many_requests limit=login-account locked_out network={NETWORK}"
+    ]

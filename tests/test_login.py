@@ -172,10 +172,8 @@ def test_rehash_follows_the_settings(make_client):
     assert "m=8,t=2,p=1" in stored_hash(client)
 
 
-NO_HASH = "a stored password is no argon2 hash: its user cannot log in"
-TOO_DEAR = (
-    "$argon2id$v=19$m=4000000,t=4,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4"
-)
+NO_HASH = "a stored password hash is no argon2 hash: its user cannot log in"
+DEAR = "$argon2id$v=19$m={},t={},p={}$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4"
 
 
 @pytest.mark.parametrize(
@@ -186,16 +184,25 @@ TOO_DEAR = (
         ("$2b$12$abcdefghijklmnopqrstuv", NO_HASH),
         ("$argon2id$v=19$", NO_HASH),
         (
-            TOO_DEAR,
-            "a stored hash would cost too much: Cost(memory_kib=4000000, passes=4, lanes=1)",
+            DEAR.format(4_000_000, 1, 1),
+            "a stored password hash takes 3906 MiB of memory: its user cannot log in",
+        ),
+        (
+            DEAR.format(8, 4_000_000_000, 1),
+            "a stored password hash takes 32000 seconds of CPU time: its user cannot log in",
+        ),
+        (
+            DEAR.format(1_048_576, 100, 100_000),
+            "a stored password hash takes 105 seconds of CPU time: its user cannot log in",
         ),
     ],
 )
 def test_unusable_hash(client, monkeypatch, caplog, stored, said):
-    """A stored hash that is none, or would cost too much, fails like a wrong password.
+    """A stored hash that is none, or would take too much, fails like a wrong password.
 
-    The log says it, and it takes the time of a hash.
+    The log says it, without a name, and it takes the time of a hash.
     """
+    monkeypatch.setattr(Hasher, "_seconds_per_kib", 1e-6)
     client.register()
     client.query("UPDATE users SET password_hash = ?", stored)
     costs, tag = [], Hasher._tag
@@ -208,9 +215,34 @@ def test_unusable_hash(client, monkeypatch, caplog, stored, said):
     assert said in caplog.messages
 
 
+@pytest.mark.parametrize(
+    ("statement", "login", "said"),
+    [
+        ("SELECT 1", (USER["username"], "wrong password"), "user_id=1 reason=wrong_password"),
+        ("SELECT 1", ("nobody", USER["password"]), "user_id=- reason=unknown_name"),
+        ("UPDATE users SET disabled_at = 1", [USER["email"]], "user_id=1 reason=disabled"),
+        ("UPDATE users SET password_hash = ''", ["crispengari"], "user_id=1 reason=unusable_hash"),
+    ],
+)
+def test_the_log_says_why(client, caplog, statement, login, said):
+    """The log gives a reason for each refused login, and no name; the answer gives none."""
+    caplog.set_level("INFO")
+    client.register()
+    client.query(statement)
+
+    answer = client.log_in(*login, remote_addr="192.0.2.7")
+
+    assert set(answer.json) == {"code", "message", "timestamp", "error", "user"}
+    (line,) = [text for text in caplog.messages if text.startswith("login_failed")]
+    request_id = answer.headers["x-request-id"]
+    assert line == f"login_failed {said} ip=192.0.2.7 request_id={request_id}"
+    assert not [text for text in caplog.messages if login[0] in text]
+
+
 @pytest.mark.parametrize("change", ["DELETE FROM users", "UPDATE users SET disabled_at = 1"])
-def test_user_gone_while_the_password_was_checked(client, monkeypatch, change):
+def test_user_gone_while_the_password_was_checked(client, monkeypatch, caplog, change):
     """A user who is deleted or disabled between the check and the session gets neither."""
+    caplog.set_level("INFO")
     client.register()
     passwords = type(client.app.core.passwords)
     verify = passwords.verify
@@ -225,6 +257,7 @@ def test_user_gone_while_the_password_was_checked(client, monkeypatch, change):
 
     assert client.log_in().status_code == 401
     assert client.query("SELECT count(*) FROM sessions") == [(0,)]
+    assert "reason=outdated_credential" in caplog.messages[-1]
 
 
 @pytest.fixture(name="unlimited")

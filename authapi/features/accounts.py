@@ -179,7 +179,9 @@ def password_given(
         verdict = core.passwords.verify(credential.password_hash, password, rehash=False)
         if not verdict.correct:
             with core.database.transaction():
-                core.events.emit(LoginFailed(session.user.id, caller, session.id))
+                core.events.emit(
+                    LoginFailed(session.user.id, caller, session.id, reason=verdict.reason)
+                )
                 if last:
                     core.events.emit(LockedOut(session.user.id, caller, session.id))
             raise WrongPassword

@@ -19,6 +19,7 @@ from authapi.features.devices import Devices
 from authapi.features.limits import Budget, Limits
 from authapi.features.sessions import Issued, Sessions, public_id
 from authapi.middleware import caller_of, new_request_id
+from authapi.passwords import Verdict
 from authapi.tokens import Claims
 
 REQUIRES = ("accounts", "sessions", "limits", "devices")
@@ -55,9 +56,9 @@ class LoginResource:
         with self._limits.trying(*budgets) as last:
             try:
                 verified, issued = self._log_in(credential, body.password, caller)
-            except InvalidCredentials:
+            except InvalidCredentials as refused:
                 with core.database.transaction():
-                    core.events.emit(LoginFailed(user_id, caller))
+                    core.events.emit(LoginFailed(user_id, caller, reason=refused.reason))
                     if last:
                         core.events.emit(LockedOut(user_id, caller))
                 raise
@@ -87,13 +88,22 @@ class LoginResource:
         enabled = credential is not None and not credential.disabled
         verdict = core.passwords.verify(stored, password, rehash=enabled)
         if credential is None or not enabled or not verdict.correct:
-            raise InvalidCredentials
+            raise InvalidCredentials(_reason(credential, verdict))
         with core.database.transaction():
             issued = self._sessions.open(credential, caller)
             if verdict.new_hash:
                 self._users.rehash(credential, verdict.new_hash)
             core.events.emit(LoggedIn(credential.user.id, caller, issued.session_id))
         return credential, issued
+
+
+def _reason(credential: Credential | None, verdict: Verdict) -> str:
+    """Why a login is refused, in a word of `LoginFailed`."""
+    if credential is None:
+        return "unknown_name"
+    if credential.disabled:
+        return "disabled"
+    return verdict.reason
 
 
 def unlock(core: Core, identifier: str) -> bool | None:

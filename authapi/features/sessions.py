@@ -185,7 +185,7 @@ class Sessions:
         if not self._rows.insert(
             _digest(secret), credential, caller, now=now, expires_at=expires_at
         ):
-            raise InvalidCredentials
+            raise InvalidCredentials("outdated_credential")
         return self._issue(user, secret, issued_at=now, expires_at=expires_at)
 
     def exist(self) -> bool:
