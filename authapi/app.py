@@ -198,7 +198,7 @@ def _warn_of_losses(core: Core, *, is_new: bool, are_new: bool) -> None:
     """
     settings = core.settings
     advice = "Put the old one back and restart, if there is one."
-    if is_new and not are_new and not settings.secret_key:
+    if is_new and not are_new and settings.has_key_file:
         logger.warning(
             "the database %s was gone, a new, empty one is made: there are its keys in %s. %s",
             settings.database_path,

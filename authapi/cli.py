@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import authapi
 from authapi.errors import StartError
+from authapi.secret_files import become_owner
 from authapi.setting import SettingError
 from authapi.settings import Settings
 
@@ -66,8 +67,11 @@ def _serve(settings: Settings) -> None:
 
 
 def _unlock(settings: Settings, name: str) -> None:
-    from authapi.app import unlock  # noqa: PLC0415 - a start of the service alone needs no more
+    from authapi.app import unlock  # noqa: PLC0415 - `--help` does not load the service
+    from authapi.keys import with_secret_key  # noqa: PLC0415
 
+    settings = with_secret_key(settings)  # which root alone may be able to read
+    become_owner(settings.database_path)
     forgotten = unlock(settings, name)
     if forgotten is None:
         raise StartError(f"There is no user {name!r}, and no failed login with this name.")

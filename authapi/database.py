@@ -130,8 +130,8 @@ class Database:
     def __init__(self, path: Path, writers: int = 8) -> None:
         """Name the file, and how many threads may wait to write. Nothing is opened yet."""
         self.path = path
-        self._names = Names(path)
-        self.turns = Turns(Path(self._names.real), writers)
+        self.names = Names(path)
+        self.turns = Turns(Path(self.names.real), writers)
         self._look_at = 0.0  # monotonic seconds
         self._log_is_empty = False  # of a file that lost its name
         self._local = threading.local()
@@ -160,7 +160,7 @@ class Database:
     @property
     def _connection_to_write(self) -> sqlite3.Connection:
         """The thread's connection. NOTE: what was opened to read alone stays so: it is replaced."""
-        if getattr(self._local, "reads_only", False) and self._names.is_writable:
+        if getattr(self._local, "reads_only", False) and self.names.is_writable:
             self.disconnect()
         return self.connection
 
@@ -182,7 +182,7 @@ class Database:
 
     def _lost(self) -> OSError | None:
         in_use = [one.beside for one in self._open()]  # read once: another thread may close its own
-        return self._names.lost(beside for beside in in_use if beside)
+        return self.names.lost(beside for beside in in_use if beside)
 
     def _open(self) -> list[_Connection]:
         with self._connecting:
@@ -197,15 +197,15 @@ class Database:
         if self._log_is_empty:
             return
         with suppress(sqlite3.Error, Unavailable), self.turns.take(0):
-            empty_log, is_ours_alone = _queries("database").empty_log, self._names.is_ours_alone
+            empty_log, is_ours_alone = _queries("database").empty_log, self.names.is_ours_alone
             opened = [(one, one.beside) for one in self._open()]
             ours = [one for one, beside in opened if beside and is_ours_alone(beside)]
             self._log_is_empty = not any(empty_log(one)[0] for one in ours)
 
     def _connect(self) -> _Connection:
-        with self._names.opening():
+        with self.names.opening():
             connection = sqlite3.connect(
-                f"file:{quote(self._names.real)}?mode=rw",  # a file that is gone stays gone
+                f"file:{quote(self.names.real)}?mode=rw",  # a file that is gone stays gone
                 uri=True,
                 isolation_level=None,
                 check_same_thread=False,  # for `_empty_log` and `close`
@@ -217,8 +217,8 @@ class Database:
         except (Unavailable, sqlite3.Error):
             connection.close()
             raise
-        self._local.reads_only = not self._names.is_writable
-        beside = self._names.beside
+        self._local.reads_only = not self.names.is_writable
+        beside = self.names.beside
         connection.beside = beside if all(beside) else None  # none before the log is in use
         with self._connecting:
             self._connections.add(connection)
@@ -297,7 +297,7 @@ class Database:
             return True
 
     def create(self) -> None:
-        """Make the file for its owner alone; the log files take its mode.
+        """Make the file for its owner alone; the log files take its mode. Raises StartError.
 
         SECURITY: never open and close one that exists, that would drop SQLite's locks on it.
         """
@@ -305,7 +305,8 @@ class Database:
             raise StartError(
                 f"SQLite {SQLITE_VERSION} is too old: run a Python built with 3.38 or later."
             )
-        is_new = create(Path(self._names.real))
+        self.names.check()
+        is_new = create(Path(self.names.real))
         # NOTE: SQLite takes a shorter file for an empty one, and would write over it.
         if not is_new and 0 < self.path.stat().st_size < SMALLEST_FILE:
             raise sqlite3.DatabaseError("it is too short")

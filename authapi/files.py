@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import math
 import os
 import stat
@@ -16,13 +15,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from authapi.errors import Unavailable
+from authapi.errors import StartError, Unavailable
+from authapi.secret_files import GROUP, READ, fault_of, keep_to_owner, warn_of_directory
 
 LOCK_POLL = 0.001  # seconds between two tries for a lock
 SHARED_BYTES = 0x4000_0002, 510  # where a reader's lock is, and how many (SQLite's os.h)
 STUCK_AFTER = 0.5  # seconds of one turn; a commit takes some milliseconds
-
-logger = logging.getLogger("authapi.files")
 
 
 class Turns:
@@ -103,6 +101,39 @@ class Names:
         opened = self._opened or identity(self.real)
         yield
         self._opened = opened
+
+    def check(self) -> None:
+        """Raise StartError for files that cannot be the database's, or are not safe with us.
+
+        SECURITY: whoever can write to one of them can be any user.
+        """
+        warn_of_directory(Path(self.real).parent)
+        for file, found in self._files():
+            if stat.S_ISDIR(found.st_mode):
+                raise StartError(
+                    f"The database {file} is a directory: name a file in it, "
+                    f"such as sqlite:///{file}/authapi.db."
+                )
+            if not stat.S_ISREG(found.st_mode):
+                raise StartError(f"{file} is no file: set another AUTHAPI_DATABASE_URL.")
+            if fault := fault_of(file, found, mended=GROUP | READ):
+                raise StartError(f"The database file {file} {fault}.")
+
+    def keep_to_owner(self) -> None:
+        """Take the files from others who can read them: they hold password hashes."""
+        for file, _ in self._files():
+            with suppress(FileNotFoundError):  # a log, which another process took away
+                keep_to_owner(file)
+
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """The database and what is beside it, as far as it is there."""
+        for ending in ("", "-wal", "-shm", ".lock"):
+            file = Path(f"{self.real}{ending}")
+            try:
+                found = file.stat()
+            except FileNotFoundError:
+                continue
+            yield file, found
 
     @property
     def is_writable(self) -> bool:
@@ -206,12 +237,3 @@ def identity(name: str, *, follows: bool = False) -> Identity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def keep_to_owner(path: Path) -> None:
-    """Take a file that others can read from them: it holds password hashes."""
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        logger.warning("others could read %s (mode %04o)", path, mode)
-        with suppress(PermissionError):  # its owner is another user, who lets us write
-            path.chmod(mode & 0o700)

@@ -6,12 +6,13 @@ import base64
 import hashlib
 import os
 import secrets
-import stat
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from authapi.errors import StartError
+from authapi.secret_files import GROUP, read_secret
 from authapi.settings import Settings, weak_key
 
 ALGORITHM = "HS256"
@@ -52,7 +53,7 @@ class KeySet(msgspec.Struct, frozen=True):
 
 def lacks_keys(settings: Settings) -> bool:
     """Whether `load_keys` is to make the key file."""
-    return not settings.secret_key and not os.path.exists(settings.key_file)  # noqa: PTH110 - never raises
+    return settings.has_key_file and not os.path.exists(settings.key_file)  # noqa: PTH110 - never raises
 
 
 def load_keys(settings: Settings) -> list[Key]:
@@ -60,12 +61,12 @@ def load_keys(settings: Settings) -> list[Key]:
 
     Raises StartError for a file that cannot be read, that others can read, or with bad keys.
     """
-    if settings.secret_key:
-        return [Key.of(settings.secret_bytes)]
+    if not settings.has_key_file:
+        return [Key.of(with_secret_key(settings).secret_bytes)]
     path = Path(settings.key_file).absolute()
     try:
         _create_key_file(path)
-        text = _read_private(path)
+        text = read_secret(path, "The key file", mended=GROUP)
     except OSError as error:
         raise StartError(
             f"The key file {path} cannot be used ({error.strerror}): let this user read and "
@@ -75,11 +76,37 @@ def load_keys(settings: Settings) -> list[Key]:
         keys = msgspec.json.decode(text, type=KeySet).keys
         _check(keys)
     except ValueError as error:
-        raise StartError(
-            f"The key file {path} is not usable, {error}: "
-            "mend it, or move it away to have a new one made (which ends all sessions)."
-        ) from error
+        advice = "mend it, or move it away to have a new one made (which ends all sessions)"
+        if b'"keys"' not in text and not weak_key(text):
+            advice = "name a key that is text in AUTHAPI_SECRET_KEY_FILE"
+        raise StartError(f"The key file {path} is not usable, {error}: {advice}.") from error
     return keys
+
+
+def with_secret_key(settings: Settings) -> Settings:
+    """The settings with the secret key that their AUTHAPI_SECRET_KEY_FILE holds, if it is set.
+
+    Newlines at its end do not count. The file may belong to the database's owner, too: root, who
+    runs a command for them, may be none of both. Raises StartError.
+    """
+    if not settings.secret_key_file:
+        return settings
+    path = Path(settings.secret_key_file).absolute()
+    database = settings.database_path
+    owners = [database.stat().st_uid] if database.exists() else []
+    try:
+        key = read_secret(path, "The secret key file", owners=owners).rstrip(b"\r\n")
+    except OSError as error:
+        raise StartError(
+            f"The secret key file {path} cannot be read ({error.strerror}): let this user read it, "
+            "or set another AUTHAPI_SECRET_KEY_FILE."
+        ) from error
+    fault = weak_key(key)
+    if key.lstrip().startswith(b"{"):
+        fault = "holds a JWK Set: name it in AUTHAPI_KEY_FILE"
+    if fault:
+        raise StartError(f"The secret key file {path} {fault}.")
+    return replace(settings, secret_key=key.decode(errors="surrogateescape"), secret_key_file="")
 
 
 def _check(keys: list[Key]) -> None:
@@ -129,20 +156,3 @@ def _create_key_file(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
-
-
-def _read_private(path: Path) -> bytes:
-    """The text of a file that only its owner can read. Raises StartError for any other."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise StartError(f"The key file {path} is no file: set another AUTHAPI_KEY_FILE.")
-        if found.st_uid not in {0, os.geteuid()}:
-            raise StartError(f"The key file {path} belongs to another user: chown it to this one.")
-        mode = stat.S_IMODE(found.st_mode)
-        if mode & 0o077:
-            raise StartError(
-                f"The key file {path} can be read by others (mode {mode:04o}): chmod 600 it."
-            )
-        return file.read()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from authapi.database import SQL, Database, DatabaseError, is_spoilt, split
 from authapi.errors import StartError, Unavailable
-from authapi.files import keep_to_owner
 
 
 def migrate(database: Database) -> None:
@@ -33,7 +32,7 @@ def migrate(database: Database) -> None:
             )
         while ledger.apply_next():
             pass
-        keep_to_owner(database.path)
+        database.names.keep_to_owner()
 
 
 @dataclass(frozen=True, slots=True)

@@ -368,16 +368,6 @@ def test_several_keys(make_client, key_file):
     assert json.loads(decoded(answer.cookies["jwt"].value.split(".")[0]))["kid"] == "new"
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o601, 0o777])
-def test_key_file_that_others_can_read(make_app, key_file, mode):
-    """A key file that anyone but its owner can read, write or run stops the start."""
-    key_file.write_text(json.dumps({"keys": [key()]}))
-    key_file.chmod(mode)
-
-    with pytest.raises(StartError, match="chmod 600"):
-        make_app(key_file=str(key_file))
-
-
 def test_key_file_of_another_user(make_app, key_file, monkeypatch):
     """A key file that belongs to another user stops the start: its owner can read and write it."""
     key_file.write_text(json.dumps({"keys": [key()]}))

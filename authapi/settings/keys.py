@@ -31,6 +31,10 @@ class KeySettings(ServerSettings):
         "The key that signs tokens, at least 32 bytes, in place of a key file.",
         secret=True,
     )
+    secret_key_file: str = setting(
+        "",
+        "A file that holds the key that signs tokens, as text, in place of AUTHAPI_SECRET_KEY.",
+    )
     key_file: str = setting(
         "",
         "The file of signing keys, a JWK Set that only its owner can read. Made at the first "
@@ -44,17 +48,26 @@ class KeySettings(ServerSettings):
         self._check_key()
 
     @property
+    def has_key_file(self) -> bool:
+        """Whether the keys are in a key file, which the service makes itself."""
+        return not self.secret_key and not self.secret_key_file
+
+    @property
     def secret_bytes(self) -> bytes:
         """The secret key's bytes, also those of the environment that are not UTF-8."""
         return self.secret_key.encode(errors="surrogateescape")
 
     def _check_key(self) -> None:
+        named = {
+            "AUTHAPI_SECRET_KEY": self.secret_key,
+            "AUTHAPI_SECRET_KEY_FILE": self.secret_key_file,
+            "AUTHAPI_KEY_FILE": self.key_file != f"{self.database_path}.key",
+        }
+        both = [name for name, value in named.items() if value]
+        if len(both) > 1:
+            raise SettingError(f"{both[0]} and {both[1]} are both set: unset one of them.")
         if not self.secret_key:
             return
-        if self.key_file != f"{self.database_path}.key":
-            raise SettingError(
-                "AUTHAPI_SECRET_KEY and AUTHAPI_KEY_FILE are both set: unset one of them."
-            )
         if fault := weak_key(self.secret_bytes):
             raise SettingError(
                 f"AUTHAPI_SECRET_KEY {fault}: make one with "
