@@ -54,7 +54,7 @@ class AuthAPI(_FalconApp):
         self._is_in_place = True
         self._quick_paths: set[str] = set()
         self._hashing_paths: set[str] = set()
-        self.cross_site = CrossSite(core.settings)
+        self.cross_site = CrossSite(core.settings, core.notices)
         self.authenticate = Authenticate(core, Sessions(core))
         super().__init__(
             middleware=[

@@ -100,6 +100,15 @@ class CrossSiteRequest(Failure):
     status, error, message = 403, "cross_site_request", "Requests from other sites are refused."
 
 
+class HTTPSRequired(Failure):
+    """A request that came to the proxy by plain http, where the public URL is https.
+
+    There is no redirect: the client has already sent its secrets in the clear (ASVS 4.1.2).
+    """
+
+    status, error, message = 403, "https_required", "Requests must come over https."
+
+
 class WrongPassword(Failure):
     """A password that is not the user's, in a session of theirs."""
 

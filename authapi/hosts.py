@@ -1,20 +1,54 @@
-"""Hosts, addresses and web origins, as settings name them."""
+"""Addresses, networks, hosts and web origins: one function gives the canonical form of each."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from functools import lru_cache
-from urllib.parse import urlsplit
 
-_ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]_-]+/?", re.IGNORECASE)
-_WITH_PORT = re.compile(r"(?:\[([^\]]*)\]|([0-9.]+))(?::[0-9]+)?")
-_LABELS = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", re.IGNORECASE)
+LARGEST_PORT = 65_535
+LONGEST_HOST = 253  # characters; RFC 1035, 2.3.4, less the length octets
+
+_WITH_PORT = re.compile(r"\[([^\]]*)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+_ORIGIN = re.compile(r"(https?)://(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]*))?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_IPV4_AT_THE_END = tuple(
+    ipaddress.IPv6Network(network)
+    for network in (
+        "::/96",  # IPv4-compatible: RFC 4291, 2.5.5.1
+        "::ffff:0:0/96",  # IPv4-mapped: RFC 4291, 2.5.5.2
+        "::ffff:0:0:0/96",  # IPv4-translated: RFC 2765, 2.1
+        "64:ff9b::/96",  # the well-known prefix of translators: RFC 6052, 2.1
+    )
+)
+_LOCAL_TRANSLATORS = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def is_host(host: str) -> bool:
-    """Whether this is an IP address or a host name."""
-    return is_address(host) or bool(_LABELS.fullmatch(host))
+def parse_address(text: str) -> Address:
+    """Parse an IP address. Raises ValueError.
+
+    An IPv4-mapped address is what a socket for both families calls an IPv4 peer (RFC 4291,
+    2.5.5.2), so it is IPv4. A zone is refused: it names an interface of one machine.
+    """
+    address = ipaddress.ip_address(text)
+    if "%" in text:
+        raise ValueError("an address with a zone")
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def plain_address(text: str) -> str:
+    """The canonical text of an IP address (RFC 5952), without brackets and port. Raises ValueError.
+
+    IPv4 in IPv6 (RFC 4291, 2.5.5.2) is IPv4; an address with a zone is refused.
+    """
+    match = _WITH_PORT.fullmatch(text)
+    return str(parse_address((match[1] or match[2]) if match else text))
 
 
 def is_address(host: str) -> bool:
@@ -26,30 +60,32 @@ def is_address(host: str) -> bool:
     return True
 
 
-def plain_address(text: str) -> str:
-    """An IP address in its usual form, without brackets and port. Raises ValueError.
+def parse_network(text: str) -> Network:
+    """Parse an address, or a network such as `172.16.0.0/12`. Raises ValueError.
 
-    IPv4 in IPv6 (RFC 4291, 2.5.5.2) is IPv4; an address with a zone is refused.
+    A network whose address has bits beyond its length is refused, and so is one of length 0.
     """
-    match = _WITH_PORT.fullmatch(text)
-    address = ipaddress.ip_address((match[1] or match[2]) if match else text)
-    if "%" in text:
-        raise ValueError("an address with a zone")
-    return str(getattr(address, "ipv4_mapped", None) or address)
+    address, slash, length = text.partition("/")
+    known = parse_address(address)
+    if not slash:
+        return ipaddress.ip_network(known)
+    bits = int(length) if length.isascii() and length.isdecimal() else 0
+    if ":" in address and known.version == 4:  # `::ffff:10.0.0.0/104` is `10.0.0.0/8`
+        bits -= 96
+    if bits < 1:
+        raise ValueError("no length of a network")
+    return ipaddress.ip_network((known, bits))
+
+
+def plain_network(text: str) -> str:
+    """The canonical text of a network, or of an address alone. Raises ValueError."""
+    network = parse_network(text)
+    return str(network.network_address if network.num_addresses == 1 else network)
 
 
 def network_of(address: str) -> str:
-    """The network that one client has to itself: an IPv4 address, or an IPv6 /64 (RFC 6177).
-
-    A zone, which says by which interface a link-local address was reached, is left out.
-    """
-    try:
-        known = ipaddress.ip_address(plain_address(address.partition("%")[0]))
-    except ValueError:  # none, as on a Unix socket
-        return address
-    return (
-        str(known) if known.version == 4 else str(ipaddress.ip_network((known, 64), strict=False))
-    )
+    """The narrowest of the networks that one client may have to itself."""
+    return networks_of(address)[0]
 
 
 @lru_cache(maxsize=1_024)
@@ -57,14 +93,58 @@ def networks_of(address: str) -> tuple[str, ...]:
     """The networks that one client may have to itself, narrowest first.
 
     An IPv4 address alone. Of an IPv6 address the /64, the /56 and the /48: providers give a client
-    one of these (RIPE-690, 4.2).
+    one of these (RIPE-690, 4.2). A zone, which names the interface that a link-local address was
+    reached by, is left out. What is no address, as on a Unix socket, stays as it is.
     """
-    narrowest = network_of(address)
     try:
-        network = ipaddress.IPv6Network(narrowest)
+        client = client_of(parse_address(address.partition("%")[0]))
     except ValueError:
-        return (narrowest,)
-    return tuple(str(network.supernet(new_prefix=length)) for length in (64, 56, 48))
+        return (address,)
+    if client.version == 4 or client in _LOCAL_TRANSLATORS:
+        return (str(client),)
+    lengths = (64, 56, 48)
+    return tuple(str(ipaddress.ip_network((client, each), strict=False)) for each in lengths)
+
+
+def client_of(address: Address) -> Address:
+    """The IPv4 address of a client that reaches IPv6 by a tunnel or a translator, or its own.
+
+    By 6to4 one IPv4 address has a /48 (RFC 3056, 2). All clients of a Teredo server (RFC 4380, 4)
+    or of a translator (RFC 6052, 2.2) share a /64. In a local translator's prefix the length, and
+    so the place of the IPv4 address, is not known: there each address is one client.
+
+    SECURITY: this is for counting clients, never for trust: whoever routes such a prefix can write
+    any IPv4 address into it.
+    """
+    if address.version == 4:
+        return address
+    if address.sixtofour:
+        return address.sixtofour
+    if address.teredo:
+        return address.teredo[1]
+    if any(address in network for network in _IPV4_AT_THE_END):
+        embedded = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+        if int(embedded) >> 24:  # `::` and `::1` hold none: RFC 1122, 3.2.1.3
+            return embedded
+    return address
+
+
+def is_host(host: str) -> bool:
+    """Whether this is an IP address or a host name."""
+    return is_address(host) or is_name(host)
+
+
+def is_name(host: str) -> bool:
+    """Whether this is a host name (RFC 1123, 2.1; underscores occur), in any case.
+
+    A name whose last label is a number is an IPv4 address to browsers (WHATWG URL, 3.5). A final
+    dot makes another host of it, and a name beyond ASCII has its `xn--` form (RFC 5890, 2.3.2.1).
+    """
+    return (
+        len(host) <= LONGEST_HOST
+        and bool(_NAME.fullmatch(host))
+        and not _NUMBER.fullmatch(host.rpartition(".")[2])
+    )
 
 
 def bracketed(host: str) -> str:
@@ -72,18 +152,56 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def is_origin(url: str) -> bool:
-    """Whether a URL is http or https, a host and no path."""
-    try:
-        parts = urlsplit(url)
-        return bool(_ORIGIN.fullmatch(url)) and is_host(parts.hostname or "") and parts.port != -1
-    except ValueError:  # a port that is no number, a bracket that does not close
-        return False
-
-
 def as_origin(url: str) -> str:
-    """The URL as a browser writes it in `Origin`: lower case, no default port (RFC 6454, 6.2)."""
-    parts = urlsplit(url.lower())
-    host, default = bracketed(str(parts.hostname)), 443 if parts.scheme == "https" else 80
-    port = "" if parts.port in {None, default} else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}"
+    """The origin of a URL without a path, as browsers write it (RFC 6454, 6.2). Raises ValueError.
+
+    Lower case, no default port, IPv6 as in WHATWG URL, 3.5. `ws:` and `wss:` are no origin of a
+    page (RFC 6455, 4.1), nor is `null`.
+    """
+    scheme, host, port = _parts(url)
+    shown = "" if port == _DEFAULT_PORTS[scheme] else f":{port}"
+    return f"{scheme}://{bracketed(host)}{shown}"
+
+
+def host_of(origin: str) -> str:
+    """The host of an origin, without brackets. Raises ValueError."""
+    return _parts(origin)[1]
+
+
+def _parts(url: str) -> tuple[str, str, int]:
+    """The scheme, host and port of a URL without a path. Raises ValueError."""
+    match = _ORIGIN.fullmatch(url.lower()) if url.isascii() else None
+    if not match:
+        raise ValueError("no scheme and host")
+    scheme, address, name, port = match.groups()
+    number = int(port or _DEFAULT_PORTS[scheme])
+    if number > LARGEST_PORT:
+        raise ValueError("no port")
+    return scheme, _ipv6_of_url(address) if address else _name_or_ipv4(name), number
+
+
+def _name_or_ipv4(host: str) -> str:
+    return host if is_name(host) else str(ipaddress.IPv4Address(host))
+
+
+def _ipv6_of_url(text: str) -> str:
+    address = ipaddress.IPv6Address(text)
+    if address.ipv4_mapped:  # Python's own text depends on its version
+        low = int(address) & 0xFFFF_FFFF
+        return f"::ffff:{low >> 16:x}:{low & 0xFFFF:x}"
+    return str(address)
+
+
+def are_same_site(one: str, other: str) -> bool:
+    """Whether two origins may be of one site, so that a `SameSite` cookie is sent between them.
+
+    Where a site begins is a matter of the public suffix list (HTML Standard, 7.1.1). Without that
+    list: the same scheme, and the same host or names that end with the same two labels.
+    """
+    scheme, host, _ = _parts(one)
+    another_scheme, another, _ = _parts(other)
+    if scheme != another_scheme or host == another:
+        return scheme == another_scheme
+    labels = host.split(".")[-2:]
+    named = is_name(host) and is_name(another)
+    return named and len(labels) > 1 and labels == another.split(".")[-2:]

@@ -18,6 +18,8 @@ from authapi.errors import (
     Unavailable,
 )
 from authapi.events import Caller
+from authapi.hosts import as_origin, plain_address
+from authapi.notices import Notices, quoted
 from authapi.passwords import Passwords
 from authapi.settings import Settings
 from authapi.tokens import Claims
@@ -27,6 +29,9 @@ logger = logging.getLogger("authapi")
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1; there is no TRACE here
 IN_LOOP = "authapi.in_loop"  # in the environ: whether a server's loop runs the application
+REQUEST_HEADERS = (  # that a page of an allowed origin may send; those of tracing have no power
+    "Authorization, Content-Type, X-Requested-With, traceparent, tracestate, baggage, sentry-trace"
+)
 EXPOSED_HEADERS = "RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
 USER_AGENT_LENGTH = 256  # characters
 
@@ -83,11 +88,18 @@ def caller_of(req: falcon.Request) -> Caller:
         caller: Caller = req.context.authapi_caller
     except AttributeError:
         caller = req.context.authapi_caller = Caller(
-            ip=req.env.get("REMOTE_ADDR", ""),
+            ip=_canonical(req.env.get("REMOTE_ADDR", "")),
             user_agent=req.get_header("User-Agent", default="")[:USER_AGENT_LENGTH],
             request_id=request_id_of(req),
         )
     return caller
+
+
+def _canonical(address: str) -> str:
+    try:
+        return plain_address(address)
+    except ValueError:  # none, as on a Unix socket
+        return address
 
 
 def request_id_of(req: falcon.Request) -> str:
@@ -126,32 +138,55 @@ class CrossSite:
     Browsers say where a request comes from in `Sec-Fetch-Site`, older ones in `Origin`. A client
     that sends neither is no browser, and carries no one else's cookie. Allowed origins pass, and
     may read the answers (Fetch Standard, 3.2).
+
+    NOTE: a header of several lines arrives as one list, which is none of the values looked for.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, notices: Notices) -> None:
         """Take our own origin from the public URL, and the others that are allowed."""
         self._origin = settings.public_url
         self._schemes = ("https",) if settings.https else ("https", "http")
         self._allowed = settings.origins
+        self._notices = notices
 
     def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
-        """Raise CrossSiteRequest."""
+        """Raise CrossSiteRequest; tell the operator of a preflight that will come to nothing."""
         self.check(req)
+        if req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
+            origin = req.get_header("Origin")
+            if origin is not None and origin not in self._allowed:
+                self._tell(req)
 
     def check(self, req: falcon.Request) -> None:
         """Raise CrossSiteRequest."""
-        if req.method in SAFE_METHODS:
-            return
-        site = req.get_header("Sec-Fetch-Site")
+        if req.method not in SAFE_METHODS and not self._passes(req):
+            self._tell(req)
+            raise CrossSiteRequest
+
+    def _passes(self, req: falcon.Request) -> bool:
         origin = req.get_header("Origin")
         if origin in self._allowed:
-            return
+            return True
+        site = req.get_header("Sec-Fetch-Site")
         if site is not None:
-            passes = site in {"same-origin", "none"}
-        else:
-            passes = origin is None or self._is_ours(origin, req.get_header("Host"))
-        if not passes:
-            raise CrossSiteRequest
+            return site in {"same-origin", "none"}
+        return origin is None or self._is_ours(origin, req.get_header("Host"))
+
+    def _is_ours(self, origin: str, host: str | None) -> bool:
+        return origin == self._origin or origin in self._origins_of(host or "")
+
+    def _origins_of(self, host: str) -> list[str]:
+        """The origins of a `Host`, which may have any case and a default port."""
+        try:
+            return [as_origin(f"{scheme}://{host}") for scheme in self._schemes]
+        except ValueError:
+            return []
+
+    def _tell(self, req: falcon.Request) -> None:
+        found = {"origin": req.get_header("Origin"), "site": req.get_header("Sec-Fetch-Site")}
+        shown = " ".join(f"{name}={quoted(value)}" for name, value in found.items() if value)
+        detail = f"{shown} setting=AUTHAPI_ALLOWED_ORIGINS"
+        self._notices.refused(CrossSiteRequest.error, caller_of(req).ip, detail)
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: object
@@ -169,13 +204,8 @@ class CrossSite:
         methods = resp.get_header("Allow")
         if methods and req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
             resp.set_header("Access-Control-Allow-Methods", methods)
-            resp.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type")
+            resp.set_header("Access-Control-Allow-Headers", REQUEST_HEADERS)
             resp.set_header("Access-Control-Max-Age", "600")
-
-    def _is_ours(self, origin: str, host: str | None) -> bool:
-        return origin == self._origin or origin in {
-            f"{scheme}://{host}" for scheme in self._schemes
-        }
 
 
 class Shed:

@@ -14,7 +14,14 @@ MOST_NETWORKS = 256  # that have lines of their own in an interval; all others s
 
 OTHERS = "others"  # the network that is named for those
 
+LONGEST_QUOTE = 100  # characters
+
 logger = logging.getLogger("authapi.refusals")
+
+
+def quoted(text: str) -> str:
+    """A client's text as a log line may hold it: in quotes, escaped, and cut."""
+    return repr(text[:LONGEST_QUOTE])
 
 
 @dataclass(slots=True)
@@ -37,6 +44,7 @@ class Notices:
         self._clock = clock
         self._lock = threading.Lock()
         self._lines: dict[tuple[str, str], _Line] = {}
+        self._said: set[str] = set()
 
     def refused(self, kind: str, address: str, detail: str = "") -> None:
         """Log that a request was refused.
@@ -58,6 +66,14 @@ class Notices:
                 return
             self._lines[kind, network] = _Line(now)
         logger.info("refused error=%s network=%s %s", kind, network, detail)
+
+    def once(self, kind: str, text: str, *arguments: object) -> None:
+        """Log a warning, the first time in this process that it is called with a kind."""
+        with self._lock:
+            if kind in self._said:
+                return
+            self._said.add(kind)
+        logger.warning(text, *arguments)
 
     def maintain(self) -> None:
         """Log the counts that are due, also where no further request comes."""

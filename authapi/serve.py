@@ -9,12 +9,15 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from authapi.app import AuthAPI, create_app
 from authapi.database import SQLITE_VERSION
 from authapi.errors import StartError
+from authapi.forwarded import resolved
+from authapi.hosts import are_same_site
 from authapi.machine import memory_limit
 from authapi.server import MOST_CONNECTIONS, Server
 from authapi.settings import Settings
@@ -41,6 +44,7 @@ def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app
     one = settings.workers == 1
     with closing(listen(settings) if one else hold(settings)) as port:
         settings = settings.on_port(port.getsockname()[1])
+        settings = replace(settings, trusted_proxy=resolved(settings.trusted_proxy))
         ready = partial(_say_ready, settings, memory)
         app = create(settings)
         if one:
@@ -51,7 +55,8 @@ def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app
 
 
 def _say_ready(settings: Settings, memory: str) -> None:
-    _warn(settings)
+    _warn_of_cost(settings)
+    _warn_of_other_sites(settings)
     print(  # noqa: T201 - the one line that a start says
         f"authapi listens on {settings.address}, database {settings.database_path}, "
         f"SQLite {SQLITE_VERSION}, memory up to {memory}",
@@ -209,7 +214,7 @@ def _log_to_stderr(level: str) -> None:
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
 
-def _warn(settings: Settings) -> None:
+def _warn_of_cost(settings: Settings) -> None:
     """Say it where passwords are hashed more cheaply than OWASP's least (Password Storage)."""
     memory, passes = settings.argon2_memory_kib, settings.argon2_time_cost
     if memory < 7_168 or memory * passes < 5 * 7_168:
@@ -218,4 +223,20 @@ def _warn(settings: Settings) -> None:
             "recommends",
             memory,
             passes,
+        )
+
+
+def _warn_of_other_sites(settings: Settings) -> None:
+    """Warn of allowed origins from which browsers send no cookie, such as localhost's to 127.0.0.1.
+
+    The cookie is `SameSite=Lax`, which leaves it out of requests that another site's page makes.
+    """
+    others = [each for each in settings.origins if not are_same_site(each, settings.public_url)]
+    if others:
+        logger.warning(
+            "AUTHAPI_ALLOWED_ORIGINS has %s, which is another site than AUTHAPI_PUBLIC_URL %s: "
+            "browsers send no cookie from there. Use one host name, or names of one domain, and "
+            "one scheme for both.",
+            ", ".join(sorted(others)),
+            settings.public_url,
         )

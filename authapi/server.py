@@ -20,6 +20,7 @@ from waitress.wasyncore import dispatcher, loop
 from authapi import errors
 from authapi.app import AuthAPI
 from authapi.crowding import SHARE, least_worth
+from authapi.forwarded import Forwarding
 from authapi.hosts import network_of
 from authapi.parser import FRAMED_LIMIT, StrictParser
 from authapi.tasks import FailureTask, Task
@@ -212,7 +213,7 @@ class Server(TcpWSGIServer):
         """Start the threads and accept connections; `run` answers them."""
         self.wire = app.core.wire
         self.stopping = False
-        self.trusted_proxy = app.core.settings.trusted_proxy
+        self.forwarding = Forwarding(app.core.settings, app.core.notices)
         self._is_quick, self._maintain = app.is_quick, app.maintain
         self._quick: deque[Channel] = deque()
         self._loop_thread = threading.get_ident()

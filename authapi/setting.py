@@ -69,6 +69,11 @@ def parse(declared: dataclasses.Field[Any], text: str) -> str | int:
     return int(text)
 
 
+def listed(text: str) -> list[str]:
+    """The items of a list, with white space or commas between them."""
+    return [item for item in re.split(r"[ \t\r\n,]+", text) if item]
+
+
 def checked(declared: dataclasses.Field[Any], value: object) -> str | int:
     """The value as the service uses it: choices are caseless. Raises SettingError."""
     rule = declared.metadata

@@ -16,7 +16,16 @@ MODULES = {
 FEATURES = sorted(
     path.stem for path in (ROOT / "authapi" / "features").glob("*.py") if path.stem != "__init__"
 )
-STANDARD = {"errors", "events", "hosts", "identifiers", "machine", "setting", "settings"}
+STANDARD = {
+    "errors",
+    "events",
+    "fields",
+    "hosts",
+    "identifiers",
+    "machine",
+    "setting",
+    "settings",
+}
 STANDARD_MODULES = sorted(module for module in MODULES if module.split(".")[1] in STANDARD)
 SQL = re.compile(
     r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|PRAGMA|BEGIN|COMMIT|WITH)\b\s+\S"

@@ -1,7 +1,9 @@
 """Browser applications on other origins: who may call, and who may read (Fetch Standard, 3.2)."""
 
+import logging
+
 import pytest
-from conftest import USER, token_of
+from conftest import USER, process, token_of
 
 APP, LOCAL = "https://app.example.com", "http://localhost:5173"
 STRANGERS = [
@@ -78,7 +80,8 @@ def test_preflight(cors, path):
         **READABLE,
         "access-control-allow-origin": APP,
         "access-control-allow-methods": answer.headers["allow"],
-        "access-control-allow-headers": "Authorization, Content-Type",
+        "access-control-allow-headers": "Authorization, Content-Type, X-Requested-With, "
+        "traceparent, tracestate, baggage, sentry-trace",
         "access-control-max-age": "600",
     }
 
@@ -151,3 +154,101 @@ def test_our_own_origin(cors, token):
 
     assert answer.status_code == 200
     assert cors_of(answer) == {"vary": "Origin"}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "public", "others"),
+    [
+        ("http://localhost:5173", "http://127.0.0.1:3001", ["http://localhost:5173"]),
+        ("http://localhost:5173", "http://localhost:3001", []),
+        (f"{LOCAL} {APP}", "https://auth.example.com", [LOCAL]),
+        ("http://app.example.com", "https://auth.example.com", ["http://app.example.com"]),
+        ("", "http://127.0.0.1:3001", []),
+    ],
+)
+def test_other_sites_are_warned_of(tmp_path, allowed, public, others):
+    """A start warns once of allowed origins from which browsers send no cookie, and says why."""
+    settings = {"AUTHAPI_ALLOWED_ORIGINS": allowed, "AUTHAPI_PUBLIC_URL": public}
+    with process(tmp_path, **settings) as (service, _):
+        service.terminate()
+        log = service.communicate()[1]
+
+    lines = [line for line in log.splitlines() if "AUTHAPI_ALLOWED_ORIGINS" in line]
+    assert len(lines) == bool(others)
+    for line, origin in zip(lines, others, strict=True):
+        assert f" WARNING authapi.serve AUTHAPI_ALLOWED_ORIGINS has {origin}, which" in line
+        assert f"another site than AUTHAPI_PUBLIC_URL {public}" in line
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        "HTTPS://App.Example.com:443/ http://LOCALHOST:05173",
+        f"{APP},{LOCAL}",
+        f"\t{APP} ,\n{LOCAL}\n",
+    ],
+)
+def test_spellings_of_the_setting(make_client, allowed):
+    """An allowed origin counts as a browser writes it, however the setting spells it."""
+    client = make_client(allowed_origins=allowed)
+
+    for origin in (APP, LOCAL):
+        answer = client.post("/logout", headers={"Origin": origin})
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == origin
+
+
+def refusals(caplog):
+    messages = [record.getMessage() for record in caplog.records]
+    return [message for message in messages if message.startswith("refused ")]
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "shown"),
+    [
+        ("POST", {"Origin": LOCAL}, f"origin='{LOCAL}'"),
+        (
+            "POST",
+            {"Origin": LOCAL, "Sec-Fetch-Site": "cross-site"},
+            f"origin='{LOCAL}' site='cross-site'",
+        ),
+        ("DELETE", {"Sec-Fetch-Site": "same-site"}, "site='same-site'"),
+        (
+            "OPTIONS",
+            {"Origin": LOCAL, "Access-Control-Request-Method": "POST"},
+            f"origin='{LOCAL}'",
+        ),
+        ("POST", {"Origin": "x" * 1_000 + "'\\"}, f"origin='{'x' * 100}'"),
+        ("POST", {"Origin": "x\x85'\"user_id=1"}, "origin='x\\x85\\'\"user_id=1'"),
+    ],
+)
+def test_refusals_are_logged(make_client, caplog, method, headers, shown):
+    """A refused request leaves one line a minute: the origin, quoted and cut, and the setting."""
+    caplog.set_level(logging.INFO)
+    client = make_client(allowed_origins=APP)
+
+    for _ in range(3):
+        client.simulate_request(method, "/login", headers=headers, remote_addr="::FFFF:192.0.2.7")
+
+    (line,) = refusals(caplog)
+    network = "error=cross_site_request network=192.0.2.7"
+    assert line == f"refused {network} {shown} setting=AUTHAPI_ALLOWED_ORIGINS"
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("POST", {"Origin": APP}),
+        ("GET", {"Origin": LOCAL, "Sec-Fetch-Site": "cross-site"}),
+        ("OPTIONS", {"Origin": APP, "Access-Control-Request-Method": "POST"}),
+        ("OPTIONS", {"Origin": LOCAL}),
+        ("OPTIONS", {"Access-Control-Request-Method": "POST"}),
+    ],
+)
+def test_what_passes_is_not_logged(make_client, caplog, method, headers):
+    """What passes, and what an allowed origin asks, leaves no line."""
+    caplog.set_level(logging.INFO)
+
+    make_client(allowed_origins=APP).simulate_request(method, "/user", headers=headers)
+
+    assert not refusals(caplog)

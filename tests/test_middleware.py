@@ -221,6 +221,20 @@ def _https_client(make_client):
         ({"Origin": "null"}, False),
         ({"Origin": ""}, False),
         ({"Origin": f"{OURS}, https://evil.example"}, False),
+        ({"Origin": f"{OURS}, {OURS}"}, False),
+        ({"Sec-Fetch-Site": "same-origin, same-origin"}, False),
+        ({"Sec-Fetch-Site": "same-origin, cross-site"}, False),
+        # a Host may have any case and a default port (RFC 3986, 6.2.2.1 and 6.2.3)
+        ({"Origin": "https://behind.proxy", "Host": "behind.proxy:443"}, True),
+        ({"Origin": "https://behind.proxy", "Host": "Behind.Proxy"}, True),
+        ({"Origin": "https://[2001:db8::1]", "Host": "[2001:DB8:0::1]:443"}, True),
+        ({"Origin": "https://behind.proxy", "Host": "behind.proxy:80"}, False),
+        ({"Origin": "https://behind.proxy", "Host": "behind.proxy."}, False),
+        ({"Origin": "https://behind.proxy", "Host": "behind.proxy, behind.proxy"}, False),
+        ({"Origin": "https://behind.proxy", "Host": "x@behind.proxy"}, False),
+        ({"Origin": "wss://behind.proxy", "Host": "behind.proxy"}, False),
+        ({"Origin": "https://", "Host": ""}, False),
+        ({"Origin": "null", "Host": "null"}, False),
     ],
 )
 @pytest.mark.parametrize("path", ["/login", "/register", "/logout"])

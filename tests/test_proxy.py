@@ -6,9 +6,9 @@ import re
 import threading
 
 import pytest
-from conftest import USER, exchange, request, running
+from conftest import USER, exchange, process, request, running, start
 
-from authapi import Settings, StartError
+from authapi import SettingError, Settings, StartError
 from authapi.serve import listen
 from authapi.server import Server
 
@@ -64,15 +64,18 @@ HERE = {
 }
 
 
-@pytest.mark.parametrize("settings", [{}, {"trusted_proxy": "192.0.2.1"}])
-def test_nobody_is_trusted(ask, settings):
+@pytest.mark.parametrize("trusted", ["", "192.0.2.1", "127.0.0.2 10.0.0.0/8, ::1"])
+def test_nobody_is_trusted(ask, trusted):
     """Without the setting, or from another address, forwarded headers change nothing."""
-    assert ask(FORGED, **settings) == HERE
+    assert ask(FORGED, trusted_proxy=trusted) == HERE
 
 
-def test_trusted_proxy(ask):
-    """From the trusted proxy the address, scheme and host of the client count; no others do."""
-    assert ask(FORGED, trusted_proxy="127.0.0.1") == {
+@pytest.mark.parametrize(
+    "trusted", ["127.0.0.1", "127.0.0.0/8", "192.0.2.1, 127.0.0.1", "10.0.0.0/8 ::ffff:7f00:0/104"]
+)
+def test_trusted_proxy(ask, trusted):
+    """From a trusted proxy the address, scheme and host of the client count; no others do."""
+    assert ask(FORGED, trusted_proxy=trusted) == {
         "REMOTE_ADDR": "203.0.113.9",
         "HTTP_HOST": "forged.example",
         "wsgi.url_scheme": "https",
@@ -86,6 +89,8 @@ def test_trusted_proxy(ask):
         ("203.0.113.9", "203.0.113.9"),
         ("203.0.113.1, 203.0.113.9", "203.0.113.9"),
         ("127.0.0.1,203.0.113.1,203.0.113.9", "203.0.113.9"),
+        ("unknown, 203.0.113.9", "203.0.113.9"),
+        ("203.0.113.1 ,\t203.0.113.9\t", "203.0.113.9"),
         ("2001:db8::9", "2001:db8::9"),
         ("[2001:db8::9]:443", "2001:db8::9"),
         ("203.0.113.9:1234", "203.0.113.9"),
@@ -93,7 +98,9 @@ def test_trusted_proxy(ask):
         ("[::ffff:203.0.113.9]:443", "203.0.113.9"),
         ("2001:DB8:0:0::9", "2001:db8::9"),
         ('"[2001:db8::9]"', "2001:db8::9"),
+        ('203.0.113.1, "203.0.113.9:80"', "203.0.113.9"),
         ("203.0.113.9, ", "127.0.0.1"),
+        (",", "127.0.0.1"),
     ],
 )
 def test_one_hop(ask, forwarded_for, address):
@@ -101,6 +108,74 @@ def test_one_hop(ask, forwarded_for, address):
     environ = ask({"X-Forwarded-For": forwarded_for}, trusted_proxy="127.0.0.1")
 
     assert address == environ["REMOTE_ADDR"]
+
+
+@pytest.mark.parametrize(
+    ("forwarded_for", "address"),
+    [
+        ("203.0.113.1, 203.0.113.9, 10.1.2.3", "203.0.113.9"),
+        ("203.0.113.9, 10.1.2.3, 127.0.0.1", "203.0.113.9"),
+        ("203.0.113.9, ::ffff:10.1.2.3, [::1]:80", "203.0.113.9"),
+        ("203.0.113.1, 10.1.2.3, 203.0.113.9", "203.0.113.9"),
+        ("10.1.2.3, 10.1.2.4", "10.1.2.3"),
+        ("203.0.113.1,, 10.1.2.3", "10.1.2.3"),
+    ],
+)
+def test_several_proxies(ask, forwarded_for, address):
+    """Of several proxies the client is the last address that is no proxy's, or else the first."""
+    trusted = "127.0.0.1, 10.0.0.0/8, ::1"
+
+    environ = ask({"X-Forwarded-For": forwarded_for}, trusted_proxy=trusted)
+
+    assert address == environ["REMOTE_ADDR"]
+
+
+def test_a_list_in_several_lines(make_app):
+    """X-Forwarded-For in several lines is one list, in their order (RFC 9110, 5.3)."""
+    app = make_app(trusted_proxy="127.0.0.1 10.0.0.0/8")
+    app.add_route("/environ", Environ())
+    lines = [b"203.0.113.1", b"203.0.113.9, 10.0.0.1", b"10.0.0.2"]
+    fields = b"".join(b"X-Forwarded-For: " + line + b"\r\n" for line in lines)
+    with running(app) as port:
+        answer = exchange(port, b"GET /environ HTTP/1.0\r\n" + fields + b"\r\n")
+
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["REMOTE_ADDR"] == "203.0.113.9"
+
+
+@pytest.mark.parametrize(
+    ("proto", "scheme"),
+    [
+        ("http", "http"),
+        ("https", "https"),
+        ("HTTPS", "https"),
+        ('"https"', "https"),
+        ("ws", "http"),
+        ("wss", "https"),
+        ("", "http"),
+    ],
+)
+def test_schemes(ask, proto, scheme):
+    """The scheme of a client is http or https, also where a proxy calls it by WebSocket's names."""
+    environ = ask({"X-Forwarded-Proto": proto}, trusted_proxy="127.0.0.1")
+
+    assert scheme == environ["wsgi.url_scheme"]
+
+
+@pytest.mark.parametrize(
+    ("forwarded_host", "host"),
+    [
+        ("auth.example.com", "auth.example.com"),
+        ("forged.example, auth.example.com:8443", "auth.example.com:8443"),
+        ('"auth.example.com"', "auth.example.com"),
+        ("", "here.example"),
+        ("forged.example,", "here.example"),
+    ],
+)
+def test_hosts(ask, forwarded_host, host):
+    """The host is the one that the nearest proxy was asked for, or that of the request itself."""
+    environ = ask({"X-Forwarded-Host": forwarded_host}, trusted_proxy="127.0.0.1")
+
+    assert host == environ["HTTP_HOST"]
 
 
 def test_real_ip_never_counts(ask):
@@ -125,6 +200,11 @@ def test_a_proxy_that_says_nothing(ask):
         b"X-Forwarded-For: fe80::1%eth0",
         b"X-Forwarded-For: [::1%x user_id=1]",
         b"X-Forwarded-For: 203.0.113.9:x",
+        b"X-Forwarded-For: 203.0.113.9\xa0",
+        b"X-Forwarded-Proto: https\r\nX-Forwarded-Proto: https",
+        b"X-Forwarded-Proto: https\x85",
+        b'X-Forwarded-Proto: "https',
+        b'X-Forwarded-Host: "x',
         b"X-Forwarded-Host: a b",
         b"X-Forwarded-Host: <script>",
     ],
@@ -206,8 +286,163 @@ def test_ipv4_over_an_ipv6_socket(make_app, trusted):
 
 
 def test_what_a_proxy_says_wrongly_is_logged(make_app, caplog):
-    """An operator finds why a proxy's requests are refused."""
+    """An operator finds why a proxy's requests are refused: one line a minute, with the value."""
+    caplog.set_level(logging.INFO)
+    field = b"X-Forwarded-For: unknown" + b"x" * 1_000
     with running(make_app(trusted_proxy="127.0.0.1")) as port:
-        exchange(port, b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: unknown\r\n\r\n")
+        for _ in range(3):
+            exchange(port, b"GET / HTTP/1.1\r\nHost: x\r\n" + field + b"\r\n\r\n")
 
-    assert "X-Forwarded-For from the trusted proxy: no address, 'unknown'" in caplog.text
+    shown = "'unknown" + "x" * 93 + "'"
+    detail = f"error=bad_request network=127.0.0.1 AUTHAPI_TRUSTED_PROXY X-Forwarded-For={shown}"
+    (line,) = [record.getMessage() for record in caplog.records if "error=" in record.getMessage()]
+    assert line == f"refused {detail}"
+
+
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize("field", ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host"])
+def test_a_proxy_that_is_not_trusted_is_warned_of(make_app, caplog, field):
+    """One warning tells that a peer sends forwarded headers, which setting names it, and why."""
+    with running(make_app(trusted_proxy="192.0.2.1")) as port:
+        for _ in range(3):
+            request(f"http://127.0.0.1:{port}/user", **{field: "x"})
+
+    (warning,) = warnings(caplog)
+    assert "127.0.0.1 sends X-Forwarded headers, and AUTHAPI_TRUSTED_PROXY" in warning
+    assert "all users share the limits of one address" in warning
+
+
+def test_https_at_a_proxy_that_is_not_trusted_is_warned_of(make_app, caplog):
+    """Where the public URL is http too, a second warning tells that the cookie is not Secure."""
+    with running(make_app()) as port:
+        for _ in range(3):
+            request(f"http://127.0.0.1:{port}/user", **{"X-Forwarded-Proto": "https"})
+
+    (_, warning) = warnings(caplog)
+    assert "AUTHAPI_PUBLIC_URL is http://127.0.0.1:3001" in warning
+    assert "the cookie is not Secure" in warning
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "seen"),
+    [
+        ("POST", {"X-Forwarded-Proto": "https"}, "https://auth.example.com"),
+        ("POST", {"X-Forwarded-Host": "x.example:80"}, "http://x.example"),
+        ("POST", {}, None),
+        ("POST", {"X-Forwarded-Host": "AUTH.example.com:80", "X-Forwarded-Proto": "http"}, None),
+        ("POST", {"X-Forwarded-Host": "%"}, None),
+        ("GET", {"X-Forwarded-Host": "app.example.com"}, None),
+    ],
+)
+def test_another_public_url_is_warned_of(make_app, caplog, method, headers, seen):
+    """One warning tells that a proxy forwards for another URL than the public one.
+
+    Requests that only read are none: with forward authentication they are of other hosts.
+    """
+    app = make_app(trusted_proxy="127.0.0.1", public_url="http://auth.example.com")
+    with running(app) as port:
+        for _ in range(3):
+            url = f"http://127.0.0.1:{port}/logout"
+            request(url, method=method, Host="auth.example.com", **headers)
+
+    expected = f"forwards requests for {seen}, and AUTHAPI_PUBLIC_URL is http://auth.example.com"
+    assert [expected in warning for warning in warnings(caplog)] == ([True] if seen else [])
+
+
+@pytest.mark.parametrize("path", ["/user", "/login", "/verify", "/nowhere"])
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+@pytest.mark.parametrize("proto", ["http", "ws", "HTTP"])
+def test_https_is_required(make_app, method, path, proto):
+    """What came to the proxy by plain http is 403, no redirect, where the public URL is https."""
+    app = make_app(trusted_proxy="127.0.0.1", public_url="https://auth.example.com")
+    with running(app) as port:
+        url, headers = f"http://127.0.0.1:{port}{path}", {"X-Forwarded-Proto": proto}
+        status, body, headers = request(url, method=method, Cookie="__Host-jwt=x", **headers)
+
+    assert (status, body["error"]) == (403, "https_required")
+    assert headers["Set-Cookie"] is headers["Location"] is None
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("trusted", "headers"),
+    [
+        ("127.0.0.1", {"X-Forwarded-Proto": "https"}),
+        ("127.0.0.1", {"X-Forwarded-For": "203.0.113.9"}),
+        ("127.0.0.1", {}),
+        ("", {"X-Forwarded-Proto": "http"}),
+    ],
+)
+def test_https_is_not_missed(make_app, trusted, headers):
+    """Requests that no trusted proxy calls plain http pass."""
+    app = make_app(trusted_proxy=trusted, public_url="https://auth.example.com")
+    with running(app) as port:
+        assert request(f"http://127.0.0.1:{port}/user", **headers)[0] == 401
+
+
+def test_https_that_is_missed_is_logged(make_app, caplog):
+    """The refusal leaves a line that names the client's network, the header and the setting."""
+    caplog.set_level(logging.INFO)
+    app = make_app(trusted_proxy="127.0.0.1", public_url="https://auth.example.com")
+    with running(app) as port:
+        headers = {"X-Forwarded-Proto": "http", "X-Forwarded-For": "203.0.113.9"}
+        request(f"http://127.0.0.1:{port}/user", **headers)
+
+    line = "refused error=https_required network=203.0.113.9 X-Forwarded-Proto=http "
+    assert f"{line}AUTHAPI_PUBLIC_URL=https://auth.example.com" in caplog.text
+
+
+def test_a_host_name_is_resolved_at_the_start(tmp_path):
+    """A proxy may be a host name: all its addresses are trusted, and the log names them."""
+    with process(tmp_path, AUTHAPI_TRUSTED_PROXY="LocalHost, 192.0.2.1") as (service, url):
+        cookie = request(f"{url}/register", USER)[2]["Set-Cookie"].partition(";")[0]
+        headers = {"Cookie": cookie, "X-Forwarded-For": "203.0.113.9"}
+        request(f"{url}/user/activity", **headers)
+        body = {"usernameOrEmail": USER["username"], "password": "wrong password"}
+        request(f"{url}/login", body, **headers)
+        (entry, _) = request(f"{url}/user/activity", **headers)[1]["activity"]
+        service.terminate()
+        log = service.communicate()[1]
+
+    assert entry["ip"] == "203.0.113.9"
+    assert re.search(r"AUTHAPI_TRUSTED_PROXY: localhost is .*127\.0\.0\.1", log)
+
+
+@pytest.mark.parametrize("name", ["nowhere.invalid", "nowhere.invalid.", "a" * 63 + ".invalid"])
+def test_a_host_name_without_an_address(tmp_path, name):
+    """A name that cannot be resolved stops the start with one sentence and exit status 1."""
+    service = start(tmp_path, AUTHAPI_TRUSTED_PROXY=name)
+    error = service.communicate()[1]
+
+    assert service.returncode == 1
+    assert error.startswith(f"authapi: AUTHAPI_TRUSTED_PROXY names '{name}', which has no address")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        (" 10.0.0.1,\n172.16.0.0/12\t, caddy ", "10.0.0.1 172.16.0.0/12 caddy"),
+        ("::FFFF:10.0.0.1 2001:DB8::/32", "10.0.0.1 2001:db8::/32"),
+        ("Caddy.Default.svc.cluster.local.", "caddy.default.svc.cluster.local."),
+        ("", ""),
+        (" , ", ""),
+    ],
+)
+def test_the_list_of_proxies(value, kept):
+    """The setting takes addresses, networks and names, with white space or commas between them."""
+    assert kept == Settings(trusted_proxy=value).trusted_proxy
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["10.0.0.1/8", "0.0.0.0/0", "::/0", "10.0.0.300", "fe80::1%eth0", "10.0.0.1:80", "*", "a;b"],
+)
+def test_no_list_of_proxies(value):
+    """What is neither an address nor a network nor a name stops the start, and is named."""
+    with pytest.raises(SettingError, match=f"AUTHAPI_TRUSTED_PROXY .*not '{re.escape(value)}'"):
+        Settings(trusted_proxy=f"127.0.0.1 {value}")

@@ -746,7 +746,7 @@ def test_a_clock_that_is_set(port, monkeypatch):
 )
 def test_cheap_hashing_is_warned_of(caplog, memory, passes, warned):
     """Hashing below each of OWASP's choices is said at the start."""
-    serve._warn(Settings(argon2_memory_kib=memory, argon2_time_cost=passes))
+    serve._warn_of_cost(Settings(argon2_memory_kib=memory, argon2_time_cost=passes))
 
     assert bool(caplog.messages) is warned
 

@@ -6,10 +6,17 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from authapi.hosts import as_origin, bracketed, is_address, is_host, is_origin, plain_address
-from authapi.setting import SettingError, checked, refused, setting
+from authapi.hosts import as_origin, bracketed, is_host, is_name, plain_network
+from authapi.setting import SettingError, checked, listed, refused, setting
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_A_URL = "http:// or https://, a host and no path, such as https://auth.example.com"
+_ORIGINS = "origins such as https://app.example.com, with a space or comma between them"
+_PROXIES = (
+    "IP addresses, networks such as 172.16.0.0/12 and host names, "
+    "with a space or comma between them"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +36,13 @@ class ServerSettings:
     )
     allowed_origins: str = setting(
         "",
-        "Origins of browser applications elsewhere that may call the service, with a space "
-        "between them. Default: none.",
+        "Origins of browser applications elsewhere that may call the service, with a space or "
+        "comma between them. Default: none.",
     )
     trusted_proxy: str = setting(
         "",
-        "The address of a proxy whose X-Forwarded-For, -Proto and -Host are believed. "
-        "Default: none.",
+        "The proxies whose X-Forwarded-For, -Proto and -Host are believed: addresses, networks "
+        "and host names, with a space or comma between them. Default: none.",
     )
     log_level: str = setting("info", "What is logged to standard error.", choices=LOG_LEVELS)
 
@@ -45,22 +52,13 @@ class ServerSettings:
             self._fill(**{declared.name: checked(declared, getattr(self, declared.name))})
         if not is_host(self.host):
             raise refused("host", self.host, "an IP address or a host name")
-        self._fill(public_url=self.public_url or self.address)
-        if not is_origin(self.public_url):
-            wanted = "http:// or https://, a host and no path, such as https://auth.example.com"
-            raise refused("public_url", self.public_url, wanted)
-        self._fill(public_url=as_origin(self.public_url))
-        self._check_trust()
-
-    def _check_trust(self) -> None:
-        if self.trusted_proxy:
-            if not is_address(self.trusted_proxy) or "%" in self.trusted_proxy:
-                raise refused("trusted_proxy", self.trusted_proxy, "an IP address")
-            self._fill(trusted_proxy=plain_address(self.trusted_proxy))
-        for origin in self.allowed_origins.split():
-            if not is_origin(origin):
-                wanted = "origins such as https://app.example.com, with a space between them"
-                raise refused("allowed_origins", origin, wanted)
+        self._fill(
+            public_url=_origin("public_url", self.public_url or self.address, _A_URL),
+            allowed_origins=" ".join(
+                _origin("allowed_origins", url, _ORIGINS) for url in listed(self.allowed_origins)
+            ),
+            trusted_proxy=" ".join(map(_proxy, listed(self.trusted_proxy))),
+        )
 
     def _fill(self, **values: str | int) -> None:
         for name, value in values.items():
@@ -79,7 +77,7 @@ class ServerSettings:
     @property
     def origins(self) -> frozenset[str]:
         """The allowed origins, each as a browser writes it."""
-        return frozenset(as_origin(origin) for origin in self.allowed_origins.split())
+        return frozenset(self.allowed_origins.split())
 
     @property
     def database_path(self) -> Path:
@@ -91,3 +89,20 @@ class ServerSettings:
                 "AUTHAPI_DATABASE_URL must be sqlite:///relative.db or sqlite:////absolute.db."
             )
         return Path(path).absolute()
+
+
+def _origin(name: str, url: str, wanted: str) -> str:
+    try:
+        return as_origin(url.removesuffix("/"))
+    except ValueError as error:
+        ascii_form = "" if url.isascii() else " (write its host in ASCII, as xn--…)"
+        raise refused(name, url, wanted + ascii_form) from error
+
+
+def _proxy(text: str) -> str:
+    try:
+        return plain_network(text)
+    except ValueError as error:
+        if is_name(text.removesuffix(".")):
+            return text.lower()
+        raise refused("trusted_proxy", text, _PROXIES) from error

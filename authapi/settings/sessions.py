@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from authapi.hosts import is_address
+from authapi.hosts import host_of, is_name
 from authapi.setting import SettingError, refused, setting
 from authapi.settings.keys import KeySettings
 
@@ -94,11 +93,12 @@ class SessionSettings(KeySettings):
                 "set AUTHAPI_COOKIE_NAME=__Secure-jwt, or leave the domain unset."
             )
         domain = self.cookie_domain.lower().removeprefix(".")
-        host = str(urlsplit(self.public_url).hostname)
-        named = _HOST_NAME.fullmatch(domain) and not is_address(host)
+        host = host_of(self.public_url)
+        named = self.cookie_domain.isascii() and _HOST_NAME.fullmatch(domain) and is_name(host)
         if not named or not f".{host}".endswith(f".{domain}"):
             raise refused(
                 "cookie_domain",
                 self.cookie_domain,
                 f"the host of AUTHAPI_PUBLIC_URL ({host}) or a parent domain of it",
             )
+        self._fill(cookie_domain=domain)
