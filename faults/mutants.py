@@ -39,6 +39,7 @@ SUBJECTS = {
     "passwords": "passwords password registration hashing login",
     "middleware": "middleware cors sessions embed forward_auth",
     "features/sessions": "sessions replay reauthentication password tokens accounts races database",
+    "budgets": "limits devices login password reauthentication registration attackers",
     "features/limits": "limits devices login password reauthentication registration attackers",
     "features/devices": "devices login limits attackers",
 }

@@ -111,6 +111,25 @@ def test_stolen_pairs_sprayed(client, clock):
         assert client.log_in(headers=owner, remote_addr=address).status_code == 200
 
 
+def test_a_network_of_65536_networks(make_client, clock):
+    """Whoever has an IPv6 /48 has four times the guesses of a /64: 999 a day at 10 an hour.
+
+    A known browser of that network gets in, and so does everybody elsewhere.
+    """
+    client = make_client(login_network_limit="10/hour")
+    device, numbers = cookie_of(client.register(), "device"), count()
+
+    def guess(_):
+        number = next(numbers)
+        address = f"2001:db8:0:{number * 257 & 0xFFFF:x}::1"  # another /56 each time
+        return client.log_in(f"user{number}", WRONG, remote_addr=address)
+
+    assert Attack(clock).run(guess) == 40 + 24 * 40 - 1
+    owner = {"Cookie": f"device={device}"}
+    assert client.log_in(headers=owner, remote_addr="2001:db8::1").status_code == 200
+    assert client.log_in(remote_addr="2001:db8:1::1").status_code == 200
+
+
 def test_registrations_in_bulk(client, clock):
     """An address makes 499 accounts in the first day; somebody else registers meanwhile."""
     numbers = count()

@@ -174,8 +174,8 @@ def password_given(
     if credential is None:
         raise InvalidToken
     limits = Limits(core)
-    network = limits.network_of_known(caller.ip, session.user.id)
-    with limits.trying(network, limits.password(session.user.id)) as last:
+    networks = limits.networks_of_known(caller.ip, session.user.id)
+    with limits.trying(*networks, limits.password(session.user.id)) as last:
         verdict = core.passwords.verify(credential.password_hash, password, rehash=False)
         if not verdict.correct:
             with core.database.transaction():
@@ -231,7 +231,7 @@ class UserResource(ExampleResource):
         session.require_fresh(core.clock())
         body = read_body(req, RenameBody, {"username": username_fault})
         limits, caller = Limits(core), caller_of(req)
-        with limits.trying(limits.registration(caller.ip)), core.database.transaction():
+        with limits.trying(*limits.registration(caller.ip)), core.database.transaction():
             if self._users.rename(session.user.id, body.username):
                 core.events.emit(UserRenamed(session.user.id, caller, session.id))
             credential = self._users.by_session(session.id)

@@ -1,122 +1,26 @@
-"""Limits: budgets of tries, kept in the database, so that no restart and no other worker forgets.
+"""Limits: how often something may be tried. No restart and no other worker forgets it.
 
-Endpoints: none of its own. Table: limits.
+Endpoints: none of its own. Table: limits, see `budgets`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 import falcon
 
+from authapi.budgets import SECOND, Budget, BudgetRepository, Limit
 from authapi.core import Core
-from authapi.database import Database
-from authapi.errors import Overloaded, TooManyFailures, TooManyRequests, Unavailable
+from authapi.errors import Overloaded, TooManyRequests, Unavailable
 from authapi.events import Event, LoggedIn, PasswordChanged, Reauthenticated, UserDeleted
-from authapi.hosts import network_of
+from authapi.hosts import networks_of
 from authapi.identifiers import name_key
 from authapi.setting import Rate
 
 REQUIRES: tuple[str, ...] = ()
 
-SECOND = 1_000_000  # microseconds
-KEPT_FOR = 90 * 86_400 * SECOND  # that failures in a row are remembered, unless locked out
-PRUNED_AT_ONCE = 100  # rows
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """So many tries at once and as many again in a window, by GCRA (ITU-T I.371).
-
-    `in_a_row` is the number of tries without a success after which there are no more.
-    """
-
-    name: str
-    rate: Rate
-    in_a_row: int | None = None
-
-    @property
-    def window(self) -> int:
-        """Microseconds in which an empty budget becomes full."""
-        return self.rate.seconds * SECOND
-
-    @property
-    def interval(self) -> int:
-        """Microseconds in which one try comes back."""
-        return self.window // self.rate.tries
-
-    def wait(self, full_at: int, now: int) -> int:
-        """Microseconds until there is a try, of a budget that is full at a time; 0 for none.
-
-        One that would be full only long after the window is of a window that was longer, or of a
-        clock that was set back by more than an interval: it is full.
-        """
-        wait = full_at + self.interval - now - self.window
-        return max(0, wait) if wait <= 2 * self.interval else 0
-
-    @property
-    def kept_for(self) -> int:
-        """Microseconds for which a row says anything."""
-        return self.window if self.in_a_row is None else KEPT_FOR
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The budget that a limit gives one account, network, user or device."""
-
-    limit: Limit
-    subject: str
-
-    @property
-    def key(self) -> str:
-        """The row's."""
-        return f"{self.limit.name}:{self.subject}"
-
-
-class LimitRepository:
-    """The limits table. All but `state` is for inside a transaction; times are microseconds."""
-
-    def __init__(self, database: Database) -> None:
-        """Take the database."""
-        self._statements = database.statements("limits")
-
-    def state(self, budget: Budget, now: int) -> tuple[int, int]:
-        """When the budget is full again, and the tries in a row."""
-        limit = budget.limit
-        row = self._statements.state(
-            key=budget.key, now=now, interval=limit.interval, kept_for=limit.kept_for
-        )
-        return row or (0, 0)
-
-    def take(self, budget: Budget, now: int) -> int | None:
-        """Take a try; give the tries in a row, or None where there is none left."""
-        limit = budget.limit
-        row = self._statements.take(
-            key=budget.key,
-            now=now,
-            interval=limit.interval,
-            window=limit.window,
-            in_a_row=limit.in_a_row,
-            kept_for=limit.kept_for,
-        )
-        return row and int(row[0])
-
-    def give_back(self, budget: Budget, now: int) -> None:
-        """Give a try back that was none."""
-        limit = budget.limit
-        self._statements.give_back(
-            key=budget.key, now=now, interval=limit.interval, kept_for=limit.kept_for
-        )
-
-    def clear(self, budget: Budget) -> bool:
-        """Make a budget full, with no tries in a row; False where nothing was missing."""
-        return bool(self._statements.clear(key=budget.key))
-
-    def prune(self, now: int) -> None:
-        """Delete rows that say nothing any more, the oldest first."""
-        self._statements.prune(now=now, at_most=PRUNED_AT_ONCE)
+WIDER = {"-56": 2, "-48": 4}  # IPv6: how many times the tries of a /64 a /56 and a /48 have
 
 
 class Limits:
@@ -129,7 +33,7 @@ class Limits:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
-        self._rows = LimitRepository(core.database)
+        self._rows = BudgetRepository(core.database)
         settings = core.settings
         self._enabled = settings.rate_limits == "on"
         lockout = settings.login_lockout
@@ -137,61 +41,60 @@ class Limits:
         self._account = Limit("login-account", account, lockout)
         self._device = Limit("login-device", account, lockout)
         self._known = Limit("login-known", account)
-        self._network = Limit("login-network", Rate.parse(settings.login_network_limit))
-        self._registration = Limit("registration", Rate.parse(settings.registration_limit))
+        self._network = _of_networks("login-network", Rate.parse(settings.login_network_limit))
+        self._registration = _of_networks("registration", Rate.parse(settings.registration_limit))
         self._password = Limit("password", Rate.parse(settings.password_limit), lockout)
 
     def account(self, identifier: str, user_id: int | None) -> Budget:
-        """Of logins with a name; a username and an email of one user have one each.
+        """The budget of logins with a name; a username and an email of one user have one each.
 
         SECURITY: so nothing tells that two names are one user's, and a name that is nobody's is
-        limited as any other. That one's row holds a keyed digest: people type passwords into the
-        wrong field.
+        limited as any other. Its row holds a keyed digest: people type passwords into the wrong
+        field.
         """
         kind, key = name_key(identifier)
         digest = self._core.tokens.digest(key)  # of known names too: it takes its time
         return Budget(self._account, f"{user_id or digest}:{kind}")
 
     def accounts(self, user_id: int) -> list[Budget]:
-        """Of logins with the username of a user, and with the email; they stay in a rename."""
+        """The budgets of a user's username and email; they stay in a rename."""
         return [Budget(self._account, f"{user_id}:{name}") for name in ("username", "email")]
 
     def device(self, device_id: str) -> Budget:
-        """Of logins from a browser that its user has logged in with before."""
+        """The budget of logins from a browser that its user has logged in with before."""
         return Budget(self._device, device_id)
 
-    def network(self, address: str) -> Budget:
-        """Of passwords given in one network."""
-        return Budget(self._network, network_of(address))
+    def networks(self, address: str) -> list[Budget]:
+        """The budgets of passwords given in the networks of an address."""
+        return _budgets(self._network, address)
 
-    def network_of_known(self, address: str, user_id: int) -> Budget:
-        """Of passwords given in one network by who is known as a user.
+    def networks_of_known(self, address: str, user_id: int) -> list[Budget]:
+        """The budgets of a password given in a network by somebody who is known as a user.
 
-        Where the network has no try left it is the user's own, which nobody else can use up.
+        Where a network has no try left it is the user's own, which nobody else can use up.
         """
-        network = self.network(address)
-        return network if self.has_try(network) else Budget(self._known, str(user_id))
+        networks = self.networks(address)
+        return networks if self.have_tries(*networks) else [Budget(self._known, str(user_id))]
 
-    def registration(self, address: str) -> Budget:
-        """Of names asked for in one network: registrations and renames."""
-        return Budget(self._registration, network_of(address))
+    def registration(self, address: str) -> list[Budget]:
+        """The budgets of names asked for in the networks of an address: registrations, renames."""
+        return _budgets(self._registration, address)
 
     def password(self, user_id: int) -> Budget:
-        """Of passwords given in a user's sessions."""
+        """The budget of passwords given in a user's sessions."""
         return Budget(self._password, str(user_id))
 
     @contextmanager
     def trying(self, *budgets: Budget) -> Iterator[bool]:
         """Take a try of each budget for the block, which is given whether it is the last in a row.
 
-        Given back where the block could not tell: the hash lane is full, or the database fails.
-        Raises TooManyRequests, having taken none.
+        The tries are given back where the block could not tell: the hash lane is full, or the
+        database fails. Raises TooManyRequests, having taken none.
         """
         if not self._enabled:
             yield False
             return
-        for budget in budgets:  # first without a turn at writing, which a flood could use up
-            self._require(budget)
+        self.require(*budgets)  # first without a turn at writing, which a flood could use up
         with self._core.database.transaction():
             counts = {budget: self._take(budget) for budget in budgets}
             self._rows.prune(self._now())
@@ -206,16 +109,23 @@ class Limits:
 
     def is_spent(self, budget: Budget) -> bool:
         """Whether there have been too many tries in a row."""
-        most = budget.limit.in_a_row
-        return most is not None and self._state(budget)[1] >= most
+        return budget.limit.is_spent(self._state(budget)[1])
 
-    def has_try(self, budget: Budget) -> bool:
-        """Whether `trying` would find a try now."""
+    def have_tries(self, *budgets: Budget) -> bool:
+        """Whether `trying` would find a try of each budget now."""
         try:
-            self._require(budget)
+            self.require(*budgets)
         except TooManyRequests:
             return False
         return True
+
+    def require(self, *budgets: Budget) -> None:
+        """Raise TooManyRequests where `trying` would now. It only reads."""
+        for budget in budgets if self._enabled else ():
+            now, limit = self._now(), budget.limit
+            full_at, tries = self._state(budget)
+            if limit.wait(full_at, now) > 0 or limit.is_spent(tries):
+                raise limit.refusal(full_at, tries, now)
 
     def clear(self, *budgets: Budget) -> bool:
         """Forget failures, inside a transaction, after a success; False where there were none."""
@@ -225,14 +135,8 @@ class Limits:
         now = self._now()
         tries = self._rows.take(budget, now)
         if tries is None:  # another took the last one meanwhile
-            raise _refusal(budget.limit, *self._state(budget), now)
+            raise budget.limit.refusal(*self._state(budget), now)
         return tries
-
-    def _require(self, budget: Budget) -> None:
-        now, most = self._now(), budget.limit.in_a_row
-        full_at, tries = self._state(budget)
-        if budget.limit.wait(full_at, now) > 0 or (most is not None and tries >= most):
-            raise _refusal(budget.limit, full_at, tries, now)
 
     def _state(self, budget: Budget) -> tuple[int, int]:
         return self._rows.state(budget, self._now())
@@ -241,12 +145,17 @@ class Limits:
         return int(self._core.clock() * SECOND)
 
 
-def _refusal(limit: Limit, full_at: int, tries: int, now: int) -> TooManyRequests:
-    """The answer to a try where a budget has none left."""
-    if limit.in_a_row is not None and tries >= limit.in_a_row:
-        return TooManyFailures(limit.name, limit.in_a_row)
-    retry_after = -(-limit.wait(full_at, now) // SECOND)
-    return TooManyRequests(limit.name, limit.rate.tries, limit.rate.seconds, retry_after)
+def _of_networks(name: str, rate: Rate) -> list[Limit]:
+    """The limits of an address and an IPv6 /64, of a /56, and of a /48.
+
+    SECURITY: some providers give a client 65,536 networks of /64.
+    """
+    wider = [Limit(name + at, Rate(rate.tries * by, rate.seconds)) for at, by in WIDER.items()]
+    return [Limit(name, rate), *wider]
+
+
+def _budgets(limits: list[Limit], address: str) -> list[Budget]:
+    return [Budget(*each) for each in zip(limits, networks_of(address), strict=False)]
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -11,12 +11,13 @@ import falcon
 import msgspec
 
 from authapi.bodies import has_json, read_body
+from authapi.budgets import Budget
 from authapi.core import Core
 from authapi.errors import InvalidCredentials, InvalidToken
 from authapi.events import Caller, LockedOut, LoggedIn, LoggedOut, LoginFailed, Unlocked
 from authapi.features.accounts import Credential, UserRepository
 from authapi.features.devices import Devices
-from authapi.features.limits import Budget, Limits
+from authapi.features.limits import Limits
 from authapi.features.sessions import Issued, Sessions, public_id
 from authapi.middleware import caller_of, new_request_id
 from authapi.passwords import Verdict
@@ -67,16 +68,16 @@ class LoginResource:
         core.wire.answer_user(resp, 200, "Logged in.", verified.user)
 
     def _budgets(self, req: falcon.Request, identifier: str, user_id: int | None) -> list[Budget]:
-        """Those of the network, and of a browser that is known, until it is spent, or the name.
+        """The budgets of the networks and the name, or of a known browser until that is spent.
 
-        Where the network has none left, that of its user is for known browsers.
+        A known browser has its user's own budget where a network has no try left.
         """
         limits, address = self._limits, caller_of(req).ip
         claims = self._devices.recognize(req, identifier)
         if claims is None or limits.is_spent(limits.device(claims.jti)):
-            return [limits.network(address), limits.account(identifier, user_id)]
+            return [*limits.networks(address), limits.account(identifier, user_id)]
         return [
-            limits.network_of_known(address, int(claims.sub)),
+            *limits.networks_of_known(address, int(claims.sub)),
             limits.device(claims.jti),
         ]
 
@@ -107,7 +108,7 @@ def _reason(credential: Credential | None, verdict: Verdict) -> str:
 
 
 def unlock(core: Core, identifier: str) -> bool | None:
-    """Have the failures forgotten of a name, and of its user; False where there were none.
+    """Clear the failed logins counted for a name and its user; False where there were none.
 
     None where there is no such user either.
     """

@@ -22,7 +22,10 @@ class LimitSettings(PasswordSettings):
         "10/hour", "Failed logins in a row with one name.", rate=True
     )
     login_network_limit: str = setting(
-        "300/hour", "Logins from one network, an IPv4 address or an IPv6 /64.", rate=True
+        "300/hour",
+        "Logins from one network: an IPv4 address or an IPv6 /64; a /56 has twice as many, "
+        "a /48 four times.",
+        rate=True,
     )
     login_lockout: int = setting(
         100,
