@@ -14,7 +14,7 @@ import falcon
 
 from authapi.app import AuthAPI, check_resource, create_app
 from authapi.errors import CrossSiteRequest, Failure, InvalidToken, NotAuthenticated
-from authapi.middleware import caller_of
+from authapi.middleware import add_headers, request_id_of
 from authapi.settings import Settings
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -91,9 +91,12 @@ class Protected:
         self, req: falcon.Request, failure: Failure, start_response: StartResponse
     ) -> Iterable[bytes]:
         self.auth.log(req, failure)
-        accept = req.get_header("Accept", default="")
-        answer = self.auth.core.wire.whole(failure, accept, caller_of(req).request_id)
-        status, headers, body = answer
+        status, headers, body = self.auth.core.wire.whole(
+            failure,
+            accept=req.get_header("Accept", default=""),
+            origin=req.get_header("Origin"),
+            request_id=request_id_of(req),
+        )
         start_response(status, [*headers, ("Content-Length", str(len(body)))])
         return [] if req.method == "HEAD" else [body]
 
@@ -193,8 +196,7 @@ class _Guard:
         self, req: falcon.Request, resp: falcon.Response, failure: Failure, params: object
     ) -> None:
         """Answer a failure as our own application does, with its headers."""
-        resp.set_headers(self._auth.core.wire.headers)
-        resp.set_header("X-Request-ID", caller_of(req).request_id)
+        add_headers(self._auth.core.wire, req, resp)
         self._auth.fail(req, resp, failure, params)
 
 

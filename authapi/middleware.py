@@ -29,10 +29,6 @@ logger = logging.getLogger("authapi")
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1; there is no TRACE here
 IN_LOOP = "authapi.in_loop"  # in the environ: whether a server's loop runs the application
-REQUEST_HEADERS = (  # that a page of an allowed origin may send; those of tracing have no power
-    "Authorization, Content-Type, X-Requested-With, traceparent, tracestate, baggage, sentry-trace"
-)
-EXPOSED_HEADERS = "RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
 USER_AGENT_LENGTH = 256  # characters
 
 
@@ -116,6 +112,15 @@ def new_request_id() -> str:
     return f"{random.getrandbits(64):016x}"
 
 
+def add_headers(wire: Wire, req: falcon.Request, resp: falcon.Response) -> None:
+    """Give a response the headers of every answer, and its request id."""
+    vary = resp.get_header("Vary") if wire.headers.varies else None
+    resp.set_headers(wire.headers.of(req.env.get("HTTP_ORIGIN")))
+    if vary:
+        resp.append_header("Vary", vary)
+    resp.set_header("X-Request-ID", request_id_of(req))
+
+
 class Headers:
     """Gives every response our headers."""
 
@@ -126,10 +131,14 @@ class Headers:
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: object
     ) -> None:
-        """Add the headers, to failures too, and the cookie."""
-        resp.set_headers(self._wire.headers)
+        """Add the headers, to failures too, and the cookie; answer a preflight."""
+        add_headers(self._wire, req, resp)
         self._wire.write_cookies(resp)
-        resp.set_header("X-Request-ID", request_id_of(req))
+        if req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
+            methods = resp.get_header("Allow")
+            if methods:
+                origin = req.get_header("Origin")
+                resp.set_headers(self._wire.headers.of_preflight(origin, methods))
 
 
 class CrossSite:
@@ -187,25 +196,6 @@ class CrossSite:
         shown = " ".join(f"{name}={quoted(value)}" for name, value in found.items() if value)
         detail = f"{shown} setting=AUTHAPI_ALLOWED_ORIGINS"
         self._notices.refused(CrossSiteRequest.error, caller_of(req).ip, detail)
-
-    def process_response(
-        self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: object
-    ) -> None:
-        """Let an allowed origin read the answer, and tell it what it may send."""
-        if not self._allowed:
-            return
-        resp.append_header("Vary", "Origin")
-        origin = req.get_header("Origin")
-        if origin not in self._allowed:
-            return
-        resp.set_header("Access-Control-Allow-Origin", origin)
-        resp.set_header("Access-Control-Allow-Credentials", "true")
-        resp.set_header("Access-Control-Expose-Headers", EXPOSED_HEADERS)
-        methods = resp.get_header("Allow")
-        if methods and req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
-            resp.set_header("Access-Control-Allow-Methods", methods)
-            resp.set_header("Access-Control-Allow-Headers", REQUEST_HEADERS)
-            resp.set_header("Access-Control-Max-Age", "600")
 
 
 class Shed:

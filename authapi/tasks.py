@@ -58,13 +58,21 @@ class FailureTask(ErrorTask):
 
 
 def _fail(task: Any, failure: errors.Failure) -> None:  # noqa: ANN401 - one of waitress's
-    """Answer in the envelope and with our headers, and close when the client has read it."""
+    """Answer in the envelope and with our headers, and close when the client has read it.
+
+    NOTE: the channel has the request that the answer is for; waitress gives a task of its own
+    failures another, without the headers.
+    """
     task.channel.lingers = True
-    accept, request_id = task.request.headers.get("ACCEPT", ""), new_request_id()
+    request, request_id = task.channel.requests[0], new_request_id()
     logger.debug("request %s: %s %s", request_id, failure.status, failure.error)
-    answer = task.channel.server.wire.whole(failure, accept, request_id)
-    task.status, task.response_headers, body = answer
+    task.status, task.response_headers, body = task.channel.server.wire.whole(
+        failure,
+        accept=request.headers.get("ACCEPT", ""),
+        origin=request.headers.get("ORIGIN"),
+        request_id=request_id,
+    )
     task.complete = True  # as if start_response had been called
     task.set_close_on_finish()
     task.content_length = len(body)
-    task.write(b"" if getattr(task.request, "command", "") == "HEAD" else body)
+    task.write(b"" if getattr(request, "command", "") == "HEAD" else body)

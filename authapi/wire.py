@@ -16,6 +16,7 @@ import msgspec
 from falcon.util import mediatypes
 
 from authapi.errors import Failure, InvalidToken, NotAuthenticated
+from authapi.headers import AnswerHeaders
 from authapi.settings import Settings
 
 LONGEST_ACCEPT = 1_024  # characters; parsing takes its time
@@ -64,7 +65,7 @@ class Wire:
         self._cookie_attributes = _cookie_attributes(settings, settings.cookie_domain)
         self._device = "__Host-device" if settings.https else "device"
         self._device_attributes = _cookie_attributes(settings)
-        self.headers = _headers(settings)
+        self.headers = AnswerHeaders(settings)
 
     # Answers
 
@@ -121,14 +122,14 @@ class Wire:
             self.delete_token(resp)
 
     def whole(
-        self, failure: Failure, accept: str, request_id: str
+        self, failure: Failure, *, accept: str, origin: str | None, request_id: str
     ) -> tuple[str, list[tuple[str, str]], bytes]:
         """The status line, headers and body of a failure that Falcon does not answer."""
         media_type, body = self.render(failure, problem=prefers_problem(accept))
         headers = [
             ("Content-Type", media_type),
             *failure.headers.items(),
-            *self.headers,
+            *self.headers.of(origin),
             ("X-Request-ID", request_id),
         ]
         if isinstance(failure, InvalidToken):
@@ -221,20 +222,3 @@ def _cookie_attributes(settings: Settings, domain: str = "") -> str:
     if domain:
         attributes.append(f"Domain={domain}")
     return "; ".join(attributes)
-
-
-def _headers(settings: Settings) -> list[tuple[str, str]]:
-    """The headers of every response, but for the request id (OWASP HTTP Headers)."""
-    headers = [
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-        (
-            "Content-Security-Policy",
-            "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; sandbox",
-        ),
-        ("Referrer-Policy", "no-referrer"),
-        ("Cross-Origin-Resource-Policy", "same-origin"),
-    ]
-    if settings.https:
-        headers.append(("Strict-Transport-Security", "max-age=31536000; includeSubDomains"))
-    return headers
