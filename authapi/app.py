@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 import falcon
+from falcon import inspect
 from falcon.routing import CompiledRouter
 
 from authapi import errors, features
@@ -263,6 +264,9 @@ class _Router(CompiledRouter):
         if "GET" in methods:
             methods.setdefault("HEAD", methods["GET"])
         return methods
+
+
+inspect.register_router(_Router)(inspect.inspect_compiled_router)  # for falcon-inspect-app
 
 
 class _FalconFailure(errors.Failure):

@@ -17,6 +17,7 @@ from authapi.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
+from authapi.fields import media_type
 
 BODY_LIMIT = 65_536  # bytes
 DEEPEST = 100  # levels of objects and lists in a body, the outermost included
@@ -44,7 +45,7 @@ def has_body(req: falcon.Request) -> bool:
 
 def has_json(req: falcon.Request) -> bool:
     """Return whether a request has a body that is declared as JSON."""
-    return _media_type(req)[0] == _JSON and has_body(req)
+    return media_type(req.content_type or "")[0] == _JSON and has_body(req)
 
 
 def read_body(
@@ -157,14 +158,10 @@ def _require_json(req: falcon.Request) -> None:
 
     SECURITY: HTML forms can send other types to any site, without a preflight.
     """
-    media_type, parameters = _media_type(req)
-    if media_type != _JSON or parameters not in {"", "charset=utf-8", 'charset="utf-8"'}:
+    kind, parameters = media_type(req.content_type or "")
+    charset = (parameters or {}).pop("charset", "utf-8").lower()
+    if kind != _JSON or parameters != {} or charset != "utf-8":
         raise UnsupportedMediaType
-
-
-def _media_type(req: falcon.Request) -> tuple[str, str]:
-    media_type, _, parameters = (req.content_type or "").partition(";")
-    return media_type.strip(" \t").lower(), parameters.strip(" \t").lower()
 
 
 def _require_shallow(document: object) -> None:

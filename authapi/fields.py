@@ -10,7 +10,11 @@ import re
 
 WHITE_SPACE = " \t"  # RFC 9110, 5.6.3
 
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # a token: RFC 9110, 5.6.2
+_QUOTED_STRING = r'"(?:[^"\\]|\\.)*"'
+_MEDIA_TYPE = re.compile(f"{_WORD}/{_WORD}")
+_PARAMETER = re.compile(rf"[ \t]*;[ \t]*(?:({_WORD})=({_WORD}|{_QUOTED_STRING}))?")
+_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 
 
 def elements(value: str) -> list[str]:
@@ -22,7 +26,38 @@ def unquoted(text: str) -> str:
     """The content of a quoted string, or a text without quotes as it is. Raises ValueError."""
     if '"' not in text:
         return text
-    match = _QUOTED.fullmatch(text)
-    if not match:
+    if not re.fullmatch(_QUOTED_STRING, text):
         raise ValueError("a quote that does not close")
-    return re.sub(r"\\(.)", r"\1", match[1])
+    return re.sub(r"\\(.)", r"\1", text[1:-1])
+
+
+def media_type(value: str) -> tuple[str, dict[str, str] | None]:
+    """The media type of a `Content-Type`, in lower case, and its parameters by name.
+
+    None stands for parameters that cannot be read, that come twice, or that another value follows,
+    as where the field has several lines (RFC 9110, 5.6.6 and 8.3.1).
+    """
+    value = value.strip(WHITE_SPACE)
+    found = _MEDIA_TYPE.match(value)
+    if not found:
+        return "", None
+    parameters: dict[str, str] = {}
+    end = found.end()
+    while parameter := _PARAMETER.match(value, end):
+        end = parameter.end()
+        name = (parameter[1] or "").lower()
+        if name in parameters:
+            return found[0].lower(), None
+        if name:
+            parameters[name] = unquoted(parameter[2])
+    return found[0].lower(), parameters if end == len(value) else None
+
+
+def bearer_token(authorization: str) -> str | None:
+    """The token of an `Authorization: Bearer`, or None for credentials of another kind.
+
+    The scheme has any case, and spaces follow it (RFC 9110, 11.1 and 11.4). A token has no white
+    space and no comma, so a field of several lines holds none (RFC 6750, 2.1).
+    """
+    found = _BEARER.fullmatch(authorization.strip(WHITE_SPACE))
+    return found[1] if found else None

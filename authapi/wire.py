@@ -201,6 +201,7 @@ class Wire:
 
 def prefers_problem(accept: str) -> bool:
     """Whether an `Accept` header prefers problem details to plain JSON."""
+    accept = accept.lower()  # RFC 9110, 8.3.1
     if PROBLEM not in accept or len(accept) > LONGEST_ACCEPT:
         return False
     try:

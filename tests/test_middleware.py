@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from conftest import Client, attributes_of, deletes_cookie, running, token_of
+from falcon import inspect
 from waitress.task import ThreadedTaskDispatcher
 
 from authapi import AuthAPI
@@ -576,3 +577,12 @@ def test_the_loop_never_hashes(client, token, monkeypatch):
 
     assert idents
     assert not set(idents) & set(loops)
+
+
+def test_inspection(client):
+    """Falcon's inspection, as `falcon-inspect-app` does it, lists our routes and their methods."""
+    routes = {route.path: route for route in inspect.inspect_app(client.app).routes}
+
+    assert {"/", "/login", "/sessions/{session_id}"} <= set(routes)
+    methods = {method.method for method in routes["/user"].methods if not method.internal}
+    assert {"GET", "HEAD", "PATCH", "DELETE"} == methods

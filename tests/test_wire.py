@@ -33,6 +33,7 @@ def every_failure(base=errors.Failure):
 
 
 EXAMPLES = {
+    errors.InvalidCredentials: errors.InvalidCredentials("wrong_password"),
     errors.NotFound: errors.NotFound("/x"),
     errors.TooManyFailures: errors.TooManyFailures("login-account", 100),
     errors.TooManyRequests: errors.TooManyRequests("login-account", 10, 3_600, 60),
@@ -83,6 +84,7 @@ def test_every_failure_as_a_problem(client, failure):
     ("accept", "problem"),
     [
         ("application/problem+json", True),
+        ("Application/Problem+JSON", True),
         ("application/problem+json" + ", a/b" * 200, True),
         ("application/problem+json" + ", a/b" * 201, False),  # too long to be looked at
         ("application/problem+json, application/json;q=0.5", True),
@@ -178,6 +180,8 @@ def test_method_not_allowed(client, method, path, allow):
         "application/json, text/plain",
         "text/plain; application/json",
         "application/json; charset=utf-16",
+        "application/json; charset=utf-8; charset=utf-8",
+        "application/json; charset=utf-8, application/json",
         "application/json; charset=latin-1",
         "application/xml",
     ],
@@ -198,7 +202,11 @@ def test_unsupported_media_type(client, path, content_type):
 @pytest.mark.parametrize(
     "content_type",
     ["application/json", "Application/JSON", "application/json; charset=utf-8"]
-    + ['application/json;charset="UTF-8"', " application/json ;"],
+    + [
+        'application/json;charset="UTF-8"',
+        " application/json ;",
+        "application/json;;Charset=UTF-8;",
+    ],
 )
 def test_supported_media_type(client, content_type):
     """JSON is JSON in any case, and UTF-8 may be said."""
