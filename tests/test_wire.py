@@ -34,6 +34,7 @@ def every_failure(base=errors.Failure):
 
 EXAMPLES = {
     errors.InvalidCredentials: errors.InvalidCredentials("wrong_password"),
+    errors.InvalidCredentials: errors.InvalidCredentials("wrong_password"),
     errors.NotFound: errors.NotFound("/x"),
     errors.TooManyFailures: errors.TooManyFailures("login-account", 100),
     errors.TooManyRequests: errors.TooManyRequests("login-account", 10, 3_600, 60),
