@@ -10,17 +10,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from authapi.app import AuthAPI, create_app
-    from authapi.embed import mount, protect
+    from authapi.embed import Protected, mount, protect
     from authapi.errors import Failure, StartError
+    from authapi.events import Event
+    from authapi.features.accounts import User
+    from authapi.features.sessions import Session
     from authapi.setting import SettingError
     from authapi.settings import Settings
 
 __all__ = [
     "AuthAPI",
+    "Event",
     "Failure",
+    "Protected",
+    "Session",
     "SettingError",
     "Settings",
     "StartError",
+    "User",
     "create_app",
     "mount",
     "protect",
@@ -31,10 +38,14 @@ if not TYPE_CHECKING:
     # Each public name is imported at its first use: `authapi --help` does not load the service.
     _MODULES = {
         "AuthAPI": "app",
+        "Event": "events",
         "Failure": "errors",
+        "Protected": "embed",
+        "Session": "features.sessions",
         "SettingError": "setting",
         "Settings": "settings",
         "StartError": "errors",
+        "User": "features.accounts",
         "create_app": "app",
         "mount": "embed",
         "protect": "embed",

@@ -19,6 +19,7 @@ from authapi.database import Database
 from authapi.errors import StartError
 from authapi.events import Events, log
 from authapi.features import login
+from authapi.features.accounts import Users
 from authapi.features.sessions import Sessions
 from authapi.keys import lacks_keys, load_keys
 from authapi.middleware import (
@@ -53,10 +54,12 @@ class AuthAPI(_FalconApp):
         """Wire the middleware, the router and the error handlers onto the core."""
         self.core = core
         self._is_in_place = True
+        self._paths: set[str] = set()
         self._quick_paths: set[str] = set()
         self._hashing_paths: set[str] = set()
         self.cross_site = CrossSite(core.settings, core.notices)
         self.authenticate = Authenticate(core, Sessions(core))
+        self.users = Users(core.database)
         super().__init__(
             middleware=[
                 Headers(core.wire),
@@ -71,7 +74,13 @@ class AuthAPI(_FalconApp):
         self.add_error_handler(Exception, self._fail_internally)
 
     def add_route(self, uri_template: str, resource: object, **kwargs: Any) -> None:  # noqa: ANN401
-        """Route a path to a resource, as Falcon does."""
+        """Route a path to a resource, as Falcon does. Raises ValueError for a path that is taken.
+
+        SECURITY: Falcon itself would put the new resource in the place of the old one, unseen.
+        """
+        if uri_template in self._paths:
+            raise ValueError(f"{uri_template} is routed already: choose another path")
+        self._paths.add(uri_template)
         super().add_route(uri_template, resource, **kwargs)
         if getattr(resource, "quick", False) is True:
             self._quick_paths.add(uri_template)

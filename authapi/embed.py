@@ -32,18 +32,20 @@ def mount(
     Its resources need a session from now on unless they say `public = True`, and find it in
     `req.context.session`, its user in `req.context.user`. Sinks and static routes stay open, for
     Falcon calls no authentication before them. Gives the mounted application, to close it, or to
-    subscribe to its events. Raises TypeError for an ASGI application, ValueError for a prefix that
-    is no path, StartError.
+    subscribe to its events. Raises TypeError for an ASGI application and for a second mount,
+    ValueError for a prefix that is no path, StartError.
     """
+    _require_wsgi(app)
     if not isinstance(app, falcon.App) or isinstance(app, AuthAPI):
         raise TypeError(f"mount takes a falcon.App, not {type(app).__name__}: see protect")
-    _require_wsgi(app)
+    if isinstance(app._router_search, _CheckedSearch):  # noqa: SLF001 - Falcon has no public way
+        raise TypeError("authapi is mounted in this application already: mount it once")
     if not _PREFIX.fullmatch(prefix):
         raise ValueError(f"prefix must be a path such as /auth, not {prefix!r}")
     auth = create_app(settings, clock=clock)
     guard = _Guard(auth)
     app.add_middleware(guard)
-    app._router_search = _checked(app._router_search)  # noqa: SLF001 - Falcon has no public way
+    app._router_search = _CheckedSearch(app._router_search)  # noqa: SLF001
     app.add_error_handler(Failure, guard.fail)
     app.add_sink(_Mounted(auth, prefix), re.compile(rf"{re.escape(prefix)}(/|\Z)"))
     return auth
@@ -120,16 +122,17 @@ def protect(
     return Protected(app, create_app(settings, clock=clock), required=required)
 
 
-def _checked(search: Callable[..., Any]) -> Callable[..., Any]:
+class _CheckedSearch:
     """Falcon's search for a route, for applications whose resources must be protected."""
 
-    def checked(uri: str, req: falcon.Request | None = None) -> Any:  # noqa: ANN401 - Falcon's
-        route = search(uri, req=req)
+    def __init__(self, search: Callable[..., Any]) -> None:
+        self._search = search
+
+    def __call__(self, uri: str, req: falcon.Request | None = None) -> Any:  # noqa: ANN401 - Falcon's
+        route = self._search(uri, req=req)
         if route is not None:
             check_resource(route[0])
         return route
-
-    return checked
 
 
 def _require_wsgi(app: Callable[..., Any]) -> None:

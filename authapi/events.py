@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar, overload
 
 logger = logging.getLogger("authapi.events")
 
@@ -112,6 +113,9 @@ class UserDeleted(Event):
     """A user and all that was theirs is gone."""
 
 
+Kind = TypeVar("Kind", bound=Event)
+
+
 class Events:
     """Hands each event to the subscribers, in order, in the caller's thread.
 
@@ -124,8 +128,18 @@ class Events:
         """Begin with no subscribers."""
         self._subscribers: list[tuple[type[Event], Callable[[Event], None]]] = []
 
-    def subscribe(self, subscriber: Callable[[Event], None], kind: type[Event] = Event) -> None:
-        """Call `subscriber` with every event of a kind from now on."""
+    @overload
+    def subscribe(self, subscriber: Callable[[Event], None]) -> None: ...
+
+    @overload
+    def subscribe(self, subscriber: Callable[[Kind], None], kind: type[Kind]) -> None: ...
+
+    def subscribe(self, subscriber: Callable[[Any], None], kind: type[Event] = Event) -> None:
+        """Call `subscriber` with every event from now on, or with those of one kind.
+
+        It is called in the request's thread, inside the transaction of the change. What it raises
+        undoes the change.
+        """
         self._subscribers.append((kind, subscriber))
 
     def emit(self, event: Event) -> None:

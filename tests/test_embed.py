@@ -2,8 +2,10 @@
 
 import functools
 import json
+import os
 import re
 import sqlite3
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,8 @@ import flask
 import pytest
 from conftest import (
     CHEAP,
+    CHEAPLY,
+    OTHER,
     USER,
     Client,
     attributes_of,
@@ -35,7 +39,8 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from authapi import Settings, mount, protect
 from authapi.events import LoggedIn, Registered
 
-PAGE = (Path(__file__).parent.parent / "docs" / "embedding.md").read_text()
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "embedding.md").read_text()
 CROSS_SITE = {"Sec-Fetch-Site": "cross-site"}
 # Ids; and the times of a user, which are the database's.
 RANDOM = re.compile(r"\b([0-9a-f]{16}|[0-9a-f]{64}|\w{3}, \d\d \w{3} \d{4} [0-9:]{8} GMT)\b")
@@ -340,7 +345,9 @@ def test_mount_takes_falcon_only(make_settings, tmp_path, app):
     with pytest.raises(TypeError) as refused:
         mount(app, make_settings())
 
-    assert re.search("is an ASGI application|mount takes a falcon.App, not", str(refused.value))
+    assert re.search(
+        "is an ASGI|is no WSGI application|mount takes a falcon.App, not", str(refused.value)
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -644,22 +651,6 @@ def test_sinks_and_static_routes_stay_open(host, tmp_path):
     assert host.simulate_get("/open/x").text == "open"
     assert host.simulate_get("/static/a.txt").text == "file"
     assert host.simulate_get("/auth/user").status_code == 401
-
-
-def test_mounted_twice(mount_on, clock):
-    """Two mounts on one database share their sessions, and a renewal sets one cookie."""
-    app = falcon.App()
-    mount_on(app, prefix="/auth")
-    mount_on(app, prefix="/api/auth")
-    app.add_route("/notes", Notes())
-    client, under = Client(app), Under(app)
-    token = token_of(under.register())
-
-    assert client.get_as(token, "/api/auth/user").json["user"]["id"] == 1
-    assert client.get_as(token, "/notes").status_code == 200
-    clock.move(3_600)
-    headers = raw(app, path="/notes", HTTP_COOKIE=f"jwt={token}")[1]
-    assert len([value for name, value in headers if name.lower() == "set-cookie"]) == 1
 
 
 def test_events(host, caplog):
@@ -1198,9 +1189,9 @@ def example(folder, name):
 
 
 def test_every_example_is_run():
-    """The page has the two examples that are run here, and no other Python."""
-    assert set(examples()) == {"shop.py", "pages.py"}
-    assert PAGE.count("```python") == 2
+    """The page has the examples that are run here, and no other Python."""
+    assert set(examples()) == {"shop.py", "pages.py", "site.py", "welcome.py"}
+    assert PAGE.count("```python") == 4
 
 
 def test_example_of_mount(tmp_path):
@@ -1228,6 +1219,121 @@ def test_example_of_protect(tmp_path):
         assert request(f"{url}/diary", Cookie=sent)[1] == {"of": 1, "entries": []}
         assert request(f"{url}/auth/logout", {}, Cookie=sent)[0] == 200
         assert request(f"{url}/", Cookie=sent)[1] == {"hello": "stranger"}
+
+
+def run_example(folder, name, then):
+    """Run an example, and then more, in a process of its own; give what it printed."""
+    (folder / name).write_text(examples()[name])
+    environ = {**os.environ, **CHEAPLY, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    run = subprocess.run(
+        [sys.executable, "-c", then],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_flask_client(tmp_path):
+    """The Flask example works in Flask's test client, which keeps the cookie by itself."""
+    then = f"""
+from pages import app
+client = app.test_client()
+print(client.get("/").json["hello"], client.get("/diary").status_code)
+client.post("/auth/register", json={USER!r})
+print(client.get("/").json["hello"], client.get("/diary").json["of"])
+"""
+
+    assert run_example(tmp_path, "pages.py", then) == f"stranger 401\n{USER['username']} 1\n"
+
+
+def test_flask_run(tmp_path):
+    """The Flask example works under `flask run`, with our routes under /auth."""
+    (tmp_path / "pages.py").write_text(examples()["pages.py"])
+    run = ("-m", "flask", "--app", "pages", "run", "--port", "0")
+    service = start(tmp_path, run=run, PYTHONPATH=str(ROOT))
+    try:
+        line = next(line for line in service.stderr if "Running on" in line)
+        url = re.search(r"http://\S+:\d+", line)[0]
+        status, _, headers = request(f"{url}/auth/register", USER)
+        assert status == 201
+        sent = headers["Set-Cookie"].partition(";")[0]
+        assert request(f"{url}/", Cookie=sent)[1] == {"hello": USER["username"]}
+    finally:
+        service.kill()
+        service.communicate()
+
+
+def test_example_of_django(tmp_path):
+    """The Django example knows its users by id: one who takes a freed name is another."""
+    with example(tmp_path, "site.py") as url:
+        assert request(f"{url}/")[1] == {"key": "", "hello": "stranger"}
+        _, _, headers = request(f"{url}/auth/register", {**USER, "username": "first"})
+        first = headers["Set-Cookie"].partition(";")[0]
+        assert request(f"{url}/", Cookie=first)[1] == {"key": "1", "hello": "first"}
+        request(f"{url}/auth/user", {"username": "renamed"}, method="PATCH", Cookie=first)
+        _, _, headers = request(f"{url}/auth/register", {**OTHER, "username": "first"})
+        second = headers["Set-Cookie"].partition(";")[0]
+        assert request(f"{url}/", Cookie=second)[1] == {"key": "2", "hello": "first"}
+
+
+def test_example_of_events(tmp_path):
+    """The example of events finds the address of a user who has just registered."""
+    then = f"""
+import welcome
+from falcon import testing
+testing.TestClient(welcome.auth).simulate_post("/register", json={USER!r})
+"""
+
+    assert run_example(tmp_path, "welcome.py", then) == f"a mail to {USER['email']}\n"
+
+
+def test_page_of_testing(tmp_path):
+    """The tests of the page on testing pass."""
+    page = (ROOT / "docs" / "testing.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "test_notes.py").write_text(code)
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "3 passed" in run.stdout, run.stdout
+
+
+def test_users(make_client, token):
+    """A user is found by id, as long as the account is there."""
+    client = make_client()
+
+    assert client.app.users.get(1).email == USER["email"]
+    assert client.app.users.get(2) is None
+    client.request_as(token, "DELETE", "/user", {"password": USER["password"]})
+    assert client.app.users.get(1) is None
+
+
+def test_mounted_once(make_app, tmp_path):
+    """A second mount is refused: it would make a second service in the first one's place."""
+    app = falcon.App()
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/mounted.db", **CHEAP)
+    auth = mount(app, settings)
+    try:
+        with pytest.raises(TypeError, match="mounted in this application already"):
+            mount(app, settings, prefix="/other")
+    finally:
+        auth.close()
+
+
+def test_no_route_is_replaced(make_app):
+    """A path that is taken is refused, so that no resource of ours is replaced unseen."""
+    with pytest.raises(ValueError, match="/user is routed already"):
+        make_app().add_route("/user", object())
 
 
 def test_attributes_of_the_page():

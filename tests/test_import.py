@@ -78,7 +78,7 @@ for name in authapi.__all__:
     for member in (public, *(value for _, value in inspect.getmembers(public, callable))):
         try:
             print(inspect.signature(member))
-        except ValueError:
+        except (TypeError, ValueError):
             pass
 """
 

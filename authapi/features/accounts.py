@@ -146,6 +146,19 @@ class UserRepository:
         return bool(deleted)
 
 
+class Users:
+    """The users, as an application that embeds the service may see them."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the database."""
+        self._rows = UserRepository(database)
+
+    def get(self, user_id: int) -> User | None:
+        """The user with an id; None where there is none, or no longer. Raises Unavailable."""
+        credential = self._rows.by_id(user_id)
+        return credential.user if credential else None
+
+
 @contextmanager
 def _taken() -> Iterator[None]:
     """Turn a collision into UsernameTaken or EmailTaken."""
