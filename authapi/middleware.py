@@ -182,14 +182,9 @@ class CrossSite:
         return origin is None or self._is_ours(origin, req.get_header("Host"))
 
     def _is_ours(self, origin: str, host: str | None) -> bool:
-        return origin == self._origin or origin in self._origins_of(host or "")
-
-    def _origins_of(self, host: str) -> list[str]:
-        """The origins of a `Host`, which may have any case and a default port."""
-        try:
-            return [as_origin(f"{scheme}://{host}") for scheme in self._schemes]
-        except ValueError:
-            return []
+        """Whether an origin is the public URL, or that of the `Host`, which may be in any case."""
+        found = [as_origin(f"{scheme}://{host}") for scheme in self._schemes]
+        return origin in {self._origin, *found}
 
     def _tell(self, req: falcon.Request) -> None:
         found = {"origin": req.get_header("Origin"), "site": req.get_header("Sec-Fetch-Site")}
