@@ -586,3 +586,21 @@ def test_inspection(client):
     assert {"/", "/login", "/sessions/{session_id}"} <= set(routes)
     methods = {method.method for method in routes["/user"].methods if not method.internal}
     assert {"GET", "HEAD", "PATCH", "DELETE"} == methods
+
+
+@pytest.mark.parametrize(
+    ("peer", "shown"),
+    [
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:DB8:0:0::7", "2001:db8::7"),
+        ("fe80::7%eth0", "fe80::7%eth0"),
+        ("", ""),
+        ("unix:", "unix:"),
+    ],
+)
+def test_address_of_the_peer(client, peer, shown):
+    """The list of sessions has one text for an address, whatever a server calls its peer."""
+    body = {"username": "a", "email": "a@example.com", "password": "correct horse"}
+    token = token_of(client.post("/register", body, remote_addr=peer))
+
+    assert [shown] == [session["ip"] for session in client.sessions_of(token)]
