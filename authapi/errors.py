@@ -81,7 +81,7 @@ class NotAuthenticated(Failure):
 
 
 class InvalidToken(Failure):
-    """A token that opens no session. The answer deletes the cookie."""
+    """Tokens that open no session, or not clearly one. The answer deletes a cookie that is bad."""
 
     status, error, message = 401, "invalid_token", "Invalid token or it has expired."
     challenge = 'Bearer error="invalid_token"'

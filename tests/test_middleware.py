@@ -166,20 +166,6 @@ def test_other_authorization(client, token, authorization):
     assert client.simulate_get("/user", headers=headers).status_code == 200
 
 
-def test_sent_twice(client, token):
-    """More than one token is refused, even the same one, in whatever places."""
-    for headers in (
-        {"Cookie": f"jwt={token}; jwt={token}"},
-        {"Cookie": f"jwt=; jwt={token}"},
-        {"Cookie": f"jwt={token}, jwt={token}"},
-        {"Cookie": f"jwt={token}", "Authorization": f"Bearer {token}"},
-        {"Authorization": f"Bearer {token}, Bearer {token}"},
-    ):
-        answer = client.simulate_get("/user", headers=headers)
-        assert (answer.status_code, answer.json["error"]) == (401, "invalid_token")
-        assert deletes_cookie(answer)
-
-
 def test_other_cookies(client, token):
     """Cookies of other names are no tokens, and do not disturb ours."""
     for cookie in (f"JWT={token}", f"jwt2={token}", f"__Host-jwt={token}", f"xjwt={token}"):
