@@ -14,7 +14,6 @@ from falcon import inspect
 from falcon.routing import CompiledRouter
 
 from authapi import errors, features
-from authapi.authentication import Authenticate
 from authapi.core import Core
 from authapi.database import Database
 from authapi.errors import StartError
@@ -25,6 +24,7 @@ from authapi.features.sessions import Sessions
 from authapi.keys import lacks_keys, load_keys
 from authapi.middleware import (
     SAFE_METHODS,
+    Authenticate,
     CrossSite,
     Headers,
     Shed,
@@ -137,10 +137,6 @@ class AuthAPI(_FalconApp):
         """Answer a failure; where it is ours, say its cause in the log."""
         self.log(req, failure)
         self.core.wire.fail(req, resp, failure)
-        if isinstance(failure, errors.InvalidToken):
-            self.core.wire.keep_token(resp)
-            if self.authenticate.has_bad_cookies(req):
-                self.core.wire.delete_token(resp)
 
     def log(self, req: falcon.Request, failure: errors.Failure) -> None:
         """Write a failure into the log, with its cause where it is ours.
@@ -186,7 +182,6 @@ def create_app(
     database = Database(settings.database_path, writers=settings.threads // 2)
     is_new, are_new = database.is_missing, lacks_keys(settings)
     migrate(database)
-    tokens = Tokens(load_keys(settings))
     core = Core(
         settings=settings,
         clock=clock,
@@ -194,8 +189,8 @@ def create_app(
         events=Events(),
         notices=Notices(clock),
         passwords=Passwords(settings),
-        tokens=tokens,
-        wire=Wire(settings, clock, tokens),
+        tokens=Tokens(load_keys(settings)),
+        wire=Wire(settings, clock),
     )
     _warn_of_losses(core, is_new=is_new, are_new=are_new)
     database.disconnect()  # the server that gets the application may fork

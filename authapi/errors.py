@@ -62,16 +62,6 @@ class MalformedJSON(Failure):
 
     status, error, message = 400, "malformed_json", "Malformed JSON."
 
-    def __init__(self, reason: str = "") -> None:
-        """Take what is wrong, and where, in a parser's words."""
-        super().__init__(reason)
-        self.reason = reason
-
-    @property
-    def fields(self) -> dict[str, object]:
-        """What is wrong."""
-        return {"reason": self.reason} if self.reason else {}
-
 
 class NotAuthenticated(Failure):
     """No token where one is needed."""
@@ -81,7 +71,7 @@ class NotAuthenticated(Failure):
 
 
 class InvalidToken(Failure):
-    """Tokens that open no session, or not clearly one. The answer deletes a cookie that is bad."""
+    """A token that opens no session. The answer deletes the cookie."""
 
     status, error, message = 401, "invalid_token", "Invalid token or it has expired."
     challenge = 'Bearer error="invalid_token"'
@@ -164,6 +154,12 @@ class UsernameTaken(Failure):
     """Another user has the username, caselessly."""
 
     status, error, message = 409, "username_taken", "The username is already taken."
+
+
+class UsernameLookalike(UsernameTaken):
+    """Another user has a username that looks like this one."""
+
+    message = "A username that looks like this one is already taken."
 
 
 class EmailTaken(Failure):

@@ -1,4 +1,4 @@
-"""Usernames and emails: what they may be, and the caseless keys by which they are found."""
+"""Usernames and emails: the caseless keys by which they are found, and what an email may be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Literal
 
 Kind = Literal["username", "email", "nobody's"]
 
-LONGEST_USERNAME = 80  # code points
 LONGEST_EMAIL = 254  # characters; RFC 5321, 4.5.3.1.3, less the angle brackets
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
@@ -49,17 +48,6 @@ def name_key(identifier: str) -> tuple[Kind, str]:
     return "username", username_key(identifier)
 
 
-def username_fault(username: str) -> str | None:
-    """What makes a username unfit, or None."""
-    if not 1 <= len(username) <= LONGEST_USERNAME:
-        return f"Must have 1 to {LONGEST_USERNAME} characters."
-    if not all(_is_name_character(character) for character in username):
-        return "May hold only letters, marks, digits, '.', '_' and '-'."
-    if not username_key(username):
-        return "Must have a character that can be seen."
-    return None
-
-
 def email_fault(email: str) -> str | None:
     """What makes an email unfit, or None (WHATWG HTML, `input type=email`)."""
     if len(email) > LONGEST_EMAIL:
@@ -67,8 +55,3 @@ def email_fault(email: str) -> str | None:
     if not _EMAIL.fullmatch(email):
         return "Is not an email address."
     return None
-
-
-def _is_name_character(character: str) -> bool:
-    category = unicodedata.category(character)
-    return character in "._-" or category[0] in "LM" or category == "Nd"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from authapi.database import SQL, Database, DatabaseError, is_spoilt, split
 from authapi.errors import StartError, Unavailable
+from authapi.usernames import lookalikes
 
 
 def migrate(database: Database) -> None:
@@ -69,12 +71,19 @@ class _Ledger:
             missing = self._missing()
             if not missing:
                 return False
+            self._add_functions()
             for statement in split(missing[0].text):
                 self._database.connection.execute(statement)
             self._statements.record(
                 version=missing[0].version, name=missing[0].name, checksum=missing[0].checksum
             )
         return True
+
+    def _add_functions(self) -> None:
+        """Give the connection what migrations call and SQLite does not have."""
+        self._database.connection.create_function(
+            "lookalikes", 1, lambda username: json.dumps(sorted(lookalikes(username)))
+        )
 
     def _begin(self) -> None:
         if self._statements.has_ledger():

@@ -483,7 +483,7 @@ def test_no_statement_scans(client):
         if any(step.startswith("SEARCH") for step in steps)
     }
     writes = {("audit", "insert"), ("users", "insert"), ("migrations", "record")}
-    writes |= {("limits", "take")}
+    writes |= {("limits", "take"), ("users", "add_lookalike")}
     assert {("migrations", name) for name in ("has_ledger", "is_empty", "applied")} == scans
     assert {(file, name) for file, name, _ in found} == scans | searches | writes
 

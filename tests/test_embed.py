@@ -765,11 +765,11 @@ def test_environ(protecting, client, token, spy):
 def test_remote_user_stays_with_the_user(protecting, client, token, spy):
     """REMOTE_USER is the id: whoever takes a name that another user gave up has another one."""
     protected = Client(protecting(spy))
-    client.request_as(token, "PATCH", "/user", {"username": "Ξένος日本"})
+    client.request_as(token, "PATCH", "/user", {"username": "Ξένος"})
     other = token_of(client.register(email="other@example.com"))
 
     protected.get_as(token, "/")
-    assert (spy.user, spy.environ["authapi.user"].username) == ("1", "Ξένος日本")
+    assert (spy.user, spy.environ["authapi.user"].username) == ("1", "Ξένος")
     protected.get_as(other, "/")
     assert (spy.user, spy.environ["authapi.user"].username) == ("2", USER["username"])
 
@@ -781,11 +781,11 @@ def test_remote_user_stays_with_the_user(protecting, client, token, spy):
         {"HTTP_COOKIE": ""},
         {"HTTP_COOKIE": "jwt="},
         {"HTTP_COOKIE": "jwt=bad"},
-        {"HTTP_COOKIE": "\xa0jwt={}"},
+        {"HTTP_COOKIE": "jwt={}; jwt={}"},
         {"HTTP_COOKIE": "session={}; __Host-jwt={}"},
         {"HTTP_AUTHORIZATION": "Bearer x"},
         {"HTTP_AUTHORIZATION": "Basic dTpw"},
-        {"HTTP_COOKIE": "jwt=bad", "HTTP_AUTHORIZATION": "Bearer x"},
+        {"HTTP_COOKIE": "jwt={}", "HTTP_AUTHORIZATION": "Bearer x"},
         {"REMOTE_USER": "of-the-server"},
     ],
 )

@@ -67,7 +67,7 @@ def test_unconfirmed_email(make_client, settings, email):
             "a+b%25c@example.com",
         ),
         ("41", "41", "%41@example.com", "%2541@example.com"),
-        ("_.-", "_.-", "!#$&'*+/=?^_`{|}~-@example.com", "!#$&'*+/=?^_`{|}~-@example.com"),
+        ("_.-a", "_.-a", "!#$&'*+/=?^_`{|}~-@example.com", "!#$&'*+/=?^_`{|}~-@example.com"),
     ],
 )
 def test_encoding(make_client, username, encoded_username, email, encoded_email):
@@ -450,8 +450,8 @@ def test_caddy_that_leaves_a_header_alone(behind):
     ("username", "email"),
     [
         ("Straße.é日本", "a+b%41@example.com"),
-        ("_", "{http.request.host}{env.HOME}@example.com"),
-        ("-", "$host$$`id`'%s!#&*/?^|~@example.com"),
+        ("_x", "{http.request.host}{env.HOME}@example.com"),
+        ("-x", "$host$$`id`'%s!#&*/?^|~@example.com"),
     ],
 )
 def test_names_that_need_care(behind, configure, username, email):
@@ -632,7 +632,11 @@ def test_login_page(site):
 
 @pytest.fixture(name="ports")
 def _ports():
-    return free_port(), free_port()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as other,
+    ):
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 @pytest.fixture(name="secure")

@@ -14,7 +14,7 @@ from authapi.identifiers import username_key
 
 WRONG = "wrong password"
 NETWORK = "192.0.2.7"
-LIGATURES = "\ufdfa" * 15  # each becomes 18 characters
+LIGATURES = "\ufdf2" * 80  # each is four letters
 
 
 def statuses(count, call):

@@ -13,19 +13,21 @@ from typing import Any, Protocol
 import falcon
 import msgspec
 
-from authapi.bodies import has_body, read_body
+from authapi.bodies import Rule, has_body, read_body
 from authapi.core import Core
 from authapi.database import Database, UniqueViolation
 from authapi.errors import (
     EmailTaken,
     InvalidToken,
+    UsernameLookalike,
     UsernameTaken,
     WrongPassword,
 )
 from authapi.events import Caller, LockedOut, LoginFailed, UserDeleted, UserRenamed
 from authapi.features.limits import Limits
-from authapi.identifiers import email_key, name_key, username_fault, username_key
+from authapi.identifiers import email_key, name_key, username_key
 from authapi.middleware import caller_of
+from authapi.usernames import UsernamePolicy, lookalikes
 
 REQUIRES = ("limits",)
 
@@ -79,7 +81,9 @@ class UserRepository:
                 email_key=email_key(email),
                 password_hash=password_hash,
             )
-        return _credential(row)
+        credential = _credential(row)
+        self._keep_lookalikes(credential.user.id, username)
+        return credential
 
     def by_id(self, user_id: int) -> Credential | None:
         """The credential of a user."""
@@ -108,8 +112,23 @@ class UserRepository:
         """Raise UsernameTaken or EmailTaken. Somebody may be quicker yet: `insert` has the say."""
         if self._statements.is_username_taken(username_key=username_key(username)):
             raise UsernameTaken
+        self._require_no_lookalike(0, username)
         if self._statements.is_email_taken(email_key=email_key(email)):
             raise EmailTaken
+
+    def _require_no_lookalike(self, user_id: int, username: str) -> None:
+        """Raise UsernameLookalike where a username looks like another user's.
+
+        SECURITY: whoever reads a name takes it for the one that looks the same.
+        """
+        keys = {username_key(username), *lookalikes(username)}
+        if any(self._statements.is_lookalike(id=user_id, key=key) for key in keys):
+            raise UsernameLookalike
+
+    def _keep_lookalikes(self, user_id: int, username: str) -> None:
+        self._require_no_lookalike(user_id, username)
+        for lookalike in lookalikes(username):
+            self._statements.add_lookalike(user_id=user_id, lookalike=lookalike)
 
     def rehash(self, credential: Credential, new_hash: str) -> None:
         """Replace the hash that was verified, inside a transaction."""
@@ -133,6 +152,9 @@ class UserRepository:
             renamed = self._statements.rename(
                 id=user_id, username=username, username_key=username_key(username)
             )
+        if renamed:
+            self._statements.forget_lookalikes(user_id=user_id)
+            self._keep_lookalikes(user_id, username)
         return bool(renamed)
 
     def delete(self, credential: Credential) -> bool:
@@ -234,6 +256,7 @@ class UserResource(ExampleResource):
         """Take the core."""
         super().__init__(core)
         self._users = UserRepository(core.database)
+        self._usernames = UsernamePolicy(core.settings.reserved)
 
     def on_patch(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Give the user another username, and a token that carries it.
@@ -242,7 +265,7 @@ class UserResource(ExampleResource):
         """
         core, session, claims = self._core, req.context.session, req.context.claims
         session.require_fresh(core.clock())
-        body = read_body(req, RenameBody, {"username": username_fault})
+        body = read_body(req, RenameBody, {"username": self._rule(session.user)})
         limits, caller = Limits(core), caller_of(req)
         with limits.trying(*limits.registration(caller.ip)), core.database.transaction():
             if self._users.rename(session.user.id, body.username):
@@ -254,17 +277,19 @@ class UserResource(ExampleResource):
         core.wire.set_token(resp, core.tokens.issue(claims), claims.exp - int(core.clock()))
         core.wire.answer_user(resp, 200, "User renamed.", credential.user)
 
+    def _rule(self, user: User) -> Rule:
+        """The rule for another username; their own may be older than a rule."""
+        return lambda name: None if name == user.username else self._usernames.fault(name)
+
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Delete the user, who gives the password or has given it a short while ago."""
         core, session = self._core, req.context.session
         with self._verified(req) as verified, core.database.transaction():
             current = self._users.by_session(session.id)
-            if current is None:
+            if current is None or not self._users.delete(verified or current):
                 raise InvalidToken
-            if not self._users.delete(verified or current):
-                raise WrongPassword
             core.events.emit(UserDeleted(session.user.id, caller_of(req), session.id))
-        core.wire.delete_brought(req, resp)
+        core.wire.delete_token(resp)
         core.wire.answer(resp, 200, "User deleted.", user=None)
 
     @contextmanager

@@ -19,8 +19,9 @@ from authapi.features.accounts import UserRepository
 from authapi.features.devices import Devices
 from authapi.features.limits import Limits
 from authapi.features.sessions import Sessions
-from authapi.identifiers import email_fault, username_fault
+from authapi.identifiers import email_fault
 from authapi.middleware import caller_of
+from authapi.usernames import UsernamePolicy
 
 REQUIRES = ("accounts", "sessions", "limits", "devices")
 
@@ -47,7 +48,7 @@ class RegistrationResource:
         self._limits = Limits(core)
         self._devices = Devices(core)
         self._rules = {
-            "username": username_fault,
+            "username": UsernamePolicy(core.settings.reserved).fault,
             "email": email_fault,
         }
 
@@ -57,13 +58,12 @@ class RegistrationResource:
         if core.settings.registration == "closed":
             raise RegistrationClosed
         body = read_body(req, RegistrationBody, self._rules, self._password_fault)
-        replaced = core.wire.cookie_claims(req)
         with self._limits.trying(*self._limits.registration(caller.ip)):
             self._users.require_free(body.username, body.email)
             password_hash = core.passwords.hash(body.password)
             with core.database.transaction():
                 credential = self._users.insert(body.username, body.email, password_hash)
-                issued = self._sessions.open(credential, caller, replaced)
+                issued = self._sessions.open(credential, caller)
                 core.events.emit(Registered(credential.user.id, caller, issued.session_id))
         core.wire.set_token(resp, issued.token, issued.max_age)
         self._devices.remember(resp, credential.user, credential.password_version)

@@ -33,6 +33,19 @@ SELECT id, username, email, created_at, updated_at,
 -- name: is_username_taken(username_key)$
 SELECT EXISTS (SELECT 1 FROM users WHERE username_key = :username_key);
 
+-- name: is_lookalike(id, key)$
+-- Whether a key is that of another user's username, or what that looks like.
+SELECT EXISTS (SELECT 1 FROM users WHERE username_key = :key AND id <> :id)
+    OR EXISTS (SELECT 1 FROM username_lookalikes WHERE lookalike = :key AND user_id <> :id);
+
+-- name: add_lookalike(user_id, lookalike)!
+INSERT INTO username_lookalikes (lookalike, user_id)
+VALUES (:lookalike, :user_id);
+
+-- name: forget_lookalikes(user_id)!
+DELETE FROM username_lookalikes
+ WHERE user_id = :user_id;
+
 -- name: is_email_taken(email_key)$
 SELECT EXISTS (SELECT 1 FROM users WHERE email_key = :email_key);
 

@@ -1,0 +1,131 @@
+"""What a new username must be, and which names look alike.
+
+The rules hold for a registration and a rename alone: a user who has another name keeps it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from itertools import pairwise
+
+from authapi import characters
+from authapi.identifiers import username_key
+
+LONGEST = 80  # code points
+MOST_MARKS = 4  # on one letter; UTS 39, 5.4
+
+_EAST_ASIAN = frozenset({"Hanb", "Jpan", "Kore"})
+# A dot over a letter that has one cannot be seen (UTS 39, 5.4). Latin, then Cyrillic.
+_HIDDEN_DOT = re.compile("[ijl\u0131\u0237\u0456\u0458]\u0307")
+_ABOVE_OR_NO_MARK = frozenset({230, 0})  # combining classes
+# ASCII that looks alike (UTS 39): in lower case, and in capitals.
+_LOWER = str.maketrans({"0": "o", "1": "l", "m": "rn"})
+_UPPER = str.maketrans({"0": "o", "1": "i"})
+
+
+class UsernamePolicy:
+    """The rules for new usernames, with the names that nobody may take."""
+
+    def __init__(self, reserved: Iterable[str]) -> None:
+        """Take the reserved names."""
+        self._reserved = frozenset().union(*map(_outlines, reserved))
+
+    def fault(self, username: str) -> str | None:
+        """What makes a new username unfit, as one sentence, or None."""
+        return fault(username) or self._reserved_fault(username)
+
+    def _reserved_fault(self, username: str) -> str | None:
+        if self._reserved.isdisjoint(_outlines(username)):
+            return None
+        return "Is reserved, or looks like a reserved name."
+
+
+def fault(username: str) -> str | None:
+    """What makes a username unfit whatever names are reserved, as one sentence, or None.
+
+    UTS 39: the General Security Profile (3.1) and the restriction level Highly Restrictive (5.2),
+    for the compatibility form of the name (NFKC).
+    """
+    if not 1 <= len(username) <= LONGEST:
+        return f"Must have 1 to {LONGEST} characters."
+    if not all(map(_is_name_character, username)):
+        return "May hold only letters, marks, digits, '.', '_' and '-'."
+    if not any(unicodedata.category(character)[0] in "LN" for character in username):
+        return "Must have a letter or a digit."
+    return None if username.isascii() else _unicode_fault(unicodedata.normalize("NFKC", username))
+
+
+def lookalikes(username: str) -> frozenset[str]:
+    """The keys that a username looks like, without its own."""
+    key = username_key(username)
+    return frozenset(characters.lookalikes(key)) - {key}
+
+
+def _is_name_character(character: str) -> bool:
+    category = unicodedata.category(character)
+    return character in "._-" or category[0] in "LM" or category == "Nd"
+
+
+def _unicode_fault(name: str) -> str | None:
+    for character in name:
+        if characters.scripts(character) is None:
+            return f"Must not hold the character U+{ord(character):04X}."
+    if _has_bad_marks(unicodedata.normalize("NFD", name)):
+        return "Has marks that do not belong there."
+    if len({_zero(character) for character in name if character.isdecimal()}) > 1:
+        return "Mixes digits of several kinds."
+    if _mixes_scripts(name):
+        return "Mixes scripts that are not written together."
+    return None
+
+
+def _has_bad_marks(parts: str) -> bool:
+    """Whether a mark stands on no letter, twice, on too many others, or unseen (UTS 39, 5.4)."""
+    kinds = "".join(_kind(part) for part in parts)
+    doubled = any(one == other and _kind(one) == "n" for one, other in pairwise(parts))
+    too_many = "n" * (MOST_MARKS + 1) in kinds
+    unattached = re.search("(^|-)[ns]", kinds)
+    above = "".join(one for one in parts if unicodedata.combining(one) in _ABOVE_OR_NO_MARK)
+    return bool(doubled or too_many or unattached or _HIDDEN_DOT.search(above))
+
+
+def _kind(character: str) -> str:
+    """A letter, a nonspacing (or enclosing) mark, a spacing mark, or another character."""
+    category = unicodedata.category(character)
+    if category[0] == "L":
+        return "l"
+    return {"Mn": "n", "Me": "n", "Mc": "s"}.get(category, "-")
+
+
+def _zero(digit: str) -> int:
+    """The zero of a digit's kind."""
+    return ord(digit) - unicodedata.decimal(digit)
+
+
+def _mixes_scripts(name: str) -> bool:
+    """Whether a name is beyond the restriction level Highly Restrictive (UTS 39, 5.2).
+
+    One script is fine, and so is Latin with Japanese, Korean, or Chinese and Bopomofo.
+    """
+    found = {characters.scripts(character) or frozenset() for character in name}
+    found.discard(characters.ANY_SCRIPT)
+    if not found or frozenset.intersection(*found):
+        return False
+    others = [scripts for scripts in found if "Latn" not in scripts]
+    return frozenset.intersection(*others).isdisjoint(_EAST_ASIAN)
+
+
+def _outlines(username: str) -> set[str]:
+    """What is left of a name, in lower case and in capitals, for someone who reads in a hurry.
+
+    Neither marks nor punctuation count, nor do characters that look alike.
+    """
+    lower, upper = map(_bare, characters.lookalikes(username_key(username)))
+    return {lower.translate(_LOWER), upper.translate(_UPPER)}
+
+
+def _bare(text: str) -> str:
+    parts = unicodedata.normalize("NFD", text)
+    return "".join(part for part in parts if unicodedata.category(part)[0] in "LN")
