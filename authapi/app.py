@@ -14,6 +14,7 @@ from falcon import inspect
 from falcon.routing import CompiledRouter
 
 from authapi import errors, features
+from authapi.authentication import Authenticate
 from authapi.core import Core
 from authapi.database import Database
 from authapi.errors import StartError
@@ -24,7 +25,6 @@ from authapi.features.sessions import Sessions
 from authapi.keys import lacks_keys, load_keys
 from authapi.middleware import (
     SAFE_METHODS,
-    Authenticate,
     CrossSite,
     Headers,
     Shed,
@@ -137,6 +137,10 @@ class AuthAPI(_FalconApp):
         """Answer a failure; where it is ours, say its cause in the log."""
         self.log(req, failure)
         self.core.wire.fail(req, resp, failure)
+        if isinstance(failure, errors.InvalidToken):
+            self.core.wire.keep_token(resp)
+            if self.authenticate.has_bad_cookies(req):
+                self.core.wire.delete_token(resp)
 
     def log(self, req: falcon.Request, failure: errors.Failure) -> None:
         """Write a failure into the log, with its cause where it is ours.
@@ -182,6 +186,7 @@ def create_app(
     database = Database(settings.database_path, writers=settings.threads // 2)
     is_new, are_new = database.is_missing, lacks_keys(settings)
     migrate(database)
+    tokens = Tokens(load_keys(settings))
     core = Core(
         settings=settings,
         clock=clock,
@@ -189,8 +194,8 @@ def create_app(
         events=Events(),
         notices=Notices(clock),
         passwords=Passwords(settings),
-        tokens=Tokens(load_keys(settings)),
-        wire=Wire(settings, clock),
+        tokens=tokens,
+        wire=Wire(settings, clock, tokens),
     )
     _warn_of_losses(core, is_new=is_new, are_new=are_new)
     database.disconnect()  # the server that gets the application may fork

@@ -147,9 +147,9 @@ def _document(req: falcon.Request) -> dict[str, object]:
         _require_shallow(msgspec.json.decode(text))
         document = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise MalformedJSON from error
+        raise MalformedJSON(str(error).removeprefix("JSON is malformed: ")) from error
     if not isinstance(document, dict):
-        raise MalformedJSON
+        raise MalformedJSON("not an object")
     return document
 
 

@@ -74,8 +74,10 @@ class Protected:
                 return self._app(environ, start_response)
             return self._refuse(req, failure, start_response)
         if renewed:
-            cookie = auth.core.wire.cookie(renewed.token, renewed.max_age)
-            start_response = _with_cookie(start_response, cookie)
+            wire = auth.core.wire
+            cookie = wire.session_cookie
+            lines = wire.cookie_lines(req, cookie, renewed.token, renewed.max_age)
+            start_response = _with_cookie(start_response, cookie.name, lines)
         user = session.user
         known = {
             # SECURITY: applications keep data by REMOTE_USER, and a username can change hands.
@@ -93,12 +95,16 @@ class Protected:
         self, req: falcon.Request, failure: Failure, start_response: StartResponse
     ) -> Iterable[bytes]:
         self.auth.log(req, failure)
-        status, headers, body = self.auth.core.wire.whole(
+        wire = self.auth.core.wire
+        status, headers, body = wire.whole(
             failure,
             accept=req.get_header("Accept", default=""),
             origin=req.get_header("Origin"),
             request_id=request_id_of(req),
         )
+        if isinstance(failure, InvalidToken) and self.auth.authenticate.has_bad_cookies(req):
+            lines = wire.cookie_lines(req, wire.session_cookie, "", 0)
+            headers += [("Set-Cookie", line) for line in lines]
         start_response(status, [*headers, ("Content-Length", str(len(body)))])
         return [] if req.method == "HEAD" else [body]
 
@@ -146,9 +152,8 @@ def _require_wsgi(app: Callable[..., Any]) -> None:
         )
 
 
-def _with_cookie(start_response: StartResponse, cookie: str) -> StartResponse:
+def _with_cookie(start_response: StartResponse, name: str, lines: list[str]) -> StartResponse:
     """Set a cookie with an answer, unless it sets the same itself, as a login does."""
-    name = f"{cookie.partition('=')[0]}="
 
     def start(
         status: str,
@@ -158,10 +163,10 @@ def _with_cookie(start_response: StartResponse, cookie: str) -> StartResponse:
         | None = None,
     ) -> Callable[[bytes], object]:
         set_already = any(
-            key.lower() == "set-cookie" and value.startswith(name) for key, value in headers
+            key.lower() == "set-cookie" and value.startswith(f"{name}=") for key, value in headers
         )
         cached = any(key.lower() == "cache-control" and _is_shared(value) for key, value in headers)
-        ours = [] if set_already or cached else [("Set-Cookie", cookie)]
+        ours = [] if set_already or cached else [("Set-Cookie", line) for line in lines]
         return start_response(status, [*headers, *ours], exc_info)
 
     return start
@@ -190,10 +195,10 @@ class _Guard:
             self._auth.authenticate.process_resource(req, resp, resource, params)
 
     def process_response(
-        self, _req: falcon.Request, resp: falcon.Response, _resource: object, _ok: object
+        self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: object
     ) -> None:
         if not _is_shared(resp.get_header("Cache-Control")):
-            self._auth.core.wire.write_cookies(resp)
+            self._auth.core.wire.write_cookies(req, resp)
 
     def fail(
         self, req: falcon.Request, resp: falcon.Response, failure: Failure, params: object

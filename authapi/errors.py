@@ -62,6 +62,16 @@ class MalformedJSON(Failure):
 
     status, error, message = 400, "malformed_json", "Malformed JSON."
 
+    def __init__(self, reason: str = "") -> None:
+        """Take what is wrong, and where, in a parser's words."""
+        super().__init__(reason)
+        self.reason = reason
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """What is wrong."""
+        return {"reason": self.reason} if self.reason else {}
+
 
 class NotAuthenticated(Failure):
     """No token where one is needed."""
@@ -71,7 +81,7 @@ class NotAuthenticated(Failure):
 
 
 class InvalidToken(Failure):
-    """A token that opens no session. The answer deletes the cookie."""
+    """Tokens that open no session, or not clearly one. The answer deletes a cookie that is bad."""
 
     status, error, message = 401, "invalid_token", "Invalid token or it has expired."
     challenge = 'Bearer error="invalid_token"'

@@ -14,7 +14,7 @@ _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # a token: RFC 9110, 5.6.2
 _QUOTED_STRING = r'"(?:[^"\\]|\\.)*"'
 _MEDIA_TYPE = re.compile(f"{_WORD}/{_WORD}")
 _PARAMETER = re.compile(rf"[ \t]*;[ \t]*(?:({_WORD})=({_WORD}|{_QUOTED_STRING}))?")
-_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+_BEARER_TOKEN = re.compile(r" *([A-Za-z0-9._~+/-]+=*)")
 
 
 def elements(value: str) -> list[str]:
@@ -57,7 +57,10 @@ def bearer_token(authorization: str) -> str | None:
     """The token of an `Authorization: Bearer`, or None for credentials of another kind.
 
     The scheme has any case, and spaces follow it (RFC 9110, 11.1 and 11.4). A token has no white
-    space and no comma, so a field of several lines holds none (RFC 6750, 2.1).
+    space and no comma, so a field of several lines holds none (RFC 6750, 2.1): it is empty then.
     """
-    found = _BEARER.fullmatch(authorization.strip(WHITE_SPACE))
-    return found[1] if found else None
+    scheme, _, credentials = authorization.strip(WHITE_SPACE).partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    found = _BEARER_TOKEN.fullmatch(credentials)
+    return found[1] if found else ""

@@ -159,7 +159,7 @@ class Forwarding:
             )
 
     def _warn_of_difference(self, scheme: str | None, host: str) -> None:
-        seen = _seen(scheme or self._settings.public_url.partition(":")[0], host)
+        seen = as_origin(f"{scheme or self._settings.public_url.partition(':')[0]}://{host}")
         if seen not in {None, self._settings.public_url}:
             self._notices.once(
                 "public-url",
@@ -169,10 +169,3 @@ class Forwarding:
                 seen,
                 self._settings.public_url,
             )
-
-
-def _seen(scheme: str, host: str) -> str | None:
-    try:
-        return as_origin(f"{scheme}://{host}")
-    except ValueError:
-        return None

@@ -152,13 +152,16 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def as_origin(url: str) -> str:
-    """The origin of a URL without a path, as browsers write it (RFC 6454, 6.2). Raises ValueError.
+def as_origin(url: str) -> str | None:
+    """The origin of a URL without a path, as browsers write it (RFC 6454, 6.2), or None.
 
     Lower case, no default port, IPv6 as in WHATWG URL, 3.5. `ws:` and `wss:` are no origin of a
     page (RFC 6455, 4.1), nor is `null`.
     """
-    scheme, host, port = _parts(url)
+    try:
+        scheme, host, port = _parts(url)
+    except ValueError:
+        return None
     shown = "" if port == _DEFAULT_PORTS[scheme] else f":{port}"
     return f"{scheme}://{bracketed(host)}{shown}"
 

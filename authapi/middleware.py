@@ -1,78 +1,27 @@
-"""The Falcon middleware: headers and request id, the cross-site check, authentication."""
+"""The Falcon middleware, but for authentication: headers and request id, the cross-site check."""
 
 from __future__ import annotations
 
-import logging
 import random
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 import falcon
 
-from authapi.core import Core
 from authapi.errors import (
     CrossSiteRequest,
-    Failure,
     HandOver,
-    InvalidToken,
     Overloaded,
-    Unavailable,
 )
 from authapi.events import Caller
 from authapi.hosts import as_origin, plain_address
 from authapi.notices import Notices, quoted
 from authapi.passwords import Passwords
 from authapi.settings import Settings
-from authapi.tokens import Claims
-from authapi.wire import UserRecord, Wire
-
-logger = logging.getLogger("authapi")
+from authapi.wire import Wire
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1; there is no TRACE here
 IN_LOOP = "authapi.in_loop"  # in the environ: whether a server's loop runs the application
 USER_AGENT_LENGTH = 256  # characters
-
-
-class LiveSession(Protocol):
-    """A session that was found alive, with its user."""
-
-    @property
-    def user(self) -> UserRecord:
-        """Whose session it is."""
-
-    def require_fresh(self, now: float) -> None:
-        """Raise FreshLoginRequired where its password was given too long ago."""
-
-
-Session = TypeVar("Session", bound=LiveSession)
-
-
-class SessionKeeper(Protocol[Session]):
-    """Who knows the sessions."""
-
-    def authenticate(self, claims: Claims, now: float) -> Session | None:
-        """The live session of a token, or None."""
-
-    def is_due(self, session: Session, now: float) -> bool:
-        """Whether its renewal is due, which writes."""
-
-    def renew(self, session: Session, claims: Claims, caller: Caller, now: float) -> Issued | None:
-        """A newer token, or None where another request was quicker."""
-
-
-class Issued(Protocol):
-    """A token, what it carries, and for how many seconds it is good."""
-
-    @property
-    def claims(self) -> Claims:
-        """What the token carries."""
-
-    @property
-    def token(self) -> str:
-        """The cookie's value."""
-
-    @property
-    def max_age(self) -> int:
-        """The cookie's `Max-Age`."""
 
 
 def caller_of(req: falcon.Request) -> Caller:
@@ -133,7 +82,7 @@ class Headers:
     ) -> None:
         """Add the headers, to failures too, and the cookie; answer a preflight."""
         add_headers(self._wire, req, resp)
-        self._wire.write_cookies(resp)
+        self._wire.write_cookies(req, resp)
         if req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
             methods = resp.get_header("Allow")
             if methods:
@@ -182,14 +131,9 @@ class CrossSite:
         return origin is None or self._is_ours(origin, req.get_header("Host"))
 
     def _is_ours(self, origin: str, host: str | None) -> bool:
-        return origin == self._origin or origin in self._origins_of(host or "")
-
-    def _origins_of(self, host: str) -> list[str]:
-        """The origins of a `Host`, which may have any case and a default port."""
-        try:
-            return [as_origin(f"{scheme}://{host}") for scheme in self._schemes]
-        except ValueError:
-            return []
+        """Whether an origin is the public URL, or that of the `Host`, which may be in any case."""
+        found = [as_origin(f"{scheme}://{host}") for scheme in self._schemes]
+        return origin in {self._origin, *found}
 
     def _tell(self, req: falcon.Request) -> None:
         found = {"origin": req.get_header("Origin"), "site": req.get_header("Sec-Fetch-Site")}
@@ -218,97 +162,3 @@ class Shed:
                 raise Overloaded
             if req.env.get(IN_LOOP):
                 raise HandOver
-
-
-class Authenticate(Generic[Session]):
-    """Lets only a live session reach a resource, unless the resource says `public = True`.
-
-    Where it says `fresh = True` the session's password must have been given a short while ago.
-    Leaves `req.context.session`, `req.context.user` and `req.context.claims`. A session that is in
-    use is renewed, unless the resource says `renews = False`.
-    """
-
-    def __init__(
-        self,
-        core: Core,
-        sessions: SessionKeeper[Session],
-    ) -> None:
-        """Take the core, and who knows the sessions."""
-        self._wire = core.wire
-        self._tokens = core.tokens
-        self._clock = core.clock
-        self._turns = core.database.turns
-        self._renew_after = core.settings.session_renew_after
-        self._sessions = sessions
-
-    def process_resource(
-        self, req: falcon.Request, resp: falcon.Response, resource: object, _params: dict[str, Any]
-    ) -> None:
-        """Raise NotAuthenticated, InvalidToken or FreshLoginRequired."""
-        if req.method == "OPTIONS" or getattr(resource, "public", False) is True:
-            return
-        try:
-            session = self.session(req)
-            if getattr(resource, "fresh", False) is True:
-                session.require_fresh(self._clock())
-        except Failure:
-            methods = _methods(resource)
-            if req.method in methods:
-                raise
-            raise falcon.HTTPMethodNotAllowed([*methods, "OPTIONS"]) from None
-        if getattr(resource, "renews", True) is True:
-            renewed = self.renewed(req)
-            if renewed:
-                self._wire.set_token(resp, renewed.token, renewed.max_age)
-
-    def session(self, req: falcon.Request) -> Session:
-        """The session that a request carries. Raises NotAuthenticated or InvalidToken."""
-        now = self._clock()
-        claims = self._tokens.read(self._wire.token(req), now)
-        session = self._sessions.authenticate(claims, now)
-        if session is None:
-            raise InvalidToken
-        req.context.claims = claims
-        req.context.session = session
-        req.context.user = session.user
-        return session
-
-    def renewed(self, req: falcon.Request) -> Issued | None:
-        """A newer token for the session of a request, where its own is old. Raises HandOver.
-
-        At most one request in `session_renew_after` seconds writes; the older token stays good.
-        """
-        claims, session, now = req.context.claims, req.context.session, self._clock()
-        if now - claims.iat < self._renew_after:
-            return None
-        if self._sessions.is_due(session, now):
-            if self._turns.are_stuck:  # threads that wait for them are for others
-                return None
-            if req.env.get(IN_LOOP):
-                raise HandOver
-        try:
-            issued = self._sessions.renew(session, claims, caller_of(req), now)
-        except Unavailable as unavailable:  # a session is worth its answer, renewed or not
-            logger.warning("a session was not renewed: %s", unavailable.__cause__)
-            return None
-        if issued:
-            req.context.claims = issued.claims
-        return issued
-
-
-def _methods(resource: object) -> list[str]:
-    """The methods that a resource takes, under whatever suffix of a route.
-
-    SECURITY: whatever this says, nothing passes that is not authenticated: it only decides between
-    401 and 405.
-    """
-    responders = {name for name in dir(resource) if name.startswith("on_")}
-    found = {
-        method
-        for method in falcon.COMBINED_METHODS
-        if callable(getattr(resource, f"on_{method.lower()}", None))
-        or any(name.startswith((f"on_{method.lower()}_", "on_request")) for name in responders)
-    }
-    if "GET" in found:
-        found.add("HEAD")
-    return sorted(found - {"OPTIONS"})

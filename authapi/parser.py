@@ -18,8 +18,8 @@ REMEMBERED = 512  # headers of requests, 5 KiB each at most
 LONGEST_REMEMBERED = 1_024  # bytes of one
 MOST_LINES_REMEMBERED = 32
 
-_FRAMING_FIELDS = (b"host", b"content-length", b"transfer-encoding")
-_FRAMING = re.compile(rb"\r\n(" + b"|".join(_FRAMING_FIELDS) + rb"):([^\r\n]*)", re.IGNORECASE)
+_KNOWN_FIELDS = (b"host", b"content-length", b"transfer-encoding", b"cookie")
+_KNOWN = re.compile(rb"\r\n(" + b"|".join(_KNOWN_FIELDS) + rb"):([^\r\n]*)", re.IGNORECASE)
 _CONTROL_OR_FOLD = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[ \t]")
 _REQUEST_LINE = re.compile(rb"[^ \r]+ [^ \r]+ HTTP/1\.[01]\r\n")
 _LEADING_SPACE = re.compile(rb"(\r\n[^\r\n:]*:)[ \t]+")
@@ -97,10 +97,10 @@ class StrictParser(HTTPRequestParser):
             raise ParsingError("control character or folded line")
         if not _REQUEST_LINE.match(header_plus):  # waitress's own takes quadratic time to fail
             raise ParsingError("no request line of HTTP/1")
-        found: dict[bytes, list[bytes]] = {name: [] for name in _FRAMING_FIELDS}
-        for name, value in _FRAMING.findall(header_plus):
+        found: dict[bytes, list[bytes]] = {name: [] for name in _KNOWN_FIELDS}
+        for name, value in _KNOWN.findall(header_plus):
             found[name.lower()].append(value.strip(b" \t"))
-        hosts, lengths, codings = found.values()
+        hosts, lengths, codings, cookies = found.values()
         if len(hosts) > 1 or len(lengths) + len(codings) > 1:
             raise ParsingError("doubled Host or length")
         try:
@@ -108,6 +108,7 @@ class StrictParser(HTTPRequestParser):
             super().parse_header(_LEADING_SPACE.sub(rb"\1", header_plus))
         except ValueError as error:  # a length of thousands of digits, a URL with half a bracket
             raise ParsingError("no number, or no URL") from error
+        self._join_cookies(cookies)
         if not _TARGET.fullmatch(self.request_uri):
             raise ParsingError("no request target")
         if self.version == "1.1" and not hosts:
@@ -116,3 +117,8 @@ class StrictParser(HTTPRequestParser):
             raise ParsingError("Host is no host")
         if codings and (self.version != "1.1" or codings[0].lower() != b"chunked"):
             raise ParsingError("Transfer-Encoding that is not chunked")
+
+    def _join_cookies(self, lines: list[bytes]) -> None:
+        """Join several Cookie lines by a semicolon (RFC 9113, 8.2.3); waitress takes a comma."""
+        if len(lines) > 1:
+            self.headers["COOKIE"] = b"; ".join(lines).decode("latin-1")

@@ -235,8 +235,8 @@ def _warn_of_other_sites(settings: Settings) -> None:
     if others:
         logger.warning(
             "AUTHAPI_ALLOWED_ORIGINS has %s, which is another site than AUTHAPI_PUBLIC_URL %s: "
-            "browsers send no cookie from there. Use one host name, or names of one domain, and "
-            "one scheme for both.",
+            "browsers send no cookie with its requests to that URL. Open both by one host name, or "
+            "by names of one domain, and by one scheme.",
             ", ".join(sorted(others)),
             settings.public_url,
         )

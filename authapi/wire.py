@@ -15,9 +15,12 @@ import falcon
 import msgspec
 from falcon.util import mediatypes
 
-from authapi.errors import Failure, InvalidToken, NotAuthenticated
+from authapi.cookies import Cookie, session_cookie
+from authapi.errors import Failure
+from authapi.fields import bearer_token
 from authapi.headers import AnswerHeaders
 from authapi.settings import Settings
+from authapi.tokens import Claims, Tokens
 
 LONGEST_ACCEPT = 1_024  # characters; parsing takes its time
 JSON = "application/json"
@@ -57,14 +60,12 @@ def http_date(seconds: int) -> str:
 class Wire:
     """Reads requests and writes answers, as the settings say and at the clock's time."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
-        """Take the cookie's name and attributes from the settings."""
+    def __init__(self, settings: Settings, clock: Callable[[], float], tokens: Tokens) -> None:
+        """Take the session cookie's name and attributes from the settings."""
         self._clock = clock
+        self._tokens = tokens
         self._encode = msgspec.json.Encoder().encode
-        self._cookie = settings.cookie_name
-        self._cookie_attributes = _cookie_attributes(settings, settings.cookie_domain)
-        self._device = "__Host-device" if settings.https else "device"
-        self._device_attributes = _cookie_attributes(settings)
+        self.session_cookie = session_cookie(settings)
         self.headers = AnswerHeaders(settings)
 
     # Answers
@@ -118,8 +119,6 @@ class Wire:
         resp.status = failure.status
         resp.content_type, resp.data = self.render(failure, problem=problem)
         resp.set_headers(failure.headers)
-        if isinstance(failure, InvalidToken):
-            self.delete_token(resp)
 
     def whole(
         self, failure: Failure, *, accept: str, origin: str | None, request_id: str
@@ -132,71 +131,81 @@ class Wire:
             *self.headers.of(origin),
             ("X-Request-ID", request_id),
         ]
-        if isinstance(failure, InvalidToken):
-            headers.append(("Set-Cookie", self.cookie("", 0)))
         return f"{failure.status} {HTTPStatus(failure.status).phrase}", headers, body
 
     def _timestamp(self) -> str:
         return http_date(int(self._clock()))
 
-    # The token
+    # Cookies and tokens
 
     def set_token(self, resp: falcon.Response, token: str, max_age: int) -> None:
-        """Have the answer set the session cookie, for so many seconds; the last one counts."""
-        _set_cookie(resp, self._cookie, self.cookie(token, max_age))
+        """Have the answer set the session cookie, for so many seconds."""
+        self.set_cookie(resp, self.session_cookie, token, max_age)
 
     def delete_token(self, resp: falcon.Response) -> None:
         """Have the answer delete the session cookie."""
-        _set_cookie(resp, self._cookie, self.cookie("", 0))
+        self.set_cookie(resp, self.session_cookie, "", 0)
 
-    def cookie(self, token: str, max_age: int) -> str:
-        """The value of `Set-Cookie`; an empty token and an age of 0 delete the cookie.
+    def delete_brought(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Have the answer delete the session cookie, where the request brought one; set none.
 
-        NOTE: Falcon's set_cookie drops a max_age of 0, its unset_cookie drops Secure, and without
-        that a browser keeps a `__Host-` cookie.
+        SECURITY: a bearer token alone says nothing of the cookie that its sender may have.
         """
-        return f"{self._cookie}={token}; Max-Age={max_age}; {self._cookie_attributes}"
+        self.keep_token(resp)
+        if self.session_cookie.values(req.env):
+            self.delete_token(resp)
 
-    def set_device(self, resp: falcon.Response, token: str, max_age: int) -> None:
-        """Have the answer set the device cookie, for so many seconds and this host alone."""
-        cookie = f"{self._device}={token}; Max-Age={max_age}; {self._device_attributes}"
-        _set_cookie(resp, self._device, cookie)
+    def keep_token(self, resp: falcon.Response) -> None:
+        """Have the answer neither set nor delete the session cookie, whatever was asked for."""
+        getattr(resp.context, "authapi_cookies", {}).pop(self.session_cookie, None)
 
     @staticmethod
-    def write_cookies(resp: falcon.Response) -> None:
-        """Write what `set_token`, `delete_token` or `set_device` asked for into the response."""
+    def set_cookie(resp: falcon.Response, cookie: Cookie, value: str, max_age: int) -> None:
+        """Have the answer set a cookie, for so many seconds. The last call for a cookie counts."""
+        if not hasattr(resp.context, "authapi_cookies"):
+            resp.context.authapi_cookies = {}
+        resp.context.authapi_cookies[cookie] = value, max_age
+
+    def write_cookies(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Write the cookies that `set_cookie` was called for into the response."""
         cookies = getattr(resp.context, "authapi_cookies", None)
         if cookies:
-            for cookie in cookies.values():
-                resp.append_header("Set-Cookie", cookie)
+            for cookie, (value, max_age) in cookies.items():
+                for line in self.cookie_lines(req, cookie, value, max_age):
+                    resp.append_header("Set-Cookie", line)
             cookies.clear()
 
-    def device_token(self, req: falcon.Request) -> str | None:
-        """The device token that a request carries, if it carries one."""
-        tokens = req.get_cookie_values(self._device) or []
-        return tokens[0] if len(tokens) == 1 else None
+    def cookie_lines(
+        self, req: falcon.Request, cookie: Cookie, value: str, max_age: int
+    ) -> list[str]:
+        """Return the values of `Set-Cookie` that set or delete a cookie in an answer.
 
-    def token(self, req: falcon.Request) -> str:
-        """The token that a request carries, in the cookie or as `Authorization: Bearer`.
-
-        Raises NotAuthenticated where there is none, InvalidToken for more than one (RFC 6750, 2).
+        Where a browser brings several tokens of ours, it has them for several domains, and those
+        for other domains expire. Another service's cookie of the same name is left alone.
         """
-        tokens = self.tokens(req)
-        if not tokens:
-            raise NotAuthenticated
-        if len(tokens) > 1:
-            raise InvalidToken
-        return tokens[0]
+        brought = cookie.values(req.env) if cookie.other_domains else []
+        everywhere = len(brought) > 1 and len([*filter(self._tokens.signed, brought)]) > 1
+        return cookie.lines(value, max_age, everywhere=everywhere)
+
+    @staticmethod
+    def bearer_token(req: falcon.Request) -> str | None:
+        """Return the token that a request carries as `Authorization: Bearer`."""
+        authorization = req.env.get("HTTP_AUTHORIZATION")
+        return bearer_token(authorization) if authorization else None
+
+    def cookie_claims(self, req: falcon.Request) -> list[Claims]:
+        """Return the claims of the tokens in a request's cookies that are ours and not expired."""
+        tokens, now = dict.fromkeys(self.session_cookie.values(req.env)), self._clock()
+        return [
+            claims for claims in map(self._tokens.signed, tokens) if claims and claims.exp > now
+        ]
 
     def tokens(self, req: falcon.Request) -> list[str]:
-        """All tokens that a request carries."""
-        tokens = req.get_cookie_values(self._cookie) or []
-        authorization = req.env.get("HTTP_AUTHORIZATION")
-        if authorization:
-            scheme, _, credentials = authorization.partition(" ")
-            if scheme.lower() == "bearer":
-                return [*tokens, credentials.strip()]
-        return tokens
+        """Return the distinct tokens that a request carries, in cookies and as a bearer token."""
+        tokens, bearer = self.session_cookie.values(req.env), self.bearer_token(req)
+        if bearer is not None:
+            tokens.append(bearer)
+        return tokens if len(tokens) < 2 else list(dict.fromkeys(tokens))
 
 
 def prefers_problem(accept: str) -> bool:
@@ -208,18 +217,3 @@ def prefers_problem(accept: str) -> bool:
         return mediatypes.best_match((JSON, PROBLEM), accept) == PROBLEM
     except ValueError:  # no media types
         return False
-
-
-def _set_cookie(resp: falcon.Response, name: str, cookie: str) -> None:
-    if not hasattr(resp.context, "authapi_cookies"):
-        resp.context.authapi_cookies = {}
-    resp.context.authapi_cookies[name] = cookie
-
-
-def _cookie_attributes(settings: Settings, domain: str = "") -> str:
-    attributes = ["Path=/", "HttpOnly", "SameSite=Lax"]
-    if settings.https:
-        attributes.append("Secure")
-    if domain:
-        attributes.append(f"Domain={domain}")
-    return "; ".join(attributes)

@@ -38,10 +38,12 @@ SUBJECTS = {
     "tokens": "tokens replay devices sessions",
     "passwords": "passwords password registration hashing login",
     "middleware": "middleware cors sessions embed forward_auth",
+    "authentication": "middleware cookies sessions embed forward_auth",
+    "cookies": "cookies middleware",
     "features/sessions": "sessions replay reauthentication password tokens accounts races database",
     "budgets": "limits devices login password reauthentication registration attackers",
     "features/limits": "limits devices login password reauthentication registration attackers",
-    "features/devices": "devices login limits attackers",
+    "features/devices": "devices login limits attackers cookies",
 }
 EXPLAINED = ROOT / "faults" / "mutants.toml"
 LONGEST = 300  # seconds that the tests of a module may take

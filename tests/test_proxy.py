@@ -119,6 +119,10 @@ def test_one_hop(ask, forwarded_for, address):
         ("203.0.113.1, 10.1.2.3, 203.0.113.9", "203.0.113.9"),
         ("10.1.2.3, 10.1.2.4", "10.1.2.3"),
         ("203.0.113.1,, 10.1.2.3", "10.1.2.3"),
+        # an address that only holds a proxy's address is not trusted
+        ("203.0.113.1, 64:ff9b::10.1.2.3", "64:ff9b::a01:203"),
+        ("203.0.113.1, 2002:a01:203::1", "2002:a01:203::1"),
+        ("203.0.113.1, ::10.1.2.3", "::a01:203"),
     ],
 )
 def test_several_proxies(ask, forwarded_for, address):

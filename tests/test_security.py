@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import CHEAPLY, USER, request, start
+from conftest import CHEAPLY, USER, request, start, token_of
 
 from authapi import events
 from authapi.database import SQL
@@ -245,3 +245,57 @@ def _routes(nodes):
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} & set(methods):
             if methods[method].__name__.startswith("on_"):
                 yield node.uri_template, method
+
+
+@pytest.mark.parametrize(
+    ("page", "section", "said"),
+    [
+        ("contract.md", "Field rules", "AUTHAPI_OWN_NAME_PASSWORDS"),  # V2.1.2
+        ("features/limits.md", "Limits", "AUTHAPI_LOGIN_ACCOUNT_LIMIT"),  # V2.1.3, V6.1.1
+        ("operations.md", "Behind a proxy", "host name of its own, such as"),  # V3.5.4
+        ("operations.md", "Behind a proxy", "publicly trusted"),  # V12.2.2
+        ("operations.md", "Behind a proxy", "127.0.0.1 or a private network"),  # V12.3.3
+        ("security.md", "Passwords", "the parts of the public URL's host"),  # V6.1.2
+        ("security.md", "Who may call what", "The one way to\nlog in is the password"),  # V6.1.3
+        ("security.md", "Tokens and sessions", "at most 100"),  # V7.1.1, V7.1.2
+        ("security.md", "Keys and how long they live", "NIST SP 800-57"),  # V11.1.1
+        ("security.md", "Cryptography in use", "HMAC-SHA-256"),  # V11.1.2
+        ("security.md", "What the service talks to", "opens no connection of its own"),  # V13.1.1
+        ("security.md", "Data and its protection", "Clear-Site-Data"),  # V14.3.1
+        ("security.md", "Dependencies", "within 7 days"),  # V15.1.1
+        ("security.md", "Dependencies", "make sbom"),  # V15.1.2
+        ("security.md", "Expensive requests", "hash slots"),  # V15.1.3
+        ("operations.md", "The log", "What is logged, where"),  # V16.1.1
+        ("operations.md", "The log", "systemd-journal-remote"),  # V16.4.3
+    ],
+)
+def test_what_the_pages_say(page, section, said):
+    """What a requirement wants documented stands in the section where a reader looks for it."""
+    text = f"\n{(DOCS / page).read_text()}"
+    headings = [each for each in re.split(r"(?m)^#{1,3} ", text) if each.startswith(f"{section}\n")]
+
+    assert any(said in each for each in headings)
+
+
+def test_the_operators_statements(client, token):
+    """The statements of the page on operations end a user's sessions, and lock a user out."""
+    page = (DOCS / "operations.md").read_text()
+    (disable,) = re.findall(r"^UPDATE users SET disabled_at = .+;$", page, re.MULTILINE)
+    (end,) = re.findall(r"`(DELETE FROM sessions WHERE user_id = )7`", page)
+
+    client.query(f"{end} 1")
+    assert client.get_as(token).status_code == 401
+    token = token_of(client.log_in())
+    client.query(disable.replace("'crispengari'", f"'{USER['username']}'"))
+    assert client.get_as(token).status_code == 401
+    assert client.log_in().status_code == 401
+
+
+def test_tls_of_the_examples():
+    """The nginx example speaks TLS 1.2 and 1.3 with forward secrecy, and sends plain HTTP there."""
+    nginx = (DOCS / "examples" / "nginx.conf").read_text()
+
+    assert re.search(r"ssl_protocols +TLSv1\.2 TLSv1\.3;", nginx)
+    (ciphers,) = re.findall(r"ssl_ciphers +(\S+);", nginx)
+    assert all(re.match(r"(ECDHE|DHE)-.+(GCM|CHACHA20)", name) for name in ciphers.split(":"))
+    assert re.search(r"return 30[18] https://", nginx)

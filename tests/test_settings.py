@@ -336,6 +336,8 @@ def test_any_free_port():
     """Where the port is found at the start, the public URL follows unless it was set."""
     assert Settings(port=0).on_port(81).public_url == "http://127.0.0.1:81"
     assert Settings(port=0, public_url="http://x").on_port(81).public_url == "http://x"
+    zoned = Settings(host="fe80::1%eth0", port=0, public_url="http://x")
+    assert zoned.on_port(81).public_url == "http://x"
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,6 @@ def test_what_is_remembered_is_bounded():
 
     for remembered in (tokens.issue, tokens._claims):
         assert remembered.cache_info().maxsize == REMEMBERED
-    assert tokens._ring._key_of.cache_info().maxsize == 1
 
 
 def test_types():

@@ -267,6 +267,24 @@ def test_malformed_json(client, body):
     ) == (400, "Malformed JSON.", "malformed_json")
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{'a': 1}", "object keys must be strings (byte 1)"),
+        (b'{"a": 1,}', "trailing comma in object (byte 8)"),
+        (b'{"a": 1', "Input data was truncated"),
+        (b'{"a": 1, "a": 1}', "duplicate keys"),
+        (b"[1]", "not an object"),
+    ],
+)
+def test_what_is_malformed(client, body, reason):
+    """An answer says what is wrong with the JSON, and where."""
+    answer = client.simulate_post("/login", body=body, headers={"Content-Type": "application/json"})
+
+    assert answer.json["reason"] == reason
+    assert set(answer.json) == {"code", "message", "timestamp", "error", "reason"}
+
+
 @pytest.mark.parametrize("levels", [1, 99])
 def test_nested_json(client, levels):
     """Up to 100 levels are JSON like any other, the body's own object included."""

@@ -286,10 +286,12 @@ class UserResource(ExampleResource):
         core, session = self._core, req.context.session
         with self._verified(req) as verified, core.database.transaction():
             current = self._users.by_session(session.id)
-            if current is None or not self._users.delete(verified or current):
+            if current is None:
                 raise InvalidToken
+            if not self._users.delete(verified or current):
+                raise WrongPassword
             core.events.emit(UserDeleted(session.user.id, caller_of(req), session.id))
-        core.wire.delete_token(resp)
+        core.wire.delete_brought(req, resp)
         core.wire.answer(resp, 200, "User deleted.", user=None)
 
     @contextmanager

@@ -8,9 +8,12 @@ Endpoints: none of its own. Table: none.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import suppress
 
 import falcon
 
+from authapi.cookies import host_cookie
 from authapi.core import Core
 from authapi.errors import InvalidToken
 from authapi.features.accounts import User, UserRepository
@@ -29,20 +32,25 @@ class Devices:
         """Take the core."""
         self._core = core
         self._users = UserRepository(core.database)
+        self._cookie = host_cookie("device", core.settings)
 
     def recognize(self, req: falcon.Request, identifier: str) -> DeviceClaims | None:
-        """Which browser it is, where the user of this name has logged in with it before.
+        """Return the browser's claims, where the user of this name has logged in with it before.
+
+        Of several device cookies the one that names this user counts, so that one planted by
+        another host of the domain makes no browser unknown.
 
         SECURITY: it looks for the cookie's user and not for the identifier's, so that the time
         that it takes tells nothing of whether there is such a user. Who knew a password that was
         changed since is no better than others.
         """
-        claims = self._claims(req)
-        owner = self._users.by_id(int(claims.sub)) if claims else None
-        if claims is None or owner is None or owner.password_version != claims.ver:
-            return None
-        names = {name_key(owner.user.username), name_key(owner.user.email)}
-        return claims if name_key(identifier) in names else None
+        for claims in self._claims(req):
+            owner = self._users.by_id(int(claims.sub))
+            if owner is not None and owner.password_version == claims.ver:
+                names = {name_key(owner.user.username), name_key(owner.user.email)}
+                if name_key(identifier) in names:
+                    return claims
+        return None
 
     def remember(self, resp: falcon.Response, user: User, password_version: int) -> None:
         """Have the browser known from now on, where the password was given that has this version.
@@ -58,14 +66,13 @@ class Devices:
                 exp=int(self._core.clock()) + LIFETIME,
             )
         )
-        self._core.wire.set_device(resp, token, LIFETIME)
+        self._core.wire.set_cookie(resp, self._cookie, token, LIFETIME)
 
-    def _claims(self, req: falcon.Request) -> DeviceClaims | None:
-        token = self._core.wire.device_token(req)
-        try:
-            return self._core.tokens.read_device(token, self._core.clock()) if token else None
-        except InvalidToken:
-            return None
+    def _claims(self, req: falcon.Request) -> Iterator[DeviceClaims]:
+        """Give the claims of each good device token that a request brings."""
+        for token in dict.fromkeys(self._cookie.values(req.env)):
+            with suppress(InvalidToken):
+                yield self._core.tokens.read_device(token, self._core.clock())
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], _core: Core) -> None:

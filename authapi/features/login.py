@@ -5,11 +5,10 @@ Endpoints: POST /login, POST /logout. Table: none of its own.
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import falcon
 import msgspec
 
+from authapi.authentication import Authenticate
 from authapi.bodies import has_json, read_body
 from authapi.budgets import Budget
 from authapi.core import Core
@@ -56,7 +55,7 @@ class LoginResource:
         budgets = self._budgets(req, body.username_or_email, user_id)
         with self._limits.trying(*budgets) as last:
             try:
-                verified, issued = self._log_in(credential, body.password, caller)
+                verified, issued = self._log_in(req, credential, body.password)
             except InvalidCredentials as refused:
                 with core.database.transaction():
                     core.events.emit(LoginFailed(user_id, caller, reason=refused.reason))
@@ -82,16 +81,16 @@ class LoginResource:
         ]
 
     def _log_in(
-        self, credential: Credential | None, password: str, caller: Caller
+        self, req: falcon.Request, credential: Credential | None, password: str
     ) -> tuple[Credential, Issued]:
-        core = self._core
+        core, caller, replaced = self._core, caller_of(req), self._core.wire.cookie_claims(req)
         stored = credential.password_hash if credential else None
         enabled = credential is not None and not credential.disabled
         verdict = core.passwords.verify(stored, password, rehash=enabled)
         if credential is None or not enabled or not verdict.correct:
             raise InvalidCredentials(_reason(credential, verdict))
         with core.database.transaction():
-            issued = self._sessions.open(credential, caller)
+            issued = self._sessions.open(credential, caller, replaced)
             if verdict.new_hash:
                 self._users.rehash(credential, verdict.new_hash)
             core.events.emit(LoggedIn(credential.user.id, caller, issued.session_id))
@@ -141,6 +140,7 @@ class LogoutResource:
         """Take the core."""
         self._core = core
         self._sessions = Sessions(core)
+        self._authenticate = Authenticate(core, self._sessions)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """End the session that the request carries, if it carries one, and delete the cookie.
@@ -148,30 +148,30 @@ class LogoutResource:
         All of the user's where that is asked for: then it must carry one. Raises NotAuthenticated
         or InvalidToken.
         """
-        core, caller = self._core, caller_of(req)
+        core = self._core
         body = read_body(req, LogoutBody) if has_json(req) else LogoutBody()
         if body.everywhere:
-            self._log_out_everywhere(core.tokens.read(core.wire.token(req), core.clock()), caller)
+            self._log_out_everywhere(req)
         else:
-            self._log_out(core.wire.tokens(req), caller)
+            self._log_out(req)
         core.wire.delete_token(resp)
         core.wire.answer(resp, 200, "Logged Out.", user=None)
 
-    def _log_out(self, tokens: list[str], caller: Caller) -> None:
-        """End each session, where a client sends more than one token too.
+    def _log_out(self, req: falcon.Request) -> None:
+        """End the session of each token, where a client sends more than one too.
 
         SECURITY: also where a token has expired, by a clock that may be ahead.
         """
-        sessions = []
-        for token in tokens:
-            with suppress(InvalidToken):
-                sessions.append(self._core.tokens.read(token, now=0))
+        claims = map(self._core.tokens.signed, self._core.wire.tokens(req))
+        sessions = [each for each in claims if each]
         if sessions:
             with self._core.database.transaction():
-                for claims in sessions:
-                    self._end(claims, caller)
+                for session in sessions:
+                    self._end(session, caller_of(req))
 
-    def _log_out_everywhere(self, claims: Claims, caller: Caller) -> None:
+    def _log_out_everywhere(self, req: falcon.Request) -> None:
+        self._authenticate.session(req)
+        claims, caller = req.context.claims, caller_of(req)
         with self._core.database.transaction():
             if not self._end(claims, caller):
                 raise InvalidToken

@@ -58,12 +58,13 @@ class RegistrationResource:
         if core.settings.registration == "closed":
             raise RegistrationClosed
         body = read_body(req, RegistrationBody, self._rules, self._password_fault)
+        replaced = core.wire.cookie_claims(req)
         with self._limits.trying(*self._limits.registration(caller.ip)):
             self._users.require_free(body.username, body.email)
             password_hash = core.passwords.hash(body.password)
             with core.database.transaction():
                 credential = self._users.insert(body.username, body.email, password_hash)
-                issued = self._sessions.open(credential, caller)
+                issued = self._sessions.open(credential, caller, replaced)
                 core.events.emit(Registered(credential.user.id, caller, issued.session_id))
         core.wire.set_token(resp, issued.token, issued.max_age)
         self._devices.remember(resp, credential.user, credential.password_version)

@@ -127,10 +127,7 @@ class SessionRepository:
     def rotate(self, session_id: str, new_id: str, *, now: int, expires_at: int) -> bool:
         """Give a session another id and make it fresh; False where it has ended."""
         rotated = self._statements.rotate(
-            id_hash=session_id,
-            new_id_hash=new_id,
-            now=now,
-            expires_at=expires_at,
+            id_hash=session_id, new_id_hash=new_id, now=now, expires_at=expires_at
         )
         return bool(rotated)
 
@@ -170,13 +167,16 @@ class Sessions:
         self.authenticate = self._rows.authenticate
         self.of_user = self._rows.of_user
 
-    def open(self, credential: Credential, caller: Caller) -> Issued:
-        """Open a session, inside a transaction; the longest unused goes where there are too many.
+    def open(self, credential: Credential, caller: Caller, replaced: list[Claims]) -> Issued:
+        """Open a session, inside a transaction, and end those that it replaces (ASVS 7.2.4).
 
-        Raises InvalidCredentials for a user who was deleted or disabled, or got another password,
-        a moment ago.
+        Where the user has too many, the longest unused one ends. Raises InvalidCredentials for a
+        user who was deleted or disabled, or got another password, a moment ago.
         """
         core, user, now = self._core, credential.user, self._now()
+        for claims in replaced:
+            if self.end(public_id(claims), claims.id):
+                self._tell([public_id(claims)], claims.id, caller)
         secret = _new_secret()
         expires_at = self._expiry(now, created_at=now)
         self._rows.prune(now)
@@ -342,7 +342,7 @@ class SessionResource:
         if not ended:
             raise falcon.HTTPRouteNotFound
         if session_id == current.id:
-            core.wire.delete_token(resp)
+            core.wire.delete_brought(req, resp)
         core.wire.answer(resp, 200, "Session ended.")
 
 

@@ -92,11 +92,11 @@ class ServerSettings:
 
 
 def _origin(name: str, url: str, wanted: str) -> str:
-    try:
-        return as_origin(url.removesuffix("/"))
-    except ValueError as error:
+    origin = as_origin(url.removesuffix("/"))
+    if origin is None:
         ascii_form = "" if url.isascii() else " (write its host in ASCII, as xn--…)"
-        raise refused(name, url, wanted + ascii_form) from error
+        raise refused(name, url, wanted + ascii_form)
+    return origin
 
 
 def _proxy(text: str) -> str:

@@ -1,0 +1,208 @@
+"""Authentication: which session a request belongs to, and the middleware that requires one."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Generic, Protocol, TypeVar
+
+import falcon
+
+from authapi.core import Core
+from authapi.errors import (
+    Failure,
+    HandOver,
+    InvalidToken,
+    NotAuthenticated,
+    Unavailable,
+)
+from authapi.events import Caller
+from authapi.middleware import IN_LOOP, caller_of
+from authapi.tokens import Claims
+from authapi.wire import UserRecord
+
+logger = logging.getLogger("authapi")
+
+
+class LiveSession(Protocol):
+    """A session that was found alive, with its user."""
+
+    @property
+    def user(self) -> UserRecord:
+        """Whose session it is."""
+
+    def require_fresh(self, now: float) -> None:
+        """Raise FreshLoginRequired where its password was given too long ago."""
+
+
+Session = TypeVar("Session", bound=LiveSession)
+
+
+class SessionKeeper(Protocol[Session]):
+    """Who knows the sessions."""
+
+    def authenticate(self, claims: Claims, now: float) -> Session | None:
+        """The live session of a token, or None."""
+
+    def is_due(self, session: Session, now: float) -> bool:
+        """Whether its renewal is due, which writes."""
+
+    def renew(self, session: Session, claims: Claims, caller: Caller, now: float) -> Issued | None:
+        """A newer token, or None where another request was quicker."""
+
+
+class Issued(Protocol):
+    """A token, what it carries, and for how many seconds it is good."""
+
+    @property
+    def claims(self) -> Claims:
+        """What the token carries."""
+
+    @property
+    def token(self) -> str:
+        """The cookie's value."""
+
+    @property
+    def max_age(self) -> int:
+        """The cookie's `Max-Age`."""
+
+
+def _issued_at(live: tuple[Claims, object]) -> int:
+    return live[0].iat
+
+
+class Authenticate(Generic[Session]):
+    """Lets only a live session reach a resource, unless the resource says `public = True`.
+
+    Where it says `fresh = True` the session's password must have been given a short while ago.
+    Leaves `req.context.session`, `req.context.user` and `req.context.claims`. A session that is in
+    use is renewed, unless the resource says `renews = False`.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        sessions: SessionKeeper[Session],
+    ) -> None:
+        """Take the core, and who knows the sessions."""
+        self._wire = core.wire
+        self._tokens = core.tokens
+        self._clock = core.clock
+        self._turns = core.database.turns
+        self._renew_after = core.settings.session_renew_after
+        self._sessions = sessions
+
+    def process_resource(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, _params: dict[str, Any]
+    ) -> None:
+        """Raise NotAuthenticated, InvalidToken or FreshLoginRequired."""
+        if req.method == "OPTIONS" or getattr(resource, "public", False) is True:
+            return
+        try:
+            session = self.session(req)
+            if getattr(resource, "fresh", False) is True:
+                session.require_fresh(self._clock())
+        except Failure:
+            methods = _methods(resource)
+            if req.method in methods:
+                raise
+            raise falcon.HTTPMethodNotAllowed([*methods, "OPTIONS"]) from None
+        if getattr(resource, "renews", True) is True:
+            renewed = self.renewed(req)
+            if renewed:
+                self._wire.set_token(resp, renewed.token, renewed.max_age)
+
+    def session(self, req: falcon.Request) -> Session:
+        """Return the one live session that the tokens of a request open.
+
+        Raises NotAuthenticated without a token, InvalidToken where each is bad or it is not clear
+        which counts.
+        """
+        now, tokens = self._clock(), self._wire.tokens(req)
+        if not tokens:
+            raise NotAuthenticated
+        found = [live for token in tokens if (live := self._live(token, now))]
+        if not found:
+            raise InvalidToken
+        if len(tokens) > 1:
+            self._require_unambiguous(req, found)
+        claims, session = max(found, key=_issued_at) if len(found) > 1 else found[0]
+        req.context.claims = claims
+        req.context.session = session
+        req.context.user = session.user
+        return session
+
+    def _live(self, token: str, now: float) -> tuple[Claims, Session] | None:
+        try:
+            claims = self._tokens.read(token, now)
+        except InvalidToken:
+            return None
+        session = self._sessions.authenticate(claims, now)
+        return None if session is None else (claims, session)
+
+    def _require_unambiguous(
+        self, req: falcon.Request, found: list[tuple[Claims, Session]]
+    ) -> None:
+        """Raise InvalidToken for two sessions, or for a bearer token of ours that opens none.
+
+        SECURITY: a client that sends a token of ours as a bearer means its user. No cookie stands
+        in for it when it is dead. A bearer token that is not ours is another service's business.
+        """
+        meant = [claims for claims, _ in found]
+        bearer = self._wire.bearer_token(req)
+        claims = None if bearer is None else self._tokens.signed(bearer)
+        if claims:
+            meant.append(claims)
+        if len({claims.sid for claims in meant}) > 1:
+            raise InvalidToken
+
+    def has_bad_cookies(self, req: falcon.Request) -> bool:
+        """Return whether a request brought session cookies, and all are known to be bad.
+
+        SECURITY: a cookie is deleted only then. So another's token, or a database that fails, logs
+        nobody out.
+        """
+        now, tokens = self._clock(), self._wire.session_cookie.values(req.env)
+        try:
+            return bool(tokens) and not any(self._live(token, now) for token in tokens)
+        except Unavailable:
+            return False
+
+    def renewed(self, req: falcon.Request) -> Issued | None:
+        """A newer token for the session of a request, where its own is old. Raises HandOver.
+
+        At most one request in `session_renew_after` seconds writes; the older token stays good.
+        """
+        claims, session, now = req.context.claims, req.context.session, self._clock()
+        if now - claims.iat < self._renew_after:
+            return None
+        if self._sessions.is_due(session, now):
+            if self._turns.are_stuck:  # threads that wait for them are for others
+                return None
+            if req.env.get(IN_LOOP):
+                raise HandOver
+        try:
+            issued = self._sessions.renew(session, claims, caller_of(req), now)
+        except Unavailable as unavailable:  # a session is worth its answer, renewed or not
+            logger.warning("a session was not renewed: %s", unavailable.__cause__)
+            return None
+        if issued:
+            req.context.claims = issued.claims
+        return issued
+
+
+def _methods(resource: object) -> list[str]:
+    """The methods that a resource takes, under whatever suffix of a route.
+
+    SECURITY: whatever this says, nothing passes that is not authenticated: it only decides between
+    401 and 405.
+    """
+    responders = {name for name in dir(resource) if name.startswith("on_")}
+    found = {
+        method
+        for method in falcon.COMBINED_METHODS
+        if callable(getattr(resource, f"on_{method.lower()}", None))
+        or any(name.startswith((f"on_{method.lower()}_", "on_request")) for name in responders)
+    }
+    if "GET" in found:
+        found.add("HEAD")
+    return sorted(found - {"OPTIONS"})
