@@ -2,10 +2,12 @@
 
 python -m faults.spoilt late      answers first, and commits every half second
 python -m faults.spoilt NORMAL    commits with that PRAGMA synchronous
+python -m faults.spoilt cookies   takes quadratic time over a cookie
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import sys
 import threading
@@ -20,6 +22,7 @@ from authapi.database import Database
 from authapi.serve import serve
 
 PUT_OFF = 0.5  # seconds
+BACKSLASH, OCTAL = re.compile(r"\\."), re.compile(r"\\[0-3][0-7][0-7]")
 
 
 class LateDatabase(Database):
@@ -72,6 +75,25 @@ def create_late(settings: Settings) -> AuthAPI:
     return app
 
 
+class SlowCookies(AuthAPI):
+    """The application, which unquotes cookies as Python's http.cookies once did (CVE-2024-7592)."""
+
+    def __call__(self, env: dict[str, Any], start_response: Callable[..., Any]) -> Any:  # noqa: ANN401 - WSGI's
+        """Look for an octal escape in all that is left, at each backslash."""
+        left = env.get("HTTP_COOKIE", "")
+        while found := BACKSLASH.search(left):
+            OCTAL.search(left)
+            left = left[found.end() :]
+        return super().__call__(env, start_response)
+
+
+def create_slow(settings: Settings) -> AuthAPI:
+    """The application, with slow cookies."""
+    app = create_app(settings)
+    app.__class__ = SlowCookies
+    return app
+
+
 def relax(level: str) -> None:
     """Have every connection commit with another PRAGMA synchronous."""
     connect = Database._connect  # noqa: SLF001 - to be taken apart is what it is here for
@@ -89,6 +111,8 @@ def main(how: str) -> None:
     run = partial(serve, Settings.from_env())
     if how == "late":
         run(create_late)
+    elif how == "cookies":
+        run(create_slow)
     else:
         relax(how)
         run()

@@ -1,0 +1,106 @@
+"""Texts that may be expensive to read: repeated, numbered, nested, and put together at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from faults.requests import Around, Place
+
+ATOMS = tuple(
+    atom.encode()
+    for atom in (
+        *"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~ \ta0\u00c9e\u0301\ufdfa\U0001f600",
+        *('\\"', "\\\\", "\\a", "\\u0041", "\\ud83d\\ude00", "\\ud83d", "%41", "%C3%A9", "%e"),
+        *("a=b; ", "a=; ", 'a="\\""; ', "=;", "a;", "a, ", "a=b&", "a&", "a=%41&", "a/b,"),
+        *("*/*,", "a/b;q=1,", 'a/b;c="\\"d",', "application/problem+json,"),
+        *('application/problem+json;a=",",', "close, ", "chunked, ", "bytes=0-1,", 'W/"a", '),
+        *("1.2.3.4, ", "[::1], ", '"1.2.3.4", ', '"",', "for=a, ", "for=a;by=b;"),
+        *(";a=b", ';a="\\b"', "a.", ".e30", "_-"),
+        *("a:\r\n", "X: a\r\n", "Cookie: a=b\r\n", "Accept: a/b\r\n", "Host: x\r\n", "\r\n"),
+        *("\n", "1\r\n \r\n", "1;a\r\n \r\n", "0001\r\n \r\n", "\r\n1\r\n \r\n"),
+        *("//", "../", "/%2e", "/a", "{},", "[],", "1,", "1e9,", "0.1,", "null,", "[", '{"a":1},'),
+        *('"\\u0041",', "\u0345\u0300", "\u1fb7", "\uac00\u11a8"),
+        "".join(chr(mark) for mark in range(0x300, 0x346)),  # marks of several classes (UAX 44)
+        "\u0300\u0327",  # the second of each pair moves before all of the first ones (UAX 15)
+    )
+)
+NUMBERED = (
+    ('"%x":0,', '"z":0'),
+    ('"%x":"",', '"z":""'),
+    ('"%x":{},', '"z":{}'),
+    ("%x:\r\n", "z:"),
+    ("X-%x: a\r\n", "z:"),
+    ("c%x=a; ", "z=a"),
+    ("%x=a&", "z=a"),
+    ("x/%x, ", "application/problem+json"),
+    ("application/problem+json;a=%x, ", "application/problem+json"),
+    (".%x", ""),
+    ("/%x", ""),
+)
+NESTED = (("[", "]"), ("(", ")"), ('{"a":', "}"), ("[[],", "]"))
+NUMBERS = ("9", "0.9", "1e9", "-0.0", "0.0000001")
+MOST_PARTS = 6
+HIGHEST_POWER = 17  # of two: how often a part is repeated
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text, and how to write it down."""
+
+    shown: str
+    data: bytes
+
+
+def repeated(atom: bytes, size: int, before: bytes = b"", after: bytes = b"") -> Text:
+    """A text of at most that many bytes: an atom again and again, between two others."""
+    count = (size - len(before) - len(after)) // len(atom)
+    shown = [repr(part) for part in (before, after)]
+    parts = [shown[0] * bool(before), f"{atom!r} * {count}", shown[1] * bool(after)]
+    return Text(" + ".join(filter(None, parts)), before + atom * count + after)
+
+
+def numbered(form: str, size: int, last: str = "") -> Text:
+    """A text of at most that many bytes: a form with 0, 1, 2 and so on in it, and the last one."""
+    parts, length = [last], len(last)
+    while (length := length + len(part := form % (len(parts) - 1))) <= size:
+        parts.insert(-1, part)
+    shown = f"''.join({form!r} % n for n in range({len(parts) - 1})) + {last!r}"
+    return Text(shown, "".join(parts).encode())
+
+
+def nested(opening: str, closing: str, size: int) -> Text:
+    """A text of at most that many bytes: as deep as they allow."""
+    depth = size // len(opening + closing)
+    shown = f"{opening!r} * {depth} + {closing!r} * {depth}"
+    return Text(shown, (opening * depth + closing * depth).encode())
+
+
+def texts(size: int, around: Around) -> Iterator[Text]:
+    """Texts of about that many bytes that are worth a try at any place."""
+    for atom in ATOMS:
+        for before, after in around:
+            if len(before + atom + after) <= size:
+                yield repeated(atom, size, before, after)
+    for form, last in NUMBERED:
+        yield numbered(form, size, last)
+    for opening, closing in NESTED:
+        yield nested(opening, closing, size)
+    for number in NUMBERS:
+        yield repeated(number[-1:].encode(), size, number[:-1].encode())
+
+
+def strategy(place: Place) -> st.SearchStrategy[Text]:
+    """Texts of some parts, each an atom or anything at all, repeated."""
+    atom = st.sampled_from(ATOMS) | st.binary(min_size=1, max_size=6)
+    part = st.tuples(atom, st.integers(0, HIGHEST_POWER))
+    whole = st.lists(part, min_size=1, max_size=MOST_PARTS)
+    return whole.map(lambda parts: _of_parts(parts, place.sizes[-1]))
+
+
+def _of_parts(parts: list[tuple[bytes, int]], longest: int) -> Text:
+    shown = " + ".join(f"{atom!r} * {1 << power}" for atom, power in parts)
+    data = b"".join(atom * (1 << power) for atom, power in parts)[:longest]
+    return Text(f"({shown})[:{longest}]", data)
