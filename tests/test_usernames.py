@@ -1,7 +1,11 @@
 # ruff: noqa: RUF001 - letters that look alike are what it is about
 """Usernames: what a new one must be, which are reserved, and which look alike."""
 
+import ctypes
+import subprocess
+import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 from conftest import OTHER, USER, token_of
@@ -9,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authapi import migrations
+from authapi.characters import FILE
 from authapi.database import Database
 from authapi.identifiers import username_key
 from authapi.settings.identity import RESERVED
@@ -180,6 +185,19 @@ def test_either_form_of_a_name(name):
     forms = [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
 
     assert len({fault(form) is None for form in forms}) == 1
+
+
+def test_the_data_is_what_the_script_builds():
+    """The file of characters is as the script builds it from the release that the file names."""
+    version = FILE.read_text().partition("ICU ")[2].partition(" ")[0]
+    library = f"libicui18n.so.{version}"
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        pytest.skip(f"{library} is not installed")
+    script = Path(__file__).parent.parent / "tools" / "username_characters.py"
+
+    assert FILE.read_bytes() == subprocess.check_output([sys.executable, script, version])
 
 
 # Reserved names

@@ -1,9 +1,8 @@
 """Build `authapi/data/username-characters.txt` from ICU's copy of the Unicode data.
 
-    python tools/username_characters.py FOLDER VERSION > authapi/data/username-characters.txt
+    python tools/username_characters.py 72 > authapi/data/username-characters.txt
 
-FOLDER has ICU4C's libraries of that major VERSION. Debian's package libicu72 has Unicode 15.0, in
-/usr/lib/x86_64-linux-gnu.
+The argument is the major version of ICU4C's libraries. Debian's package libicu72 has Unicode 15.0.
 
 The first section has the characters that usernames may hold, in ranges, with their scripts
 (Script_Extensions, UAX 24). They are the letters, marks and digits whose Identifier_Status is
@@ -22,7 +21,6 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 LETTER_MARK_DIGIT = range(1, 10)  # of UCharCategory: Lu, Ll, Lt, Lm, Lo, Mn, Me, Mc, Nd
@@ -39,10 +37,10 @@ LOWER = {"\u04cf": "l"}
 class Icu:
     """What is asked of ICU4C; each function's name carries the major version."""
 
-    def __init__(self, folder: Path, version: str) -> None:
+    def __init__(self, version: str) -> None:
         """Load the libraries."""
-        self._common = ctypes.CDLL(str(folder / f"libicuuc.so.{version}"))
-        self._more = ctypes.CDLL(str(folder / f"libicui18n.so.{version}"))
+        self._common = ctypes.CDLL(f"libicuuc.so.{version}")
+        self._more = ctypes.CDLL(f"libicui18n.so.{version}")
         self._version = version
         self._status = ctypes.c_int(0)
         pointer = ctypes.c_void_p
@@ -161,8 +159,9 @@ def codes(text: str) -> str:
 
 def main() -> None:
     """Print the file."""
-    icu = Icu(Path(sys.argv[1]), sys.argv[2])
-    print(f"# Unicode {icu.unicode}, from ICU {sys.argv[2]} by tools/username_characters.py.")
+    version = sys.argv[1]
+    icu = Icu(version)
+    print(f"# Unicode {icu.unicode}, from ICU {version} by tools/username_characters.py.")
     print("# Copyright (c) 1991-2022 Unicode, Inc. The licence stands in README.md.")
     allowed = list(ranges(icu))
     for first, last, scripts in allowed:
