@@ -50,7 +50,7 @@ def media_type(value: str) -> tuple[str, dict[str, str] | None]:
             return found[0].lower(), None
         if name:
             parameters[name] = unquoted(parameter[2])
-    return found[0].lower(), parameters if end == len(value) else None
+    return found[0].lower(), None if value[end:] else parameters
 
 
 def bearer_token(authorization: str) -> str | None:

@@ -24,6 +24,7 @@ _IPV4_AT_THE_END = tuple(
         "64:ff9b::/96",  # the well-known prefix of translators: RFC 6052, 2.1
     )
 )
+_NOBODY = ipaddress.IPv4Network("0.0.0.0/8")  # RFC 1122, 3.2.1.3
 _LOCAL_TRANSLATORS = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -70,7 +71,9 @@ def parse_network(text: str) -> Network:
     if not slash:
         return ipaddress.ip_network(known)
     bits = int(length) if length.isascii() and length.isdecimal() else 0
-    if ":" in address and known.version == 4:  # `::ffff:10.0.0.0/104` is `10.0.0.0/8`
+    if ":" in address and isinstance(
+        known, ipaddress.IPv4Address
+    ):  # `::ffff:10.0.0.0/104` is `10.0.0.0/8`
         bits -= 96
     if bits < 1:
         raise ValueError("no length of a network")
@@ -100,7 +103,7 @@ def networks_of(address: str) -> tuple[str, ...]:
         client = client_of(parse_address(address.partition("%")[0]))
     except ValueError:
         return (address,)
-    if client.version == 4 or client in _LOCAL_TRANSLATORS:
+    if isinstance(client, ipaddress.IPv4Address) or client in _LOCAL_TRANSLATORS:
         return (str(client),)
     lengths = (64, 56, 48)
     return tuple(str(ipaddress.ip_network((client, each), strict=False)) for each in lengths)
@@ -116,7 +119,7 @@ def client_of(address: Address) -> Address:
     SECURITY: this is for counting clients, never for trust: whoever routes such a prefix can write
     any IPv4 address into it.
     """
-    if address.version == 4:
+    if isinstance(address, ipaddress.IPv4Address):
         return address
     if address.sixtofour:
         return address.sixtofour
@@ -124,7 +127,7 @@ def client_of(address: Address) -> Address:
         return address.teredo[1]
     if any(address in network for network in _IPV4_AT_THE_END):
         embedded = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        if int(embedded) >> 24:  # `::` and `::1` hold none: RFC 1122, 3.2.1.3
+        if embedded not in _NOBODY:  # `::` and `::1` hold none
             return embedded
     return address
 
@@ -205,6 +208,4 @@ def are_same_site(one: str, other: str) -> bool:
     another_scheme, another, _ = _parts(other)
     if scheme != another_scheme or host == another:
         return scheme == another_scheme
-    labels = host.split(".")[-2:]
-    named = is_name(host) and is_name(another)
-    return named and len(labels) > 1 and labels == another.split(".")[-2:]
+    return is_name(host) and host.split(".")[-2:] == another.split(".")[-2:]
