@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from authapi.hosts import is_address
+from authapi.hosts import host_of, is_address
 from authapi.settings import Settings
 
 
@@ -77,11 +76,10 @@ def host_cookie(name: str, settings: Settings) -> Cookie:
 def session_cookie(settings: Settings) -> Cookie:
     """Return the cookie that holds the session's token."""
     name, domain = settings.cookie_name, settings.cookie_domain
-    others = _domains_of(str(urlsplit(settings.public_url).hostname))
+    others = _domains_of(host_of(settings.public_url))
     if name.lower().startswith("__host-"):  # browsers take it for this host alone
         others = []
-    current = domain.lower().removeprefix(".")
-    kept = tuple(other for other in others if other != current)
+    kept = tuple(other for other in others if other != domain)
     return Cookie(name, settings.https, domain, ("", *kept) if domain else kept)
 
 

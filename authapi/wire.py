@@ -91,9 +91,9 @@ class Wire:
         }
         self.answer(resp, status, message, user=shown)
 
-    def render(self, failure: Failure, *, problem: bool = False) -> tuple[str, bytes]:
+    def render(self, failure: Failure, accept: str) -> tuple[str, bytes]:
         """The media type and body of a failure: the envelope, or RFC 9457 problem details."""
-        if problem:
+        if prefers_problem(accept):
             title = HTTPStatus(failure.status).phrase
             body = {
                 "type": "about:blank",
@@ -115,16 +115,16 @@ class Wire:
 
     def fail(self, req: falcon.Request, resp: falcon.Response, failure: Failure) -> None:
         """Put a failure into the response, as the client prefers it."""
-        problem = prefers_problem(req.get_header("Accept", default=""))
+        accept = req.get_header("Accept", default="")
         resp.status = failure.status
-        resp.content_type, resp.data = self.render(failure, problem=problem)
+        resp.content_type, resp.data = self.render(failure, accept)
         resp.set_headers(failure.headers)
 
     def whole(
         self, failure: Failure, *, accept: str, origin: str | None, request_id: str
     ) -> tuple[str, list[tuple[str, str]], bytes]:
         """The status line, headers and body of a failure that Falcon does not answer."""
-        media_type, body = self.render(failure, problem=prefers_problem(accept))
+        media_type, body = self.render(failure, accept)
         headers = [
             ("Content-Type", media_type),
             *failure.headers.items(),
