@@ -142,13 +142,14 @@ class AuthAPI(_FalconApp):
             if self.authenticate.has_bad_cookies(req):
                 self.core.wire.delete_token(resp)
 
-    def log(self, req: falcon.Request, failure: errors.Failure) -> None:
-        """Write a failure into the log, with its cause where it is ours.
-
-        An operator hears of a kind that has a `notice` at info, at most once a minute a network.
-        """
+    def tell(self, req: falcon.Request, failure: errors.Failure) -> None:
+        """Tell the operator of a failure that has a `notice`, at most once a minute a network."""
         if failure.notice:
             self.core.notices.refused(failure.notice, caller_of(req).ip)
+
+    def log(self, req: falcon.Request, failure: errors.Failure) -> None:
+        """Write a failure into the log, with its cause where it is ours."""
+        self.tell(req, failure)
         cause = failure.__cause__ if failure.status >= 500 else None
         logger.log(
             logging.WARNING if cause else logging.DEBUG,

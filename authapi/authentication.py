@@ -122,7 +122,7 @@ class Authenticate(Generic[Session]):
             raise NotAuthenticated
         found = [live for token in tokens if (live := self._live(token, now))]
         if not found:
-            raise InvalidToken
+            raise InvalidToken(forged=self._is_forged(req))
         if len(tokens) > 1:
             self._require_unambiguous(req, found)
         claims, session = max(found, key=_issued_at) if len(found) > 1 else found[0]
@@ -130,6 +130,16 @@ class Authenticate(Generic[Session]):
         req.context.session = session
         req.context.user = session.user
         return session
+
+    def _is_forged(self, req: falcon.Request) -> bool:
+        """Return whether a token came as one of ours, and none of our keys signed it.
+
+        A bearer token that names none of our keys is another service's, and no forgery.
+        """
+        tokens, bearer = self._wire.session_cookie.values(req.env), self._wire.bearer_token(req)
+        if bearer and self._tokens.names_our_key(bearer):
+            tokens.append(bearer)
+        return any(self._tokens.signed(token) is None for token in tokens if token)
 
     def _live(self, token: str, now: float) -> tuple[Claims, Session] | None:
         try:

@@ -71,6 +71,7 @@ class Protected:
         except Failure as failure:
             anonymous = isinstance(failure, (NotAuthenticated, InvalidToken, CrossSiteRequest))
             if anonymous and not self._required:
+                auth.tell(req, failure)
                 return self._app(environ, start_response)
             return self._refuse(req, failure, start_response)
         if renewed:

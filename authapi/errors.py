@@ -86,6 +86,11 @@ class InvalidToken(Failure):
     status, error, message = 401, "invalid_token", "Invalid token or it has expired."
     challenge = 'Bearer error="invalid_token"'
 
+    def __init__(self, *, forged: bool = False) -> None:
+        """Take whether a token was none of ours, although it came as one."""
+        super().__init__()
+        self.notice = f"{self.error} forged" if forged else ""
+
 
 class InvalidCredentials(Failure):
     """A login that failed. The answer does not say why."""

@@ -66,6 +66,10 @@ class KeyRing:
         """The compact JWS of a payload, by the newest key."""
         return self._signed(self._newest, payload)
 
+    def knows(self, token: str) -> bool:
+        """Return whether a token's first part is the header that one of the keys writes."""
+        return token.partition(".")[0] in self._keys
+
     def verify(self, token: str) -> bytes:
         """The payload of a token that one of the keys signed. Raises InvalidToken.
 
@@ -141,6 +145,10 @@ class Tokens:
             return self._claims(token)
         except InvalidToken:
             return None
+
+    def names_our_key(self, token: str) -> bool:
+        """Return whether a token has the header of a session's token of ours."""
+        return self._ring.knows(token)
 
     def issue_device(self, claims: DeviceClaims) -> str:
         """The token by which a browser is known again."""

@@ -590,3 +590,31 @@ def test_address_of_the_peer(client, peer, shown):
     token = token_of(client.post("/register", body, remote_addr=peer))
 
     assert [shown] == [session["ip"] for session in client.sessions_of(token)]
+
+
+@pytest.mark.parametrize("place", ["cookie", "bearer"])
+def test_forged_tokens_are_logged(client, token, caplog, place):
+    """A token that none of our keys signed leaves one line a minute, with the client's network."""
+    caplog.set_level("INFO", "authapi.refusals")
+    forged = f"{token[:-4]}AAAA"
+    headers = {"Cookie": f"jwt={forged}", "Authorization": f"Bearer {forged}"}
+    sent = {"Cookie": headers["Cookie"]} if place == "cookie" else headers
+
+    for _ in range(3):
+        answer = client.simulate_get("/user", headers=sent, remote_addr="192.0.2.7")
+        assert answer.status_code == 401
+
+    assert [line.strip() for line in caplog.messages] == [
+        "refused error=invalid_token forged network=192.0.2.7"
+    ]
+
+
+def test_what_is_no_forgery_is_not_logged(client, token, caplog, clock):
+    """A session that has ended, and a bearer token of another service, leave no line."""
+    caplog.set_level("INFO", "authapi.refusals")
+    client.simulate_get("/user", headers={"Authorization": "Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln"})
+    clock.move(259_200)
+    assert client.get_as(token).status_code == 401
+    client.simulate_get("/user", headers={"Cookie": "jwt="})
+
+    assert caplog.messages == []
