@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -36,7 +37,7 @@ def _addresses(proxy: str) -> list[str]:
     except ValueError:
         pass
     try:
-        found = {str(each[4][0]) for each in socket.getaddrinfo(proxy, None)}
+        found = _look_up(proxy)
     except (OSError, UnicodeError) as error:
         cause = getattr(error, "strerror", None) or "no host name"
         raise StartError(
@@ -46,6 +47,17 @@ def _addresses(proxy: str) -> list[str]:
     addresses = sorted({plain_address(address.partition("%")[0]) for address in found})
     logger.info("AUTHAPI_TRUSTED_PROXY: %s is %s", proxy, ", ".join(addresses))
     return addresses
+
+
+def _look_up(name: str) -> set[str]:
+    """The addresses of a host name. Raises OSError or UnicodeError.
+
+    NOTE: in a thread, because no signal handler runs while the main thread waits for a name server,
+    and process 1 of a container has nothing but a handler to end by.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(socket.getaddrinfo, name, None).result()
+    return {str(each[4][0]) for each in found}
 
 
 class Forwarding:

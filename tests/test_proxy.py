@@ -3,7 +3,10 @@
 import json
 import logging
 import re
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from conftest import USER, exchange, process, request, running, start
@@ -424,6 +427,44 @@ def test_a_host_name_without_an_address(tmp_path, name):
     assert service.returncode == 1
     assert error.startswith(f"authapi: AUTHAPI_TRUSTED_PROXY names '{name}', which has no address")
     assert error.count("\n") == 1
+
+
+STUCK = """
+import ctypes, os, signal, socket
+from authapi.forwarded import resolved
+
+lock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(256)
+
+def stuck(*_):
+    lock(mutex)
+    print("looks it up", flush=True)
+    lock(mutex)
+
+socket.getaddrinfo = stuck
+signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
+resolved("caddy")
+"""
+
+
+def is_waiting(pid):
+    """Whether the main thread of a process sleeps in the kernel."""
+    stat = Path(f"/proc/{pid}/task/{pid}/stat").read_text()
+    return stat.rpartition(")")[2].split()[0] == "S"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux alone has /proc/PID/task")
+def test_a_signal_while_a_host_name_is_looked_up():
+    """A name server that does not answer keeps no signal from ending the start."""
+    service = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE)
+    try:
+        service.stdout.readline()
+        while not is_waiting(service.pid):
+            pass
+        service.terminate()
+        assert service.wait(timeout=60) == 7
+    finally:
+        service.kill()
+        service.communicate()
 
 
 @pytest.mark.parametrize(
