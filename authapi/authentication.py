@@ -43,6 +43,9 @@ class SessionKeeper(Protocol[Session]):
     def authenticate(self, claims: Claims, now: float) -> Session | None:
         """The live session of a token, or None."""
 
+    def was_replaced(self, claims: Claims, now: float) -> bool:
+        """Whether another session took the place of a token's session a moment ago."""
+
     def is_due(self, session: Session, now: float) -> bool:
         """Whether its renewal is due, which writes."""
 
@@ -171,11 +174,24 @@ class Authenticate(Generic[Session]):
         SECURITY: a cookie is deleted only then. So another's token, or a database that fails, logs
         nobody out.
         """
-        now, tokens = self._clock(), self._wire.session_cookie.values(req.env)
+        tokens = self._wire.session_cookie.values(req.env)
         try:
-            return bool(tokens) and not any(self._live(token, now) for token in tokens)
+            return bool(tokens) and not any(map(self._may_be_good, tokens))
         except Unavailable:
             return False
+
+    def _may_be_good(self, token: str) -> bool:
+        """Return whether a browser that sent this token may hold a good one, the same or a newer.
+
+        NOTE: a request may be on its way while another one's answer sets a newer cookie, which
+        has the same name. So the session counts, whatever the token's own expiry, and the one that
+        took its place.
+        """
+        now, claims = self._clock(), self._tokens.signed(token)
+        if claims is None:
+            return False
+        alive = self._sessions.authenticate(claims, now) is not None
+        return alive or self._sessions.was_replaced(claims, now)
 
     def renewed(self, req: falcon.Request) -> Issued | None:
         """A newer token for the session of a request, where its own is old. Raises HandOver.

@@ -180,11 +180,13 @@ class Wire:
     ) -> list[str]:
         """Return the values of `Set-Cookie` that set or delete a cookie in an answer.
 
-        Where a browser brings several tokens of ours, it has them for several domains, and those
-        for other domains expire. Another service's cookie of the same name is left alone.
+        A browser that brings several cookies has them for several domains. Those for other domains
+        expire, and so does one whose domain is not known when the cookie is deleted. None expires
+        where one of them holds no token of ours: it is another service's.
         """
         brought = cookie.values(req.env) if cookie.other_domains else []
-        everywhere = len(brought) > 1 and len([*filter(self._tokens.signed, brought)]) > 1
+        strays = len(brought) > 1 or (brought and not max_age)
+        everywhere = bool(strays) and all(map(self._tokens.signed, brought))
         return cookie.lines(value, max_age, everywhere=everywhere)
 
     @staticmethod

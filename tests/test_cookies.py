@@ -421,6 +421,55 @@ def raises(event):
         raise RuntimeError
 
 
+# Answers to older requests
+
+
+REPLACEMENTS = {
+    "login": ("POST", "/login", {"usernameOrEmail": USER["username"], **PROVED}),
+    "registration": ("POST", "/register", OTHER),
+    "reauthentication": ("POST", "/sessions/reauthenticate", PROVED),
+    "password change": ("PUT", "/user/password", CHANGED),
+}
+
+
+@pytest.mark.parametrize("way", REPLACEMENTS)
+def test_late_answer(client, token, clock, way):
+    """For a minute a token that was replaced is refused without deleting the newer cookie."""
+    method, path, body = REPLACEMENTS[way]
+    newer = token_of(client.request_as(token, method, path, body))
+
+    for seconds, expected in [(0, SPARED), (59, SPARED), (1, BAD)]:
+        clock.move(seconds)
+        assert outcome(client.get_as(token)) == expected
+        assert outcome(client.request_as(token, "PATCH", "/user", {"username": "x"})) == expected
+    assert client.get_as(newer).status_code == 200
+
+
+def test_late_answer_of_protect(guarded, client, token):
+    """`protect` deletes no newer cookie either."""
+    client.request_as(token, "POST", "/sessions/reauthenticate", PROVED)
+
+    assert outcome(guarded.simulate_get("/", headers=carrying(token))) == SPARED
+
+
+def test_late_answer_after_the_end(client, token, other):
+    """Where the newer session has ended too, the older token's cookie is deleted at once."""
+    newer = token_of(client.request_as(token, "POST", "/sessions/reauthenticate", PROVED))
+    client.request_as(newer, "POST", "/logout")
+
+    assert outcome(client.get_as(token)) == BAD
+
+
+def test_late_answer_to_an_older_token(client, token, clock):
+    """A token that has expired deletes no cookie while its session goes on with a newer one."""
+    clock.move(RENEWED_AFTER)
+    newer = token_of(client.get_as(token))
+    clock.move(259_200 - RENEWED_AFTER)
+
+    assert outcome(client.get_as(token)) == SPARED
+    assert client.get_as(newer).status_code == 200
+
+
 # A changed domain
 
 HOST = "auth.example.test"
@@ -511,6 +560,7 @@ def test_logout_after_a_change(browser):
     """A logout ends the session, and one can log in again and stays so."""
     app = browser.service
     assert browser.ask(app, "POST", "/logout") == 200
+    assert browser.domains == []
     assert browser.ask(app, "GET", "/user") == 401
     for _ in range(2):
         assert browser.log_in(app) == 200

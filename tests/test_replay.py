@@ -61,6 +61,9 @@ ENDS = {
 }
 
 
+REPLACED = {"password changed", "reauthenticated"}  # the browser may hold the newer cookie
+
+
 @pytest.mark.parametrize("end", ENDS)
 def test_replay(make_client, clock, end):
     """An ended token is refused on every route, as cookie and bearer, and hours later too."""
@@ -76,13 +79,13 @@ def test_replay(make_client, clock, end):
 
     ENDS[end](client, clock, token, other)
 
-    for _ in range(2):
+    for deletes in (end not in REPLACED, True):
         for method, template in ROUTES:
             route = template.replace("/sessions/{session_id}", path)
             for headers in ({"Cookie": f"jwt={token}"}, {"Authorization": f"Bearer {token}"}):
                 answer = client.simulate_request(method, route, headers=headers)
                 assert (answer.status_code, route) == (401, route)
-                assert deletes_cookie(answer) == ("Cookie" in headers)
+                assert deletes_cookie(answer) == (deletes and "Cookie" in headers)
                 if method != "HEAD":
                     assert answer.json["error"] == "invalid_token"
         if end == "idle":

@@ -12,6 +12,7 @@ DEFAULT = (
     "accounts",
     "devices",
     "sessions",
+    "session_list",
     "registration",
     "login",
     "reauthentication",

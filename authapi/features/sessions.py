@@ -1,6 +1,6 @@
 """Sessions: the row under each token, which every request is checked against.
 
-Endpoints: GET /sessions, DELETE /sessions, DELETE /sessions/{id}. Table: sessions.
+Endpoints: none of its own. Table: sessions.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ from authapi.events import (
     SessionRevoked,
 )
 from authapi.features.accounts import Credential, User
-from authapi.middleware import caller_of
 from authapi.tokens import Claims
-from authapi.wire import http_date
 
 REQUIRES = ("accounts",)
 
 PRUNED_AT_ONCE = 100  # rows; a login ends at most so many expired sessions
 FRESH_FOR = 300  # seconds
+REPLACED_FOR = 60  # seconds after which no answer to an older request is on its way any more
 RENEWAL_PATIENCE = 0.05  # seconds; a renewal that must wait longer is left to a later request
 
 
@@ -84,8 +83,15 @@ class SessionRepository:
         """Take the database."""
         self._statements = database.statements("sessions")
 
-    def insert(
-        self, session_id: str, credential: Credential, caller: Caller, *, now: int, expires_at: int
+    def insert(  # noqa: PLR0913 - a row
+        self,
+        session_id: str,
+        credential: Credential,
+        caller: Caller,
+        *,
+        now: int,
+        expires_at: int,
+        replaced: str | None = None,
     ) -> bool:
         """Add a session; False for a user who has lost the credential by now."""
         added = self._statements.insert(
@@ -96,6 +102,7 @@ class SessionRepository:
             expires_at=expires_at,
             ip=caller.ip,
             user_agent=caller.user_agent,
+            replaced=replaced,
         )
         return bool(added)
 
@@ -130,6 +137,11 @@ class SessionRepository:
             id_hash=session_id, new_id_hash=new_id, now=now, expires_at=expires_at
         )
         return bool(rotated)
+
+    def was_replaced(self, claims: Claims, now: float) -> bool:
+        """Whether another session took the place of this one a moment ago, and lives."""
+        since = now - REPLACED_FOR
+        return bool(self._statements.was_replaced(id_hash=public_id(claims), since=since))
 
     def revoke(self, session_id: str, user_id: int, now: float) -> bool:
         """End a session of a user; False where they have none of this id.
@@ -166,6 +178,7 @@ class Sessions:
         self._rows = SessionRepository(core.database)
         self.authenticate = self._rows.authenticate
         self.of_user = self._rows.of_user
+        self.was_replaced = self._rows.was_replaced
 
     def open(self, credential: Credential, caller: Caller, replaced: list[Claims]) -> Issued:
         """Open a session, inside a transaction, and end those that it replaces (ASVS 7.2.4).
@@ -183,7 +196,12 @@ class Sessions:
         ended = self._rows.revoke_unused(user.id, kept=core.settings.max_sessions - 1, now=now)
         self._tell(ended, user.id, caller)
         if not self._rows.insert(
-            _digest(secret), credential, caller, now=now, expires_at=expires_at
+            _digest(secret),
+            credential,
+            caller,
+            now=now,
+            expires_at=expires_at,
+            replaced=public_id(replaced[0]) if replaced else None,
         ):
             raise InvalidCredentials("outdated_credential")
         return self._issue(user, secret, issued_at=now, expires_at=expires_at)
@@ -283,71 +301,8 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-class SessionsResource:
-    """The sessions of the current user."""
-
-    def __init__(self, core: Core, sessions: Sessions) -> None:
-        """Take the core and the sessions."""
-        self._core = core
-        self._sessions = sessions
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer them all, newest first."""
-        current: Session = req.context.session
-        shown = [
-            {
-                "id": session.id,
-                "created_at": http_date(session.created_at),
-                "last_seen_at": http_date(session.last_seen_at),
-                "expires_at": http_date(session.expires_at),
-                "ip": session.ip,
-                "user_agent": session.user_agent,
-                "current": session.id == current.id,
-            }
-            for session in self._sessions.of_user(current.user, self._core.clock())
-        ]
-        self._core.wire.answer(resp, 200, "Sessions.", sessions=shown)
-
-    def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """End all but the current one. The session must be fresh (ASVS 7.5.2)."""
-        current: Session = req.context.session
-        current.require_fresh(self._core.clock())
-        with self._core.database.transaction():
-            self._sessions.require(req.context.claims)
-            ended = self._sessions.end_others(current.user.id, caller_of(req), kept=current.id)
-        self._core.wire.answer(resp, 200, "Other sessions ended.", ended=ended)
-
-
-class SessionResource:
-    """One session of the current user."""
-
-    def __init__(self, core: Core, sessions: Sessions) -> None:
-        """Take the core and the sessions."""
-        self._core = core
-        self._sessions = sessions
-
-    def on_delete(self, req: falcon.Request, resp: falcon.Response, session_id: str) -> None:
-        """End it; another user's is not found, as one that is not there.
-
-        To end another than the current one, the session must be fresh (ASVS 7.5.2).
-        """
-        core, current = self._core, req.context.session
-        if session_id != current.id:
-            current.require_fresh(core.clock())
-        with core.database.transaction():
-            self._sessions.require(req.context.claims)
-            ended = self._sessions.end(session_id, current.user.id)
-            if ended:
-                core.events.emit(SessionRevoked(current.user.id, caller_of(req), session_id))
-        if not ended:
-            raise falcon.HTTPRouteNotFound
-        if session_id == current.id:
-            core.wire.delete_brought(req, resp)
-        core.wire.answer(resp, 200, "Session ended.")
-
-
-def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
-    """Add the routes, and end other sessions where a user's credentials change."""
+def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
+    """End the other sessions where a user's credentials change."""
     sessions = Sessions(core)
 
     def end_others(event: Event) -> None:
@@ -355,5 +310,3 @@ def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
             sessions.end_others(event.user_id, event.caller, kept=event.session_id)
 
     core.events.subscribe(end_others, CredentialsChanged)
-    app.add_route("/sessions", SessionsResource(core, sessions))
-    app.add_route("/sessions/{session_id}", SessionResource(core, sessions))
