@@ -1,14 +1,42 @@
-"""The package: its name, its version, and the changelog."""
+"""The package: its name, version and changelog, what a build of it holds, and its container."""
 
+import ast
 import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
 from configparser import ConfigParser
+from fnmatch import fnmatch
 from pathlib import Path
+
+import pytest
+from conftest import process
+from trove_classifiers import classifiers
 
 import authapi
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ConfigParser(interpolation=None)
 CONFIG.read(ROOT / "setup.cfg")
+IGNORED = [".git", *(line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split())]
+BUILD = "from setuptools import build_meta; build_meta.build_{}({!r})"
+
+# What lies about in a checkout that was used: a secret, data, an older build, another's metadata.
+LEFTOVERS = [
+    "authapi.db",
+    "authapi.db-wal",
+    "authapi.db.key",
+    "tests/authapi.db.key",
+    "docs/examples/.env",
+    "sql/tls.key",
+    ".git/config",
+    ".venv/pyvenv.cfg",
+    "build/lib/authapi/removed_module.py",
+    "build/lib/tests/test_old.py",
+    "authapi.egg-info/SOURCES.txt",
+]
 
 
 def numbers(version):
@@ -16,9 +44,10 @@ def numbers(version):
 
 
 def test_name():
-    """The distribution is authapi-server: `authapi` on PyPI is a stranger's."""
-    assert CONFIG["metadata"]["name"] == "authapi-server"
+    """The distribution is authapi-server: `authapi` on PyPI is another project."""
     extras = CONFIG["options.extras_require"].values()
+
+    assert CONFIG["metadata"]["name"] == "authapi-server"
     assert not re.search(r"^authapi\b(?!-server)", "\n".join(extras), re.MULTILINE)
 
 
@@ -34,3 +63,143 @@ def test_changelog():
     assert sorted(numbered, reverse=True) == numbered
     here = numbers(authapi.__version__)
     assert here > numbered[0] if ".dev" in authapi.__version__ else here == numbered[0]
+
+
+def test_classifiers():
+    """PyPI knows each classifier, and refuses an upload with any other."""
+    ours = CONFIG["metadata"]["classifiers"].strip().splitlines()
+
+    assert set(ours) <= classifiers
+    assert [f"Programming Language :: Python :: 3.{minor}" for minor in range(11, 15)] == [
+        line for line in ours if re.search(r"3\.\d+$", line)
+    ]
+
+
+def test_description():
+    """What an index shows of the package links to nothing that is only in the repository."""
+    page = (ROOT / CONFIG["metadata"]["long_description"].removeprefix("file: ")).read_text()
+
+    assert "authapi-server" in page
+    assert not [link for link in re.findall(r"\]\(([^)]+)\)", page) if "://" not in link]
+
+
+def is_ours(path):
+    """Whether a path is the repository's, and not what .gitignore names."""
+    return not any(fnmatch(part, pattern) for part in path.parts for pattern in IGNORED)
+
+
+def sources():
+    """The paths of the repository's files."""
+    paths = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+    return {str(path) for path in paths if is_ours(path)}
+
+
+def copy(names, folder):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def build(kind, folder, target):
+    """Build an sdist or a wheel from a folder; give its path."""
+    target.mkdir(exist_ok=True)
+    command = [sys.executable, "-c", BUILD.format(kind, str(target))]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    (built,) = target.glob("*.tar.gz" if kind == "sdist" else "*.whl")
+    return built
+
+
+@pytest.fixture(name="used", scope="module")
+def _used(tmp_path_factory):
+    """A copy of the checkout, with what lies about in one that was used."""
+    folder = copy(sources(), tmp_path_factory.mktemp("used"))
+    for name in LEFTOVERS:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
+    return folder
+
+
+@pytest.fixture(name="wheel", scope="module")
+def _wheel(used, tmp_path_factory):
+    """The names in a wheel of the checkout that was used, and its metadata."""
+    with zipfile.ZipFile(build("wheel", used, tmp_path_factory.mktemp("wheel"))) as wheel:
+        (metadata,) = [name for name in wheel.namelist() if name.endswith("/METADATA")]
+        return set(wheel.namelist()), wheel.read(metadata).decode()
+
+
+def test_sdist(used, tmp_path):
+    """The source distribution holds the repository, tests and docs included, and nothing else."""
+    with tarfile.open(build("sdist", used, tmp_path)) as sdist:
+        files = [member.name.partition("/")[2] for member in sdist if member.isfile()]
+
+    generated = {"PKG-INFO"} | {name for name in files if ".egg-info/" in name}
+    assert set(files) - generated == sources()
+
+
+def test_wheel(wheel):
+    """The wheel holds the package and its SQL: no test, no key, no history, nothing older."""
+    names, _ = wheel
+    data = CONFIG["options.package_data"]["authapi"].split()
+    package = {
+        name
+        for name in sources()
+        if name.startswith("authapi/")
+        and (name.endswith(".py") or any(fnmatch(name, f"authapi/{each}") for each in data))
+    }
+    sql = {f"authapi/{name}" for name in sources() if name.startswith("sql/")}
+
+    assert {name for name in names if ".dist-info/" not in name} == package | sql
+
+
+def test_metadata(wheel):
+    """The wheel's name and version are those that the command and the changelog tell."""
+    _, metadata = wheel
+
+    assert "\nName: authapi-server\n" in metadata
+    assert f"\nVersion: {authapi.__version__}\n" in metadata
+    assert "\nLicense-Expression: MIT\n" in metadata
+
+
+def instructions(name):
+    """What the Dockerfile says after each instruction of that name, continued lines joined."""
+    lines = (ROOT / "Dockerfile").read_text().replace("\\\n", "").splitlines()
+    return [line.partition(" ")[2] for line in lines if line.startswith(f"{name} ")]
+
+
+def test_context(wheel, tmp_path):
+    """An image is built from what .dockerignore names, which is all that a wheel needs."""
+    first, *lines = [
+        line for line in (ROOT / ".dockerignore").read_text().split("\n") if line[:1] != "#"
+    ]
+    let_in = [line[1:] for line in lines if line.startswith("!")]
+    context = [name for name in sources() if any(Path(name).is_relative_to(one) for one in let_in)]
+    built = build("wheel", copy(context, tmp_path / "context"), tmp_path / "wheel")
+
+    assert first == "*"
+    assert {"**/__pycache__", "**/*.db*", "**/*.key", "**/.*"} <= set(lines)
+    with zipfile.ZipFile(built) as archive:
+        assert set(archive.namelist()) == wheel[0]
+
+
+def test_image():
+    """The image's last stage gets the installed service alone, and does not run as root."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+
+    assert instructions("COPY") == [". /src", "--from=build /opt/authapi /opt/authapi"]
+    assert re.findall(r"^(?:COPY|FROM)", dockerfile, re.MULTILINE)[-2:] == ["FROM", "COPY"]
+    assert instructions("USER") == ["10001"]
+    assert not re.search(r"SECRET|PASSWORD|TOKEN", dockerfile)
+
+
+def test_health_check(tmp_path):
+    """The image is healthy while the service answers, on whichever port it was told."""
+    (check,) = instructions("HEALTHCHECK")
+    _, option, program = ast.literal_eval(check.partition("CMD ")[2])
+
+    with process(tmp_path) as (_, url):
+        environ = {"AUTHAPI_PORT": url.rpartition(":")[2]}
+        command = [sys.executable, option, program]
+        assert subprocess.run(command, env=environ, check=False).returncode == 0
+    done = subprocess.run(command, env=environ, check=False, capture_output=True)
+    assert done.returncode == 1

@@ -1,0 +1,30 @@
+# docker build -t authapi .
+# docker build --build-arg ARGON2=avx2 -t authapi .    password hashes are faster; needs CPUs with AVX2
+
+FROM python:3.13-slim AS build
+ARG ARGON2=any
+RUN python -m venv /opt/authapi
+RUN if [ "$ARGON2" = avx2 ]; then \
+        apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && \
+        CFLAGS=-mavx2 /opt/authapi/bin/pip install --no-cache-dir \
+            --no-binary argon2-cffi-bindings argon2-cffi-bindings; \
+    fi
+COPY . /src
+RUN /opt/authapi/bin/pip install --no-cache-dir /src
+
+FROM python:3.13-slim
+RUN useradd --system --uid 10001 --home-dir /var/lib/authapi --shell /usr/sbin/nologin authapi && \
+    install -d -o authapi -g authapi -m 0700 /var/lib/authapi
+COPY --from=build /opt/authapi /opt/authapi
+ENV PATH=/opt/authapi/bin:$PATH AUTHAPI_HOST=0.0.0.0
+USER 10001
+WORKDIR /var/lib/authapi
+VOLUME /var/lib/authapi
+EXPOSE 3001
+# Without a session the answer is 401, which the loop gives by itself.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["python", "-c", "\
+import http.client, os; \
+service = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('AUTHAPI_PORT', 3001)), timeout=4); \
+service.request('GET', '/user'); \
+raise SystemExit(service.getresponse().status != 401)"]
+CMD ["authapi", "serve"]
