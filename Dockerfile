@@ -13,11 +13,12 @@ COPY . /src
 RUN /opt/authapi/bin/pip install --no-cache-dir /src
 
 FROM python:3.13-slim
-RUN useradd --system --uid 10001 --home-dir /var/lib/authapi --shell /usr/sbin/nologin authapi && \
+RUN groupadd --system --gid 10001 authapi && \
+    useradd --system --uid 10001 --gid authapi --home-dir /var/lib/authapi --shell /usr/sbin/nologin authapi && \
     install -d -o authapi -g authapi -m 0700 /var/lib/authapi
 COPY --from=build /opt/authapi /opt/authapi
 ENV PATH=/opt/authapi/bin:$PATH AUTHAPI_HOST=0.0.0.0
-USER 10001
+USER 10001:10001
 WORKDIR /var/lib/authapi
 VOLUME /var/lib/authapi
 EXPOSE 3001

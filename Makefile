@@ -1,14 +1,16 @@
 # Each target needs the virtual environment that README's second command makes.
 BIN = .venv/bin
+# Tests wait for processes and sockets more than they compute: three at once suit two CPUs.
+TESTS = -n 3
 
 run:
 	$(BIN)/python run.py
 
 test:
-	$(BIN)/pytest
+	$(BIN)/pytest $(TESTS)
 
 check:
-	$(BIN)/pip install -q -e '.[dev]' && $(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest -q && $(BIN)/coverage combine -q && $(BIN)/coverage report
+	$(BIN)/pip install -q -e '.[dev]' && $(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest -q $(TESTS) && $(BIN)/coverage combine -q && $(BIN)/coverage report
 
 bench:
 	$(BIN)/python benchmarks/bench.py && $(BIN)/python benchmarks/size.py && $(BIN)/python benchmarks/enumeration.py && $(BIN)/python benchmarks/compare.py

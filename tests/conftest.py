@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 from falcon import testing
 
@@ -105,7 +106,12 @@ def deletes_cookie(result, name="jwt", also=""):
 
 
 def pytest_configure():
-    """Take the signals as a terminal would give them: a job in the background ignores some."""
+    """Take the signals as a terminal would give them: a job in the background ignores some.
+
+    And hold no example to a time: the machine may be busy.
+    """
+    hypothesis.settings.register_profile("unhurried", deadline=None)
+    hypothesis.settings.load_profile("unhurried")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

@@ -188,7 +188,7 @@ def test_image():
 
     assert instructions("COPY") == [". /src", "--from=build /opt/authapi /opt/authapi"]
     assert re.findall(r"^(?:COPY|FROM)", dockerfile, re.MULTILINE)[-2:] == ["FROM", "COPY"]
-    assert instructions("USER") == ["10001"]
+    assert instructions("USER") == ["10001:10001"]
     assert not re.search(r"SECRET|PASSWORD|TOKEN", dockerfile)
 
 
