@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from authapi.blocked_passwords import BlockedPasswords
+from authapi.normalization import nfc
 from authapi.password_patterns import (
     DIGITS_AND_SIGNS,
     SHORTEST_STEM,
@@ -45,7 +46,7 @@ class PasswordPolicy:
         `names` are the user's own: username and email.
         """
         if len(password) <= MAX_DECOMPOSED:
-            password = unicodedata.normalize("NFC", password)
+            password = nfc(password)
         if len(password) < self._min_length:
             return f"Must have at least {self._min_length} characters."
         if len(password) > MAX_LENGTH:

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import threading
-import unicodedata
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 from authapi.errors import Overloaded
 from authapi.hashing import Cost, Hasher, Stored
+from authapi.normalization import nfc
 from authapi.password_policy import MAX_DECOMPOSED, PasswordPolicy
 from authapi.settings import Settings
 
@@ -197,8 +197,7 @@ class Passwords:
 
 
 def _canonical(password: str) -> bytes:
-    # SECURITY: normalising takes quadratic time, so what is too long for a password stays as it is.
-    if len(password) <= MAX_DECOMPOSED:
-        password = unicodedata.normalize("NFC", password)
+    if len(password) <= MAX_DECOMPOSED:  # longer than any password: it is wrong as it is
+        password = nfc(password)
     # SECURITY: a lone surrogate has no UTF-8, so it matches no hash, and fails like any wrong word.
     return password.encode(errors="surrogatepass")

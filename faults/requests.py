@@ -59,13 +59,15 @@ Build = Callable[[bytes, Visitor], Request]
 class Place:
     """A place of a request, and the function that builds the request around a text.
 
-    `sizes` are the bytes of text to try, each the most that some rule lets pass.
+    `sizes` are the bytes of text to try, each the most that some rule lets pass. `base` is a short
+    text there whose cost is no fault.
     """
 
     name: str
     sizes: tuple[int, ...]
     build: Build
     around: Around = BARE
+    base: bytes = b"a"
 
 
 def message(
@@ -210,6 +212,7 @@ BODIES = {
     "PUT /user/password": ("currentPassword", "newPassword"),
     "POST /sessions/reauthenticate": ("password",),
 }
+LENGTHS = (80, 254, 1_024, 8_192, 12_288, BODY)  # names, passwords, and marks of 2 and 3 bytes
 GIVEN = {"username": "a", "email": "a@b", "everywhere": False}
 
 
@@ -219,23 +222,23 @@ def _in_body(route: str, form: bytes, text: bytes, visitor: Visitor) -> Request:
     return Request((message(method, target, visitor, _session(visitor), body=body),))
 
 
-def _body_forms(names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    yield "body", b"TEXT"
-    yield "object", b"{TEXT}"
-    yield "array", b"[TEXT]"
+def _body_forms(names: tuple[str, ...]) -> Iterator[tuple[str, bytes, bytes]]:
+    yield "body", b"TEXT", b"{}"
+    yield "object", b"{TEXT}", b'"a":0'
+    yield "array", b"[TEXT]", b"0"
     whole: dict[str, object] = {name: GIVEN.get(name, "long enough") for name in names}
-    yield "name of a field", json.dumps({**whole, "TEXT": ""}).encode()
+    yield "name of a field", json.dumps({**whole, "TEXT": ""}).encode(), b"a"
     for name in names:
         form = json.dumps({**whole, name: "TEXT"})
-        yield name, form.encode()
-        yield f"value of {name}", form.replace('"TEXT"', "TEXT").encode()
+        yield name, form.encode(), b"a"
+        yield f"value of {name}", form.replace('"TEXT"', "TEXT").encode(), b'"a"'
 
 
 def _of_bodies() -> Iterator[Place]:
     for route, names in BODIES.items():
-        for title, form in _body_forms(names):
+        for title, form, base in _body_forms(names):
             build = partial(_in_body, route, form)
-            yield Place(f"{title} of {route}", (80, 250, 4_000, BODY), build, IN_JSON)
+            yield Place(f"{title} of {route}", LENGTHS, build, IN_JSON, base)
 
 
 # Framing

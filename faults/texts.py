@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,9 +25,12 @@ ATOMS = tuple(
         *("//", "../", "/%2e", "/a", "{},", "[],", "1,", "1e9,", "0.1,", "null,", "[", '{"a":1},'),
         *('"\\u0041",', "\u0345\u0300", "\u1fb7", "\uac00\u11a8"),
         "".join(chr(mark) for mark in range(0x300, 0x346)),  # marks of several classes (UAX 44)
-        "\u0300\u0327",  # the second of each pair moves before all of the first ones (UAX 15)
+        "\u0300\u0327",
     )
 )
+# Marks of all classes, the highest first: sorting them by insertion takes the longest (UAX 15).
+CLASSES = {unicodedata.combining(chr(code)): chr(code) for code in range(0x300, 0x2000)}
+MARKS = [mark for number, mark in sorted(CLASSES.items(), reverse=True) if number]
 NUMBERED = (
     ('"%x":0,', '"z":0'),
     ('"%x":"",', '"z":""'),
@@ -40,6 +44,7 @@ NUMBERED = (
     (".%x", ""),
     ("/%x", ""),
 )
+ELEMENTS = ("{}", "[]", '""', "0", "1e9", "0.1", "null", '{"a":1}', '"\\u0041"', "a", "a/b", "::1")
 NESTED = (("[", "]"), ("(", ")"), ('{"a":', "}"), ("[[],", "]"))
 NUMBERS = ("9", "0.9", "1e9", "-0.0", "0.0000001")
 MOST_PARTS = 6
@@ -78,16 +83,28 @@ def nested(opening: str, closing: str, size: int) -> Text:
     return Text(shown, (opening * depth + closing * depth).encode())
 
 
+def unsorted(size: int) -> Text:
+    """A text of at most that many bytes: each mark as often as the next."""
+    count = size // len("".join(MARKS).encode())
+    return Text(
+        f"''.join(mark * {count} for mark in MARKS)",
+        "".join(mark * count for mark in MARKS).encode(),
+    )
+
+
 def texts(size: int, around: Around) -> Iterator[Text]:
     """Texts of about that many bytes that are worth a try at any place."""
     for atom in ATOMS:
         for before, after in around:
             if len(before + atom + after) <= size:
                 yield repeated(atom, size, before, after)
+    for element in ELEMENTS:
+        yield repeated(element.encode() + b",", size, after=element.encode())
     for form, last in NUMBERED:
         yield numbered(form, size, last)
     for opening, closing in NESTED:
         yield nested(opening, closing, size)
+    yield unsorted(size)
     for number in NUMBERS:
         yield repeated(number[-1:].encode(), size, number[:-1].encode())
 

@@ -24,6 +24,7 @@ STANDARD = {
     "hosts",
     "identifiers",
     "machine",
+    "normalization",
     "setting",
     "settings",
     "usernames",

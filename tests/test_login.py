@@ -285,7 +285,7 @@ def test_a_disabled_user_is_not_rehashed(client):
 
 @pytest.mark.parametrize("text", ["x" * 60_000, "a" + "\u0301\u0316" * 10_000])
 def test_long_input_is_not_normalised(client, monkeypatch, text):
-    """Normalising takes quadratic time: what is too long to be right is wrong without it."""
+    """Normalising takes its time: what is too long to be right is wrong without it."""
     client.register()
     normalize = unicodedata.normalize
 

@@ -81,7 +81,7 @@ def test_a_hash_of_another_cost_is_replaced():
 
 
 def test_what_is_too_long_is_not_normalized(monkeypatch):
-    """It would take quadratic time, and could be no password."""
+    """It would take its time, and could be no password."""
     password, normalized = "x" * 4 * 1_024, []
     monkeypatch.setattr(unicodedata, "normalize", lambda _, text: normalized.append(text) or text)
 
