@@ -915,7 +915,7 @@ def test_a_database_that_is_gone(client, path, make_client, caplog, rest):
 def test_no_warning_without_a_loss(client, token, path, make_client, caplog):
     """A start says nothing where keys are there, in the settings, or no session is."""
     make_client(**UNLIMITED)
-    make_client(secret_key="0123456789abcdef" * 4 + "-of-a-test", **UNLIMITED)
+    make_client(secret_key="a secret of thirty-two bytes, and more", **UNLIMITED)
     client.request_as(token, "POST", "/logout")
     path.with_name("authapi.db.key").unlink()
     make_client(**UNLIMITED)
