@@ -2,7 +2,7 @@
 
 import sys
 
-from authapi.cli import main
+from authapi.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main(["serve", *sys.argv[1:]]))

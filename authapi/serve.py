@@ -21,7 +21,9 @@ from authapi.hosts import are_same_site
 from authapi.machine import memory_limit
 from authapi.server import MOST_CONNECTIONS, Server
 from authapi.settings import Settings
-from authapi.workers import END_SIGNALS, Workers
+from authapi.signals import END_SIGNALS, end_at_once
+from authapi.streams import unblock
+from authapi.workers import Workers
 
 FEWEST_CONNECTIONS = 16
 SPARE_FILES = 32  # descriptors for all but connections and the database
@@ -33,12 +35,17 @@ logger = logging.getLogger("authapi.serve")
 def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app) -> None:
     """Run the service until SIGTERM, SIGINT or SIGHUP, in the main thread. Raises StartError.
 
+    Before it answers requests, a signal ends the process at once. Standard output and error are
+    replaced by streams that nobody has to read, and stay so.
+
     `create` may be an application's own function, which adds its resources to `create_app`'s. It is
     called once; several workers are forked after it, so it must leave no thread or connection open.
 
     NOTE: so a worker that is started again has the keys and the schema of the others, whatever has
     become of the files meanwhile.
     """
+    end_at_once()
+    unblock()
     _log_to_stderr(settings.log_level)
     memory = memory_needed(settings)
     one = settings.workers == 1
@@ -178,8 +185,7 @@ def _stop_on_signals(server: Server, *, dies_of_second: bool) -> None:
 
     def stop(*_: object) -> None:
         if dies_of_second:
-            for number in END_SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
+            end_at_once()
         server.stop()
 
     for number in END_SIGNALS if dies_of_second else [signal.SIGTERM]:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from functools import partial
 from typing import NoReturn
 
 from authapi.errors import StartError
+from authapi.signals import END_SIGNALS, end_by
+from authapi.streams import drain
 
 SOON = 10  # seconds; a worker that falls within them fell at once
 MOST_FALLS = 5  # in a row, each at once: where all workers have so many, the parent gives up
@@ -25,8 +28,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before one that fell at once i
 STOP_DEADLINE = 9.5
 READY_POLL = 0.01  # seconds
 
-_HANG_UP = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)  # nohup
-END_SIGNALS = (signal.SIGTERM, signal.SIGINT, *_HANG_UP)
 _HELD = (*END_SIGNALS, signal.SIGCHLD)
 
 logger = logging.getLogger("authapi.workers")
@@ -56,6 +57,7 @@ class Workers:
         self._workers = [_Worker(number) for number in range(count)]
         self._kill_at = math.inf  # once stopping, when patience ends
         self._given_up = self._killed = False
+        self._ended_by = 0  # the signal that did
         self._readable, self._ready = os.pipe()  # workers write their numbers to it
         self._alive, self._held = os.pipe()  # its end tells them that their parent has ended
         os.set_blocking(self._readable, False)
@@ -64,7 +66,8 @@ class Workers:
     def run(self, when_ready: Callable[[], None]) -> None:
         """Return when one of END_SIGNALS has ended all workers; a second signal kills them.
 
-        Raises StartError where some were killed, or all of them fall at once, again and again.
+        Before all workers are ready, the signal ends this process too. Raises StartError where
+        workers were killed, or where all of them fall at once, again and again.
         """
         unready = {worker.number for worker in self._workers}
         with _signals_held(), self._pipes():
@@ -81,6 +84,8 @@ class Workers:
             raise StartError(
                 "Workers that had not stopped were killed, and their requests with them."
             )
+        if unready:
+            end_by(self._ended_by)
 
     @contextmanager
     def _pipes(self) -> Iterator[None]:
@@ -103,6 +108,7 @@ class Workers:
     def _take(self, number: int | None) -> None:
         """Do what a signal asks for, or the time."""
         if number in END_SIGNALS and not self._stopping:
+            self._ended_by = number or 0
             self._end()
         elif number in END_SIGNALS or time.monotonic() >= self._kill_at:
             logger.warning("workers that have not stopped are killed")
@@ -157,7 +163,7 @@ class Workers:
                 worker.began = time.monotonic()
                 _flush()  # or what is kept back would be written by each
                 try:
-                    worker.pid = os.fork() or self._run_child(worker)
+                    worker.pid = _fork() or self._run_child(worker)
                 except OSError as error:  # too many processes, or too little memory
                     self._note_fall(worker, f"cannot be started ({error.strerror})")
 
@@ -180,6 +186,7 @@ class Workers:
             logger.exception("worker %d fell", worker.number + 1)
         finally:
             _flush()
+            drain()
             os._exit(status)
 
     def _tell_ready(self, number: int) -> None:
@@ -196,6 +203,13 @@ class Workers:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(STOP_DEADLINE)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _fork() -> int:
+    """Fork. NOTE: a thread that cannot end, since nobody reads the log, holds no lock."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def _flush() -> None:

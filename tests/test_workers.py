@@ -454,13 +454,13 @@ def test_workers_that_fall_at_once(tmp_path, fall, status, says):
 
 
 def test_a_stop_before_workers_are_ready(tmp_path):
-    """A stop that comes while workers still start ends them, and says nothing."""
+    """A signal that comes while workers still start ends them and the start, and says nothing."""
     service = run_program(tmp_path, OF_ITS_OWN % "signal.pause()", AUTHAPI_WORKERS="2")
     workers = eventually(lambda: len(found := children(service.pid)) == 2 and found)
     service.terminate()
     output, log = service.communicate()
 
-    assert (output, log, service.returncode) == ("", "", 0)
+    assert (output, log, service.returncode) == ("", "", -signal.SIGTERM)
     assert all(is_gone(pid) for pid in workers)
 
 
@@ -480,7 +480,7 @@ def test_workers_that_are_ready_too_late(tmp_path):
     service.terminate()
     output, _ = service.communicate()
 
-    assert (output, service.returncode) == ("", 0)
+    assert (output, service.returncode) == ("", -signal.SIGTERM)
 
 
 def test_what_workers_inherit(tmp_path):

@@ -1,0 +1,217 @@
+"""Standard output and error that nobody has to read: to write to them never waits."""
+
+from __future__ import annotations
+
+import atexit
+import io
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+MOST_KEPT = 1_048_576  # bytes of a stream that wait to be read; what comes after them is dropped
+DRAIN_DEADLINE = 0.25  # seconds that an end waits for what is kept
+FORK_PATIENCE = 0.05  # seconds that a fork waits for the writer
+
+logger = logging.getLogger("authapi.streams")
+
+
+class Unblocked(io.TextIOBase):
+    """A standard stream. What is written is kept, and a thread hands it to the system.
+
+    Where nobody reads, what does not fit is dropped and counted. The count is logged later.
+
+    NOTE: the thread begins with the first write, and ends for a fork: a process that forks has no
+    others. Where it cannot end, since nobody reads, it waits in a system call and holds no lock.
+    """
+
+    encoding, errors = "utf-8", "backslashreplace"
+
+    def __init__(self, descriptor: int) -> None:
+        """Take the number of the stream: 1 or 2."""
+        self._descriptor = descriptor
+        self.begin()
+        _streams.add(self)
+
+    def begin(self) -> None:
+        """Keep nothing, and have no thread: neither is this process's after a fork."""
+        # NOTE: reentrant, since a signal or the garbage collector may write while this is held.
+        self._changed = threading.Condition(threading.RLock())
+        self._kept: deque[bytes] = deque()
+        self._size = self._dropped = 0
+        self._thread: threading.Thread | None = None
+        self._rests = False
+
+    def write(self, text: str) -> int:
+        """Keep a text to be written, or drop it."""
+        data = text.encode(self.encoding, self.errors)
+        with self._changed:
+            if self._size + len(data) > MOST_KEPT:
+                self._dropped += data.count(b"\n")
+            elif data:
+                self._kept.append(data)
+                self._size += len(data)
+                self._start()
+                self._changed.notify_all()
+        return len(text)
+
+    def writable(self) -> bool:
+        """It can be written to."""
+        return True
+
+    def fileno(self) -> int:
+        """The number of the stream."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return os.isatty(self._descriptor)
+
+    def drain(self, deadline: float) -> None:
+        """Wait until nothing is kept, or for the deadline, in monotonic seconds."""
+        with self._changed:
+            while self._kept and self._changed.wait(max(0, deadline - time.monotonic())):
+                pass
+
+    def rest(self) -> None:
+        """Before a fork: end the thread, and let nobody write."""
+        with self._changed:
+            self._rests = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread:
+            thread.join(FORK_PATIENCE)
+        self._changed.acquire()
+
+    def resume(self) -> None:
+        """After a fork: go on, in the process that was there before."""
+        self._rests = False
+        if self._kept:
+            self._start()
+        self._changed.release()
+
+    def _start(self) -> None:
+        """Start the thread if it does not run.
+
+        NOTE: it blocks every signal, or one might come to it that the main thread waits for.
+        """
+        if self._thread or self._rests:
+            return
+        thread = threading.Thread(target=self._run, name="authapi-stream", daemon=True)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            thread.start()
+            self._thread = thread
+        except RuntimeError:  # the system has no more threads now: the next write tries again
+            pass
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _run(self) -> None:
+        while data := self._next():
+            is_written = self._write(data)
+            with self._changed:
+                self._size -= len(data)
+                self._kept.popleft()
+                dropped = 0
+                if not is_written:
+                    self._dropped += data.count(b"\n")
+                elif self._size <= MOST_KEPT // 2:
+                    dropped, self._dropped = self._dropped, 0
+                self._changed.notify_all()
+            if dropped:
+                name = {1: "output", 2: "error"}[self._descriptor]
+                logger.error("standard %s was not read: %d lines were dropped", name, dropped)
+
+    def _next(self) -> bytes:
+        """The next text to be written; nothing where the thread is to end."""
+        with self._changed:
+            while not self._kept and not self._rests:
+                self._changed.wait()
+            if self._rests:
+                self._thread = None
+                return b""
+            return self._kept[0]
+
+    def _write(self, data: bytes) -> bool:
+        """Hand a text to the system; False where it takes none, for its reader has ended."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:  # who shares the stream may have made it so
+                select.select([], [self._descriptor], [])
+            except OSError:
+                return False
+        return True
+
+
+_streams: weakref.WeakSet[Unblocked] = weakref.WeakSet()
+
+
+def unblock() -> None:
+    """Replace standard output and error, also where something is logged to them already.
+
+    One that the application has replaced itself is left alone.
+    """
+    _open_closed_ones()
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        original = getattr(sys, f"__{name}__")
+        if original is None or getattr(sys, name) is not original:
+            continue
+        with suppress(OSError):
+            original.flush()
+        replacement = Unblocked(descriptor)
+        setattr(sys, name, replacement)
+        for handler in _handlers():
+            if handler.stream is original:
+                handler.setStream(replacement)
+
+
+def drain() -> None:
+    """Have what is kept written, before the process ends; not longer than DRAIN_DEADLINE."""
+    deadline = time.monotonic() + DRAIN_DEADLINE
+    for stream in list(_streams):
+        stream.drain(deadline)
+
+
+def _open_closed_ones() -> None:
+    """Let no other file have the number of a standard stream that was closed at the start."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+
+
+def _handlers() -> list[Any]:
+    """The handlers that log to streams."""
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    found = [handler for each in loggers for handler in getattr(each, "handlers", [])]
+    return [handler for handler in found if isinstance(handler, logging.StreamHandler)]
+
+
+def _before_fork() -> None:
+    for stream in list(_streams):
+        stream.rest()
+
+
+def _after_fork() -> None:
+    for stream in list(_streams):
+        stream.resume()
+
+
+def _in_child() -> None:
+    for stream in list(_streams):
+        stream.begin()
+
+
+atexit.register(drain)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
