@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
-import socket
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
 from authapi.errors import BadRequest, HTTPSRequired, StartError
 from authapi.fields import elements, unquoted
-from authapi.hosts import as_origin, parse_address, parse_network, plain_address, plain_network
+from authapi.hosts import (
+    as_origin,
+    look_up,
+    parse_address,
+    parse_network,
+    plain_address,
+    plain_network,
+)
 from authapi.middleware import SAFE_METHODS
 from authapi.notices import Notices, quoted
 from authapi.parser import is_host_header
@@ -50,13 +55,8 @@ def _addresses(proxy: str) -> list[str]:
 
 
 def _look_up(name: str) -> set[str]:
-    """The addresses of a host name. Raises OSError or UnicodeError.
-
-    NOTE: in a thread, because no signal handler runs while the main thread waits for a name server,
-    and process 1 of a container has nothing but a handler to end by.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        found = pool.submit(socket.getaddrinfo, name, None).result()
+    """The addresses of a host name. Raises OSError or UnicodeError."""
+    found = look_up(name, None)
     return {str(each[4][0]) for each in found}
 
 

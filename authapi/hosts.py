@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from functools import lru_cache
+from typing import Any
 
 LARGEST_PORT = 65_535
 LONGEST_HOST = 253  # characters; RFC 1035, 2.3.4, less the length octets
@@ -209,3 +211,15 @@ def are_same_site(one: str, other: str) -> bool:
     if scheme != another_scheme or host == another:
         return scheme == another_scheme
     return is_name(host) and host.split(".")[-2:] == another.split(".")[-2:]
+
+
+def look_up(host: str, port: int | None, **options: int) -> list[tuple[Any, ...]]:
+    """Look up a host as `socket.getaddrinfo` does, so that a signal can still end the start.
+
+    NOTE: in a thread, because no signal handler runs while the main thread waits for a name server,
+    and process 1 of a container has nothing but a handler to end by.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - `--help` needs none
+
+    with ThreadPoolExecutor(1) as pool:
+        return list(pool.submit(socket.getaddrinfo, host, port, **options).result())

@@ -17,7 +17,7 @@ from authapi.app import AuthAPI, create_app
 from authapi.database import SQLITE_VERSION
 from authapi.errors import StartError
 from authapi.forwarded import resolved
-from authapi.hosts import are_same_site
+from authapi.hosts import are_same_site, look_up
 from authapi.machine import memory_limit
 from authapi.server import MOST_CONNECTIONS, Server
 from authapi.settings import Settings
@@ -100,7 +100,7 @@ def _answer(
 def listen(settings: Settings) -> socket.socket:
     """A socket that alone listens on the host and port of the settings. Raises StartError."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(
+        family, _, _, _, address = look_up(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         return _bind(family, address)

@@ -31,7 +31,15 @@ class AtImport:
         if name == PLACE:
             wait()
 
-if PLACE == "before the server":
+if PLACE == "at the name server":
+    import ctypes, socket
+    lock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(256)
+    def stuck(*_, **__):
+        print("waits", flush=True)
+        lock(mutex)
+        lock(mutex)
+    socket.getaddrinfo = stuck
+elif PLACE == "before the server":
     from authapi import serve
     serve.Server = wait
 elif PLACE == "behind the server":
@@ -45,7 +53,7 @@ else:
 runpy.run_path(RUN, run_name="__main__")
 """
 IMPORTS = ["argparse", "msgspec", "falcon", "authapi.serve", "waitress"]
-PLACES = [*IMPORTS, "before the server", "behind the server", "in a worker"]
+PLACES = [*IMPORTS, "at the name server", "before the server", "behind the server", "in a worker"]
 
 
 def has_namespaces():
