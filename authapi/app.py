@@ -33,7 +33,7 @@ from authapi.middleware import (
 from authapi.migrations import migrate
 from authapi.notices import Notices
 from authapi.passwords import Passwords
-from authapi.settings import Settings
+from authapi.settings import Settings, require_settings
 from authapi.tokens import Tokens
 from authapi.wire import Wire
 
@@ -184,6 +184,7 @@ def create_app(
 
     `clock` gives seconds since the epoch. Raises StartError.
     """
+    require_settings(settings)
     database = Database(settings.database_path, writers=settings.threads // 2)
     is_new, are_new = database.is_missing, lacks_keys(settings)
     migrate(database)

@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
+from dataclasses import fields
 
 import authapi
 from authapi.errors import StartError
 from authapi.secret_files import become_owner
-from authapi.setting import SettingError
+from authapi.setting import PREFIX, SettingError
 from authapi.settings import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status: 2 for a bad setting, 1 for a start that failed."""
-    options = vars(_parser().parse_args(arguments))
+    parser = _parser()
+    known, others = parser.parse_known_args(arguments)
+    options = vars(known)
     command, names = options.pop("command"), options.pop("names", [])
     try:
+        _refuse_others(parser, others)
         command(Settings.from_env(**options), *names)
     except SettingError as error:
         return _refuse(error, 2)
     except StartError as error:
         return _refuse(error, 1)
     return 0
+
+
+def _refuse_others(parser: argparse.ArgumentParser, others: list[str]) -> None:
+    """Refuse arguments that are none of ours. Raises SettingError for the name of a setting."""
+    if not others:
+        return
+    option = others[0].partition("=")[0]
+    name = option.removeprefix("--").replace("-", "_")
+    if option.startswith("--") and name in {each.name for each in fields(Settings)}:
+        raise SettingError(
+            f"{option} is no option of this command: set the environment variable "
+            f"{PREFIX}{name.upper()}."
+        )
+    parser.error(f"unrecognized arguments: {' '.join(others)}")
 
 
 def _refuse(error: Exception, status: int) -> int:
@@ -33,15 +52,20 @@ def _refuse(error: Exception, status: int) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="authapi", description="A small, fast, self-hosted authentication service."
+        prog="authapi",
+        description="A small, fast, self-hosted authentication service.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"authapi {authapi.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser(
         "serve",
         help="run the service",
-        description="Run the service. Every setting is an environment variable, AUTHAPI_…; "
-        "these options stand before theirs.",
+        description="Run the service. Every setting is an environment variable. An option\n"
+        "wins over its variable.",
+        epilog=_settings(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     serve.set_defaults(command=_serve)
     serve.add_argument("--host", help="the address to listen on (AUTHAPI_HOST)")
@@ -52,12 +76,24 @@ def _parser() -> argparse.ArgumentParser:
         help="let a user log in who was locked out",
         description="Have the failed logins forgotten of a user, also while the service runs. "
         "It needs the settings of the service: its database and its keys.",
+        allow_abbrev=False,
     )
     unlock.set_defaults(command=_unlock)
     unlock.add_argument("names", nargs=1, type=_text, metavar="NAME", help="username or email")
     for command in (serve, unlock):
         command.add_argument("--database-url", help="sqlite:///PATH (AUTHAPI_DATABASE_URL)")
     return parser
+
+
+def _settings() -> str:
+    """What each setting is, for the help."""
+    lines = ["settings (docs/settings.md has more of each):"]
+    for declared in fields(Settings):
+        text = textwrap.fill(
+            declared.metadata["help"], 78, initial_indent=" " * 6, subsequent_indent=" " * 6
+        )
+        lines += [f"  {PREFIX}{declared.name.upper()}", text]
+    return "\n".join(lines)
 
 
 def _serve(settings: Settings) -> None:

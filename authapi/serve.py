@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import resource
 import signal
@@ -20,7 +21,7 @@ from authapi.forwarded import resolved
 from authapi.hosts import are_same_site, look_up
 from authapi.machine import memory_limit
 from authapi.server import MOST_CONNECTIONS, Server
-from authapi.settings import Settings
+from authapi.settings import Settings, require_settings
 from authapi.signals import END_SIGNALS, end_at_once
 from authapi.streams import unblock
 from authapi.workers import Workers
@@ -44,6 +45,7 @@ def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app
     NOTE: so a worker that is started again has the keys and the schema of the others, whatever has
     become of the files meanwhile.
     """
+    require_settings(settings)
     end_at_once()
     unblock()
     _log_to_stderr(settings.log_level)
@@ -171,10 +173,17 @@ def memory_needed(settings: Settings, limit: int | None = None) -> str:
 
 def _cannot_listen(settings: Settings, error: OSError | UnicodeError) -> StartError:
     cause = getattr(error, "strerror", None) or "no host name"
-    return StartError(
-        f"Cannot listen on {settings.host}:{settings.port} ({cause}): "
-        "stop what listens there, or set another AUTHAPI_HOST or AUTHAPI_PORT."
-    )
+    advice = "set another AUTHAPI_HOST"
+    if isinstance(error, PermissionError):
+        advice = (
+            "this user may not take that port, so set AUTHAPI_PORT to 1024 or more and let a proxy "
+            "listen there, or grant CAP_NET_BIND_SERVICE"
+        )
+    elif getattr(error, "errno", None) == errno.EADDRINUSE:
+        advice = "stop what listens there, or set another AUTHAPI_HOST or AUTHAPI_PORT"
+    elif getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
+        advice = "this machine has no such address, so set AUTHAPI_HOST to one of its own"
+    return StartError(f"Cannot listen on {settings.host}:{settings.port} ({cause}): {advice}.")
 
 
 def _stop_on_signals(server: Server, *, dies_of_second: bool) -> None:

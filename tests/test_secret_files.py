@@ -1,5 +1,6 @@
 """Secret files and the database: whose they are, and who else may read or write them."""
 
+import importlib
 import os
 import stat
 import subprocess
@@ -56,7 +57,8 @@ def _secret_file(folder):
 
 @contextmanager
 def as_user(user, group):
-    """Be another user of the system, in a group."""
+    """Be another user of the system, in a group, who may be unable to import more of Python."""
+    "localhost".encode("idna")
     groups = os.getgroups()
     os.setgroups([])
     os.setresgid(group, group, 0)
@@ -69,6 +71,7 @@ def as_user(user, group):
         os.setresuid(0, 0, 0)
         os.setresgid(0, 0, 0)
         os.setgroups(groups)
+        importlib.invalidate_caches()
 
 
 def mode_of(path):

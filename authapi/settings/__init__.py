@@ -18,7 +18,7 @@ from authapi.settings.environment import read_environment
 from authapi.settings.identity import IdentitySettings
 from authapi.settings.keys import weak_key
 
-__all__ = ["Settings", "weak_key"]
+__all__ = ["Settings", "require_settings", "weak_key"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,3 +52,15 @@ class Settings(IdentitySettings):
             known[name].name: parse(known[name], text) for name, text in texts.items()
         }
         return cls(**values)
+
+
+def require_settings(settings: object) -> None:
+    """Raise TypeError for what an application passes in the place of settings."""
+    if isinstance(settings, Settings):
+        return
+    advice = "make them by Settings(name=value)"
+    if callable(settings):
+        advice = "call it, as in Settings.from_env()"
+    elif isinstance(settings, Mapping):
+        advice = "write Settings(**values), or Settings.from_env(environ) for AUTHAPI_… names"
+    raise TypeError(f"authapi takes Settings, not {type(settings).__name__}: {advice}")
