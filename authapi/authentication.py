@@ -18,7 +18,7 @@ from authapi.errors import (
 from authapi.events import Caller
 from authapi.middleware import IN_LOOP, caller_of
 from authapi.tokens import Claims
-from authapi.wire import UserRecord
+from authapi.wire import Presented, UserRecord
 
 logger = logging.getLogger("authapi")
 
@@ -73,6 +73,19 @@ def _issued_at(live: tuple[Claims, object]) -> int:
     return live[0].iat
 
 
+def _require_unambiguous(found: list[tuple[Claims, Session]], bearer: Claims | None) -> None:
+    """Raise InvalidToken for two sessions, or for a bearer token of ours that opens none.
+
+    SECURITY: a client that sends a token of ours as a bearer means its user. No cookie stands in
+    for it when it is dead. A bearer token that is not ours is another service's business.
+    """
+    sids = {claims.sid for claims, _ in found}
+    if bearer:
+        sids.add(bearer.sid)
+    if len(sids) > 1:
+        raise InvalidToken
+
+
 class Authenticate(Generic[Session]):
     """Lets only a live session reach a resource, unless the resource says `public = True`.
 
@@ -120,53 +133,34 @@ class Authenticate(Generic[Session]):
         Raises NotAuthenticated without a token, InvalidToken where each is bad or it is not clear
         which counts.
         """
-        now, tokens = self._clock(), self._wire.tokens(req)
-        if not tokens:
-            raise NotAuthenticated
-        found = [live for token in tokens if (live := self._live(token, now))]
+        now, presented = self._clock(), self._wire.presented(req)
+        found = [
+            (claims, session)
+            for claims in presented.claims
+            if claims.exp > now and (session := self._sessions.authenticate(claims, now))
+        ]
         if not found:
-            raise InvalidToken(forged=self._is_forged(req))
-        if len(tokens) > 1:
-            self._require_unambiguous(req, found)
+            raise self._refusal(presented)
+        if len(found) > 1 or presented.of_bearer:
+            _require_unambiguous(found, presented.of_bearer)
         claims, session = max(found, key=_issued_at) if len(found) > 1 else found[0]
         req.context.claims = claims
         req.context.session = session
         req.context.user = session.user
         return session
 
-    def _is_forged(self, req: falcon.Request) -> bool:
-        """Return whether a token came as one of ours, and none of our keys signed it.
+    def _refusal(self, presented: Presented) -> Failure:
+        """Return the failure of a request without a live session.
 
-        A bearer token that names none of our keys is another service's, and no forgery.
+        It is forged where a token came as one of ours, and none of our keys signed it. A bearer
+        token that names none of our keys is another service's.
         """
-        tokens, bearer = self._wire.session_cookie.values(req.env), self._wire.bearer_token(req)
-        if bearer and self._tokens.names_our_key(bearer):
-            tokens.append(bearer)
-        return any(self._tokens.signed(token) is None for token in tokens if token)
-
-    def _live(self, token: str, now: float) -> tuple[Claims, Session] | None:
-        try:
-            claims = self._tokens.read(token, now)
-        except InvalidToken:
-            return None
-        session = self._sessions.authenticate(claims, now)
-        return None if session is None else (claims, session)
-
-    def _require_unambiguous(
-        self, req: falcon.Request, found: list[tuple[Claims, Session]]
-    ) -> None:
-        """Raise InvalidToken for two sessions, or for a bearer token of ours that opens none.
-
-        SECURITY: a client that sends a token of ours as a bearer means its user. No cookie stands
-        in for it when it is dead. A bearer token that is not ours is another service's business.
-        """
-        meant = [claims for claims, _ in found]
-        bearer = self._wire.bearer_token(req)
-        claims = None if bearer is None else self._tokens.signed(bearer)
-        if claims:
-            meant.append(claims)
-        if len({claims.sid for claims in meant}) > 1:
-            raise InvalidToken
+        if not presented.cookie_tokens and presented.bearer is None:
+            return NotAuthenticated()
+        filled = [token for token in presented.cookie_tokens if token]
+        unsigned = len(presented.of_cookies) < len(filled)
+        bearer = presented.bearer if presented.of_bearer is None else None
+        return InvalidToken(forged=unsigned or self._tokens.names_our_key(bearer or ""))
 
     def has_bad_cookies(self, req: falcon.Request) -> bool:
         """Return whether a request brought session cookies, and all are known to be bad.
@@ -174,22 +168,22 @@ class Authenticate(Generic[Session]):
         SECURITY: a cookie is deleted only then. So another's token, or a database that fails, logs
         nobody out.
         """
-        tokens = self._wire.session_cookie.values(req.env)
+        presented = self._wire.presented(req)
         try:
-            return bool(tokens) and not any(map(self._may_be_good, tokens))
+            return bool(presented.cookie_tokens) and not any(
+                map(self._may_be_good, presented.of_cookies)
+            )
         except Unavailable:
             return False
 
-    def _may_be_good(self, token: str) -> bool:
+    def _may_be_good(self, claims: Claims) -> bool:
         """Return whether a browser that sent this token may hold a good one, the same or a newer.
 
         NOTE: a request may be on its way while another one's answer sets a newer cookie, which
         has the same name. So the session counts, whatever the token's own expiry, and the one that
         took its place.
         """
-        now, claims = self._clock(), self._tokens.signed(token)
-        if claims is None:
-            return False
+        now = self._clock()
         alive = self._sessions.authenticate(claims, now) is not None
         return alive or self._sessions.was_replaced(claims, now)
 

@@ -57,6 +57,23 @@ def http_date(seconds: int) -> str:
     return formatdate(seconds, usegmt=True)
 
 
+class Presented(msgspec.Struct):
+    """The distinct tokens that a request brings, and the claims of those that are ours.
+
+    The claims are those of good signatures. A token may have expired, and its session ended.
+    """
+
+    cookie_tokens: list[str]
+    bearer: str | None
+    of_cookies: list[Claims]
+    of_bearer: Claims | None
+
+    @property
+    def claims(self) -> list[Claims]:
+        """Return the claims of all tokens."""
+        return [*self.of_cookies, self.of_bearer] if self.of_bearer else self.of_cookies
+
+
 class Wire:
     """Reads requests and writes answers, as the settings say and at the clock's time."""
 
@@ -152,7 +169,7 @@ class Wire:
         SECURITY: a bearer token alone says nothing of the cookie that its sender may have.
         """
         self.keep_token(resp)
-        if self.session_cookie.values(req.env):
+        if self.presented(req).cookie_tokens:
             self.delete_token(resp)
 
     def keep_token(self, resp: falcon.Response) -> None:
@@ -184,30 +201,29 @@ class Wire:
         expire, and so does one whose domain is not known when the cookie is deleted. None expires
         where one of them holds no token of ours: it is another service's.
         """
-        brought = cookie.values(req.env) if cookie.other_domains else []
-        strays = len(brought) > 1 or (brought and not max_age)
-        everywhere = bool(strays) and all(map(self._tokens.signed, brought))
+        everywhere = False
+        if cookie.other_domains:
+            presented = self.presented(req)
+            brought = len(presented.cookie_tokens)
+            strays = brought > 1 or (brought == 1 and not max_age)
+            everywhere = strays and len(presented.of_cookies) == brought
         return cookie.lines(value, max_age, everywhere=everywhere)
 
-    @staticmethod
-    def bearer_token(req: falcon.Request) -> str | None:
-        """Return the token that a request carries as `Authorization: Bearer`."""
+    def presented(self, req: falcon.Request) -> Presented:
+        """Return the tokens that a request brings. They are read once."""
+        presented: Presented | None = getattr(req.context, "authapi_presented", None)
+        if presented is None:
+            presented = req.context.authapi_presented = self._presented(req)
+        return presented
+
+    def _presented(self, req: falcon.Request) -> Presented:
+        cookies, signed = self.session_cookie.values(req.env), self._tokens.signed
+        if len(cookies) > 1:
+            cookies = list(dict.fromkeys(cookies))
         authorization = req.env.get("HTTP_AUTHORIZATION")
-        return bearer_token(authorization) if authorization else None
-
-    def cookie_claims(self, req: falcon.Request) -> list[Claims]:
-        """Return the claims of the tokens in a request's cookies that are ours and not expired."""
-        tokens, now = dict.fromkeys(self.session_cookie.values(req.env)), self._clock()
-        return [
-            claims for claims in map(self._tokens.signed, tokens) if claims and claims.exp > now
-        ]
-
-    def tokens(self, req: falcon.Request) -> list[str]:
-        """Return the distinct tokens that a request carries, in cookies and as a bearer token."""
-        tokens, bearer = self.session_cookie.values(req.env), self.bearer_token(req)
-        if bearer is not None:
-            tokens.append(bearer)
-        return tokens if len(tokens) < 2 else list(dict.fromkeys(tokens))
+        bearer = bearer_token(authorization) if authorization else None
+        of_cookies = list(filter(None, map(signed, cookies)))
+        return Presented(cookies, bearer, of_cookies, None if bearer is None else signed(bearer))
 
 
 def prefers_problem(accept: str) -> bool:

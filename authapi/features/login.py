@@ -83,7 +83,7 @@ class LoginResource:
     def _log_in(
         self, req: falcon.Request, credential: Credential | None, password: str
     ) -> tuple[Credential, Issued]:
-        core, caller, replaced = self._core, caller_of(req), self._core.wire.cookie_claims(req)
+        core, caller, replaced = self._core, caller_of(req), self._sessions.replaced(req)
         stored = credential.password_hash if credential else None
         enabled = credential is not None and not credential.disabled
         verdict = core.passwords.verify(stored, password, rehash=enabled)
@@ -162,12 +162,11 @@ class LogoutResource:
 
         SECURITY: also where a token has expired, by a clock that may be ahead.
         """
-        claims = map(self._core.tokens.signed, self._core.wire.tokens(req))
-        sessions = [each for each in claims if each]
-        if sessions:
+        claims = self._core.wire.presented(req).claims
+        if claims:
             with self._core.database.transaction():
-                for session in sessions:
-                    self._end(session, caller_of(req))
+                for each in claims:
+                    self._end(each, caller_of(req))
 
     def _log_out_everywhere(self, req: falcon.Request) -> None:
         self._authenticate.session(req)

@@ -58,7 +58,7 @@ class RegistrationResource:
         if core.settings.registration == "closed":
             raise RegistrationClosed
         body = read_body(req, RegistrationBody, self._rules, self._password_fault)
-        replaced = core.wire.cookie_claims(req)
+        replaced = self._sessions.replaced(req)
         with self._limits.trying(*self._limits.registration(caller.ip)):
             self._users.require_free(body.username, body.email)
             password_hash = core.passwords.hash(body.password)

@@ -180,6 +180,11 @@ class Sessions:
         self.of_user = self._rows.of_user
         self.was_replaced = self._rows.was_replaced
 
+    def replaced(self, req: falcon.Request) -> list[Claims]:
+        """Return the claims of the cookies whose sessions a login with this request replaces."""
+        of_cookies, now = self._core.wire.presented(req).of_cookies, self._core.clock()
+        return [claims for claims in of_cookies if claims.exp > now]
+
     def open(self, credential: Credential, caller: Caller, replaced: list[Claims]) -> Issued:
         """Open a session, inside a transaction, and end those that it replaces (ASVS 7.2.4).
 
