@@ -14,6 +14,7 @@ from falcon import inspect
 from falcon.routing import CompiledRouter
 
 from authapi import errors, features
+from authapi.admission import Admission, Admit
 from authapi.authentication import Authenticate
 from authapi.core import Core
 from authapi.database import Database
@@ -27,7 +28,6 @@ from authapi.middleware import (
     SAFE_METHODS,
     CrossSite,
     Headers,
-    Shed,
     caller_of,
 )
 from authapi.migrations import migrate
@@ -60,12 +60,13 @@ class AuthAPI(_FalconApp):
         self.cross_site = CrossSite(core.settings, core.notices)
         self.authenticate = Authenticate(core, Sessions(core))
         self.users = Users(core.database)
+        self.admission = Admission(core.settings.hash_places)
         super().__init__(
             middleware=[
                 Headers(core.wire),
                 self.cross_site,
-                Shed(core.passwords),
                 self.authenticate,
+                Admit(self.admission),
             ],
             router=_Router(),
         )
@@ -88,14 +89,12 @@ class AuthAPI(_FalconApp):
             self._hashing_paths.add(uri_template)
 
     def is_quick(self, method: str, path: str) -> bool:
-        """Whether a request only reads, and takes no longer than a look-up or two.
+        """Whether a server's loop may run a request, because it takes no longer than a look-up.
 
-        Such a resource says `quick = True`: its GET never waits, for a lock, a hash or a network.
-        One that says `hashes = True` is quick while the hash lane is full, for it is refused.
+        A resource with `quick = True` only reads: its GET never waits, for a lock, a hash or a
+        network. One with `hashes = True` is refused in the loop, or handed over to a thread.
         """
-        if method in SAFE_METHODS:
-            return path in self._quick_paths
-        return path in self._hashing_paths and self.core.passwords.is_full
+        return path in (self._quick_paths if method in SAFE_METHODS else self._hashing_paths)
 
     def maintain(self) -> None:
         """Notice what requests would, where none come; for a server to call each second or so.

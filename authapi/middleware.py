@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import falcon
 
-from authapi.errors import (
-    CrossSiteRequest,
-    HandOver,
-    Overloaded,
-)
+from authapi.errors import CrossSiteRequest
 from authapi.events import Caller
 from authapi.hosts import as_origin, plain_address
 from authapi.notices import Notices, quoted
-from authapi.passwords import Passwords
 from authapi.settings import Settings
 from authapi.wire import Wire
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1; there is no TRACE here
 IN_LOOP = "authapi.in_loop"  # in the environ: whether a server's loop runs the application
+CARRIED = "authapi.carried"  # in the environ: what the loop leaves for the thread of a request
 USER_AGENT_LENGTH = 256  # characters
 
 
@@ -140,25 +135,3 @@ class CrossSite:
         shown = " ".join(f"{name}={quoted(value)}" for name, value in found.items() if value)
         detail = f"{shown} setting=AUTHAPI_ALLOWED_ORIGINS"
         self._notices.refused(CrossSiteRequest.error, caller_of(req).ip, detail)
-
-
-class Shed:
-    """Refuses at once what would find no place on the hash lane, where a resource `hashes`.
-
-    NOTE: so a server's loop can refuse it: each thread that did would compete with the loop for
-    the interpreter lock, and session checks would stop in a storm of logins.
-    """
-
-    def __init__(self, passwords: Passwords) -> None:
-        """Take the lane."""
-        self._passwords = passwords
-
-    def process_resource(
-        self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: dict[str, Any]
-    ) -> None:
-        """Raise Overloaded; or HandOver in the loop, which must not hash."""
-        if getattr(resource, "hashes", False) is True and req.method not in SAFE_METHODS:
-            if self._passwords.is_full:
-                raise Overloaded
-            if req.env.get(IN_LOOP):
-                raise HandOver

@@ -60,6 +60,7 @@ class StrictParser(HTTPRequestParser):
     completed = False
     expect_continue = False
     path = request_uri = ""
+    carried: dict[str, Any] | None = None  # from the loop to the thread that answers the request
 
     def received(self, data: bytes) -> int:
         """Take bytes; return how many belonged to this request."""

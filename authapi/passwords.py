@@ -47,17 +47,17 @@ class Verdict:
 
 
 class Lane:
-    """Runs `slots` jobs at once, lets `queue` more wait, and turns everyone else away at once.
+    """A bounded executor: runs `slots` jobs at once, lets others wait, and refuses the rest.
 
-    NOTE: slots and queue together stay below the server's threads, so that requests which hash
-    nothing always find a thread. The jobs run in threads of their own, which give way to all
-    others: a thread cannot take back what it has once yielded. A process that ends does not wait
-    for them.
+    NOTE: there are fewer `places`, for jobs that run or wait, than the server has threads, so that
+    requests which hash nothing always find a thread. The jobs run in threads of their own, which
+    give way to all others: a thread cannot take back what it has once yielded. A process that ends
+    does not wait for them.
     """
 
-    def __init__(self, slots: int, queue: int) -> None:
-        """Take the number of places. The threads start with the first job."""
-        self._slots, self._places = slots, slots + queue
+    def __init__(self, slots: int, places: int) -> None:
+        """Take the numbers. The threads start with the first job."""
+        self._slots, self._places = slots, places
         self.begin()
         _lanes.add(self)
 
@@ -69,7 +69,7 @@ class Lane:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
     def run(self, job: Callable[..., Result], *arguments: object) -> Result:
-        """What the job returns or raises. Raises Overloaded where all places are taken.
+        """Run a job; return or raise what it does. Raises Overloaded where all places are taken.
 
         A lack of memory or threads is Overloaded too: it says nothing about the password.
         """
@@ -90,7 +90,7 @@ class Lane:
 
     @property
     def is_full(self) -> bool:
-        """Whether `run` would turn away whoever comes now."""
+        """Whether `run` would refuse a job now."""
         return self._taken >= self._places
 
     def close(self) -> None:
@@ -150,14 +150,9 @@ class Passwords:
             Cost(settings.argon2_memory_kib, settings.argon2_time_cost, settings.argon2_lanes)
         )
         self._decoy = self._hasher.decoy()
-        self._lane = Lane(settings.hash_slots, settings.hash_queue)
+        self._lane = Lane(settings.hash_slots, settings.hash_places)
         self.fault = PasswordPolicy(settings).fault
         self.close = self._lane.close
-
-    @property
-    def is_full(self) -> bool:
-        """Whether `hash` and `verify` would raise Overloaded now."""
-        return self._lane.is_full
 
     def hash(self, password: str) -> str:
         """The encoded hash. Raises Overloaded."""

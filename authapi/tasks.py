@@ -8,7 +8,7 @@ from typing import Any
 from waitress.task import ErrorTask, WSGITask
 
 from authapi import errors
-from authapi.middleware import IN_LOOP, new_request_id
+from authapi.middleware import CARRIED, IN_LOOP, new_request_id
 
 logger = logging.getLogger("authapi.server")
 
@@ -31,6 +31,7 @@ class Task(WSGITask):
         environ: dict[str, Any] = super().get_environment()
         environ["PATH_INFO"] = self.request.path
         environ[IN_LOOP] = self.channel.server.is_loop()
+        environ[CARRIED] = self.request.carried = self.request.carried or {}
         self.channel.server.forwarding.apply(environ)
         return environ
 

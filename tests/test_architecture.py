@@ -81,7 +81,7 @@ def test_falcon():
     """Falcon is known at the edge only."""
     edge = {
         f"authapi.{name}"
-        for name in ("app", "authentication", "bodies", "embed", "middleware", "wire")
+        for name in ("admission", "app", "authentication", "bodies", "embed", "middleware", "wire")
     }
 
     assert importers("falcon") <= edge | {f"authapi.features.{name}" for name in FEATURES}

@@ -1,17 +1,10 @@
 """The middleware: deny by default, the cross-site check, the headers of every response."""
 
 import re
-import socket
-import threading
 
 import pytest
-from conftest import Client, attributes_of, deletes_cookie, running, token_of
+from conftest import Client, attributes_of, deletes_cookie, token_of
 from falcon import inspect
-from waitress.task import ThreadedTaskDispatcher
-
-from authapi import AuthAPI
-from authapi.passwords import Passwords
-from authapi.server import Server
 
 SAFE_HEADERS = {
     "cache-control": "no-store",
@@ -477,92 +470,6 @@ def test_attributes_count_by_their_very_value(client, token, clock):
     assert "set-cookie" not in client.get_as(token, "/never").headers
     answer = client.get_as(token, "/nearly")
     assert (answer.status_code, "set-cookie" in answer.headers) == (200, True)
-
-
-@pytest.fixture(name="full")
-def _full(make_client):
-    """A client of a service whose hash lane is full while the test runs."""
-    client = make_client(threads=4, hash_slots=2)
-    client.register()
-    client.token = token_of(client.log_in())
-    leave, lane = threading.Event(), client.app.core.passwords._lane
-    holders = [threading.Thread(target=lane.run, args=[leave.wait]) for _ in range(2)]
-    for holder in holders:
-        holder.start()
-    while not client.app.core.passwords.is_full:
-        pass
-    yield client
-    leave.set()
-    for holder in holders:
-        holder.join()
-
-
-LOGIN_BODY = b'{"usernameOrEmail":"crispengari","password":"crispengari"}'
-
-
-def login_over(port):
-    """The answer to a login on a connection of its own."""
-    head = b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-        length = b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(LOGIN_BODY)
-        connection.sendall(head + length + LOGIN_BODY)
-        return b"".join(iter(lambda: connection.recv(65_536), b""))
-
-
-def test_a_full_lane_refuses_in_the_loop(full, monkeypatch):
-    """A login that would find no place is answered 503 without a thread."""
-
-    def fail(*_):
-        raise AssertionError("a thread was asked")
-
-    monkeypatch.setattr(ThreadedTaskDispatcher, "add_task", fail)
-    with running(full.app) as port:
-        answer = login_over(port)
-
-    assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b'"error":"overloaded"' in answer
-    assert b"Retry-After: 1\r\n" in answer
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("POST", "/login"),
-        ("POST", "/register"),
-        ("PUT", "/user/password"),
-        ("POST", "/sessions/reauthenticate"),
-    ],
-)
-def test_a_full_lane_refuses_whatever_hashes(full, method, path):
-    """All that hashes is refused before anything is read or looked up; nothing else is."""
-    assert full.request_as(full.token, method, path).json["error"] == "overloaded"
-    assert full.app.is_quick(method, path)
-    assert full.request_as(full.token, "OPTIONS", path).status_code == 200
-    assert full.get_as(full.token).status_code == 200
-    assert full.request_as(full.token, "POST", "/logout").status_code == 200
-
-
-def test_the_loop_never_hashes(client, token, monkeypatch):
-    """Where a place becomes free in the meantime, a thread takes over."""
-    idents = []
-    verify = Passwords.verify
-
-    def spy(self, *arguments, **options):
-        idents.append(threading.get_ident())
-        return verify(self, *arguments, **options)
-
-    monkeypatch.setattr(Passwords, "verify", spy)
-    monkeypatch.setattr(AuthAPI, "is_quick", lambda *_: True)
-    loops = []
-    run = Server.run
-    monkeypatch.setattr(
-        Server, "run", lambda self: loops.append(threading.get_ident()) or run(self)
-    )
-    with running(client.app) as port:
-        assert login_over(port).startswith(b"HTTP/1.1 200 ")
-
-    assert idents
-    assert not set(idents) & set(loops)
 
 
 def test_inspection(client):

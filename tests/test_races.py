@@ -31,7 +31,7 @@ def statuses(answers):
 @pytest.fixture(name="roomy")
 def _roomy(make_client):
     """A client of a service whose hash lane has a place for everybody."""
-    return make_client(hash_slots=8, threads=2 * (THREADS + 8), rate_limits="off")
+    return make_client(hash_slots=8, threads=4 * (THREADS + 8), rate_limits="off")
 
 
 @pytest.fixture(name="tokens")
@@ -184,7 +184,7 @@ def test_deletion(roomy, tokens):
 
 def test_most_sessions(make_client):
     """There is never a session more than the setting says."""
-    client = make_client(hash_slots=8, threads=2 * (THREADS + 8), rate_limits="off", max_sessions=5)
+    client = make_client(hash_slots=8, threads=4 * (THREADS + 8), rate_limits="off", max_sessions=5)
     client.register()
 
     assert statuses(at_once([client.log_in] * THREADS)) == {200: 32}
@@ -218,7 +218,7 @@ def test_logins_while_the_user_is_deleted(roomy, tokens):
 
 def test_tries(make_client):
     """As many of 32 wrong passwords are looked at as there are tries; one of them is the last."""
-    client = make_client(hash_slots=8, threads=2 * (THREADS + 8), login_lockout=6)
+    client = make_client(hash_slots=8, threads=4 * (THREADS + 8), login_lockout=6)
     client.register()
 
     answers = at_once([lambda: client.log_in(password="wrong password")] * THREADS)

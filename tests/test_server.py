@@ -500,7 +500,7 @@ def test_session_checks_while_every_thread_waits(make_client):
     client = make_client(threads=4, hash_slots=2)
     token = token_of(client.register()).encode()
     lane = client.app.core.passwords._lane
-    lane._places = 100  # let more logins wait than there are threads
+    lane._places = client.app.admission._others._places = 100  # more than there are threads
     check = GET + b"Cookie: jwt=" + token + b"\r\nConnection: close\r\n\r\n"
     body = b'{"usernameOrEmail":"a","password":"b"}'
     login = POST + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body

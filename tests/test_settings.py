@@ -42,7 +42,7 @@ def test_defaults(tmp_path, monkeypatch):
     ) == (47_104, 1, 1, 8)
     assert (settings.registration, settings.log_level, settings.https) == ("open", "info", False)
     assert available_cpus() == settings.hash_slots
-    assert settings.hash_slots + settings.hash_queue < settings.threads
+    assert settings.hash_slots <= settings.hash_places < settings.threads
 
 
 def test_environment_and_flags():
@@ -326,10 +326,10 @@ def test_good_cookie_domains(domain):
 def test_threads_and_slots():
     """Half of the threads at most hash; each follows the other where it is not set."""
     assert Settings(hash_slots=4).threads == 16
-    assert Settings(threads=16, hash_slots=8).hash_queue == 0
+    assert Settings(threads=16, hash_slots=8).hash_places == 8
     assert Settings(hash_slots=20).threads == 80
     assert Settings(threads=2).hash_slots == 1
-    assert Settings(threads=2).hash_queue == 0
+    assert Settings(threads=2).hash_places == 1
 
 
 def test_any_free_port():

@@ -52,6 +52,13 @@ class Devices:
                     return claims
         return None
 
+    def owner(self, req: falcon.Request) -> str | None:
+        """Return the id of the user whose browser this once was, by the cookie's signature alone.
+
+        The user may have another password now, or be gone.
+        """
+        return next((claims.sub for claims in self._claims(req)), None)
+
     def remember(self, resp: falcon.Response, user: User, password_version: int) -> None:
         """Have the browser known from now on, where the password was given that has this version.
 

@@ -46,6 +46,13 @@ class LoginResource:
         self._limits = Limits(core)
         self._devices = Devices(core)
 
+    def admit(self, req: falcon.Request) -> str | None:
+        """Return the user whose browser this is. Raises TooManyRequests where no name has a try."""
+        limits, address, owner = self._limits, caller_of(req).ip, self._devices.owner(req)
+        networks = limits.networks(address)
+        limits.require(*(limits.networks_of_known(address, int(owner)) if owner else networks))
+        return owner
+
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Check the password, open a session, set the cookies."""
         core, caller = self._core, caller_of(req)

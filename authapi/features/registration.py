@@ -52,11 +52,15 @@ class RegistrationResource:
             "email": email_fault,
         }
 
+    def admit(self, req: falcon.Request) -> None:
+        """Raise RegistrationClosed, or TooManyRequests where the network has no try left."""
+        if self._core.settings.registration == "closed":
+            raise RegistrationClosed
+        self._limits.require(*self._limits.registration(caller_of(req).ip))
+
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Add the user, open a session, set the cookie."""
         core, caller = self._core, caller_of(req)
-        if core.settings.registration == "closed":
-            raise RegistrationClosed
         body = read_body(req, RegistrationBody, self._rules, self._password_fault)
         replaced = self._sessions.replaced(req)
         with self._limits.trying(*self._limits.registration(caller.ip)):

@@ -53,9 +53,9 @@ class PasswordSettings(SessionSettings):
         self._check_hashing()
 
     @property
-    def hash_queue(self) -> int:
-        """How many may wait for a hash slot: slots and queue are half of the threads."""
-        return self.threads // 2 - self.hash_slots
+    def hash_places(self) -> int:
+        """How many requests may hash, or wait for a hash slot, at once."""
+        return self.threads // 2
 
     def _check_hashing(self) -> None:
         if self.argon2_memory_kib < 8 * self.argon2_lanes:

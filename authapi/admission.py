@@ -1,0 +1,134 @@
+"""Admission: which requests may hash a password now, so that no network takes every place."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import Counter
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, runtime_checkable
+
+import falcon
+
+from authapi.errors import HandOver, Overloaded
+from authapi.hosts import networks_of
+from authapi.middleware import CARRIED, IN_LOOP, SAFE_METHODS, caller_of
+
+PLACE = "place"  # in what the loop leaves for a thread
+SHARE = 4  # a place in so many is for known users, and one for networks that hold none
+
+
+class Place:
+    """The right to hash a password, until `release` or until nothing refers to it any more."""
+
+    def __init__(self, pool: _Pool, holder: str) -> None:
+        """Have the pool take it back from its holder at the end."""
+        self.release = weakref.finalize(self, pool.returned.put, holder)
+
+
+class _Pool:
+    """So many places. The last few go only to a holder that has none."""
+
+    def __init__(self, places: int, kept: int) -> None:
+        self._places, self._kept = places, kept
+        self._held: Counter[str] = Counter()
+        # NOTE: a place may end in the midst of a statement here, and this `put` is reentrant.
+        self.returned: SimpleQueue[str] = SimpleQueue()
+
+    def take(self, holder: str) -> Place | None:
+        self._take_back()
+        free = self._places - self._held.total()
+        if free <= (self._kept if self._held[holder] else 0):
+            return None
+        self._held[holder] += 1
+        return Place(self, holder)
+
+    def _take_back(self) -> None:
+        while True:
+            try:
+                holder = self.returned.get_nowait()
+            except Empty:
+                return
+            self._held[holder] -= 1
+            if not self._held[holder]:
+                del self._held[holder]
+
+
+class Admission:
+    """Deals out the places of the hash lane.
+
+    A quarter is for users who are known. Of the others a network has at most two thirds while
+    another one wants some, which is half of all. So whoever floods the service, from a network or
+    from several, keeps out neither known users nor the next network.
+    """
+
+    def __init__(self, places: int) -> None:
+        """Take the number of places: as many requests may hash, or wait for that, at once."""
+        share = places // SHARE
+        self._lock = threading.Lock()
+        self._known = _Pool(share, share // 2)
+        self._others = _Pool(places - share, share)
+
+    def admit(self, network: str, user: str | None) -> Place:
+        """Give a place to a request of a network, or of a user who is known. Raises Overloaded."""
+        with self._lock:
+            place = self._known.take(user) if user else None
+            place = place or self._others.take(network)
+        if place is None:
+            raise Overloaded
+        return place
+
+
+@runtime_checkable
+class Admitting(Protocol):
+    """A resource that hashes, and may refuse a request before that has a place."""
+
+    def admit(self, req: falcon.Request) -> str | None:
+        """Return the id of the user whose browser a request comes from, if that is known.
+
+        Raises what refuses the request. It may read as much as a session check does, and no body.
+        """
+
+
+class Admit:
+    """Gives a request a place on the hash lane, or refuses it at once, where a resource `hashes`.
+
+    Without a method `admit` of the resource, the session's user is known.
+
+    NOTE: a server's loop does this, and hands over only what has a place: each thread that refused
+    a request would compete with the loop for the interpreter lock, and session checks would stop in
+    a storm of logins.
+    """
+
+    def __init__(self, admission: Admission) -> None:
+        """Take what deals out the places."""
+        self._admission = admission
+
+    def process_resource(
+        self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: dict[str, Any]
+    ) -> None:
+        """Raise Overloaded, what `admit` raises, or in the loop, which must not hash, HandOver."""
+        if getattr(resource, "hashes", False) is not True or req.method in SAFE_METHODS:
+            return
+        carried = req.env.get(CARRIED, {})
+        if PLACE not in carried:
+            user, network = _known_user(req, resource), networks_of(caller_of(req).ip)[-1]
+            carried[PLACE] = self._admission.admit(network, user)
+            if req.env.get(IN_LOOP):
+                raise HandOver
+        req.context.authapi_place = carried[PLACE]
+
+    def process_response(
+        self, req: falcon.Request, _resp: falcon.Response, _resource: object, _ok: object
+    ) -> None:
+        """Free the place."""
+        place = getattr(req.context, "authapi_place", None)
+        if place is not None:
+            place.release()
+
+
+def _known_user(req: falcon.Request, resource: object) -> str | None:
+    if isinstance(resource, Admitting):
+        return resource.admit(req)
+    session_user = getattr(req.context, "user", None)
+    return None if session_user is None else str(session_user.id)
