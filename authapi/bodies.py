@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from itertools import chain
+from typing import Any, TypeVar, cast
 
 import falcon
 import msgspec
@@ -144,13 +145,12 @@ def _document(req: falcon.Request) -> dict[str, object]:
         raise PayloadTooLarge
     try:
         # NOTE: msgspec is the strict parser, but takes the last of duplicate keys.
-        _require_shallow(msgspec.json.decode(text))
-        document = json.loads(text, object_pairs_hook=_unique)
+        document = msgspec.json.decode(text)
+        _require_object(document)
+        json.loads(text, object_pairs_hook=_require_unique)
     except (ValueError, RecursionError) as error:
         raise MalformedJSON(str(error).removeprefix("JSON is malformed: ")) from error
-    if not isinstance(document, dict):
-        raise MalformedJSON("not an object")
-    return document
+    return cast("dict[str, object]", document)
 
 
 def _require_json(req: falcon.Request) -> None:
@@ -164,28 +164,26 @@ def _require_json(req: falcon.Request) -> None:
         raise UnsupportedMediaType
 
 
-def _require_shallow(document: object) -> None:
-    """Raise ValueError for more than DEEPEST levels; the parsers' own limits vary with Python."""
-    level = [document]
+def _require_object(document: object) -> None:
+    """Raise ValueError unless it is an object of at most DEEPEST levels.
+
+    NOTE: the parsers' own limits vary with Python.
+    """
+    if not isinstance(document, dict):
+        raise ValueError("not an object")  # noqa: TRY004 - it is the client's mistake
+    level: list[Any] = [document]
     for _ in range(DEEPEST):
+        values = chain.from_iterable(one.values() if type(one) is dict else one for one in level)
+        level = [value for value in values if type(value) is dict or type(value) is list]
         if not level:
             return
-        level = [child for parent in level for child in _children(parent)]
-    if any(isinstance(value, (dict, list)) for value in level):
-        raise ValueError("nested too deep")
+    raise ValueError("nested too deep")
 
 
-def _children(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    document = dict(pairs)
-    if len(document) < len(pairs):
+def _require_unique(pairs: list[tuple[str, object]]) -> None:
+    """Raise ValueError where an object has a key twice."""
+    if len(pairs) > 1 and len(dict(pairs)) < len(pairs):
         raise ValueError("duplicate keys")
-    return document
 
 
 def _fault(value: object, wanted: type[str], rule: Rule | None) -> str | None:

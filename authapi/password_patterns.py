@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 SHORTEST_SEQUENCE = 3  # characters
+LONGEST_SEQUENCE = 256
 MOST_BESIDE = 3  # characters that may stand beside sequences, and at most one in three
 SHORTEST_STEM = 4  # letters
 LONGEST_ENDING = 6  # digits and signs around a stem, together
@@ -33,14 +34,18 @@ def is_sequence(password: str) -> bool:
     """Whether a password is sequences, with at most MOST_BESIDE other characters.
 
     A sequence repeats one character, counts up or down, or follows the keyboard: `aaaa1111`,
-    `abcdefgh`, `Qwertz4321!`. The password is in lower case.
+    `abcdefgh`, `Qwertz4321!`. The password is in lower case. SECURITY: one of more than
+    LONGEST_SEQUENCE characters is none, because looking at each takes its time.
     """
+    if len(password) > LONGEST_SEQUENCE:
+        return False
+    most = min(MOST_BESIDE, len(password) // 3)
     others = start = 0
-    while start < len(password):
+    while start < len(password) and others <= most:
         length = max(_length(password, start, step) for step in _STEPS)
         others += length < SHORTEST_SEQUENCE
         start += length if length >= SHORTEST_SEQUENCE else 1
-    return others <= min(MOST_BESIDE, len(password) // 3)
+    return others <= most
 
 
 def repeated(password: str) -> str | None:

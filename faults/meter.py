@@ -13,6 +13,8 @@ from faults.harness import HOST, PATIENCE, NoStartError, Service
 from faults.requests import Request, Visitor, message
 
 USER = b'{"username":"crispengari","email":"crispengari@gmail.com","password":"crispengari"}'
+LOGIN = b'{"usernameOrEmail":"crispengari","password":"crispengari"}'
+RENEWED = 120  # seconds after which the requests carry another session, while it is fresh
 SETTLE = 0.002  # seconds that the service gets to end what follows its last answer
 PACE = 0.000_2  # seconds from one segment to the next, so that each is read alone
 SILENCE = 0.1  # seconds without an answer and without CPU time after which none will come
@@ -62,10 +64,12 @@ class Meter:
         self._received = b""
         self._sent = 0
         self._token = self._device = b""
-        self._register()
+        self._open_session(b"/register", USER)
 
     def measure(self, build: Callable[[Visitor], Request], times: int, *, settles: bool) -> Cost:
         """The cost of one of `times` requests; `settles` waits for what follows the last answer."""
+        if time.monotonic() - self._opened > RENEWED:
+            self._open_session(b"/login", LOGIN)
         requests = [build(self._visitor()) for _ in range(times)]
         logged, answered, status = self._log.stat().st_size, 0, 0
         before = cpu_time(self._pid)
@@ -149,11 +153,13 @@ class Meter:
             raise ConnectionError
         self._received += data
 
-    def _register(self) -> None:
-        request = message(b"POST", b"/register", self._visitor(), body=USER)
-        self._send((request,))
+    def _open_session(self, path: bytes, body: bytes) -> None:
+        """Register or log in, on a new connection. Raises NoStartError."""
+        self.close()
+        self._send((message(b"POST", path, self._visitor(), body=body),))
         status, _, head = self._answer()
+        if status not in {200, 201}:
+            raise NoStartError(f"POST {path.decode()} was answered {status}")
         tokens = dict(re.findall(rb"__Host-(\w+)=([^;]+);", head))
-        if status != 201:
-            raise NoStartError(f"the registration was answered {status}")
         self._token, self._device = tokens[b"jwt"], tokens[b"device"]
+        self._opened = time.monotonic()

@@ -85,7 +85,7 @@ def nested(opening: str, closing: str, size: int) -> Text:
 
 def unsorted(size: int) -> Text:
     """A text of at most that many bytes: each mark as often as the next."""
-    count = size // len("".join(MARKS).encode())
+    count = max(1, size // len("".join(MARKS).encode()))
     return Text(
         f"''.join(mark * {count} for mark in MARKS)",
         "".join(mark * count for mark in MARKS).encode(),

@@ -1,6 +1,7 @@
 """New passwords: what is common, what a rule can guess, and what the operator refuses."""
 
 import hashlib
+import time
 
 import pytest
 from conftest import CHEAP, USER
@@ -85,6 +86,22 @@ def test_stems():
 def test_sequences(password, is_one):
     """A sequence repeats, counts or follows the keyboard; a third may be other characters."""
     assert is_one == is_sequence(password)
+
+
+def cpu(password):
+    """The CPU time of a hundred looks at a password."""
+    began = time.process_time()
+    for _ in range(100):
+        is_sequence(password)
+    return time.process_time() - began
+
+
+def test_sequences_are_cheap():
+    """A long password that is none takes about as long as a short one."""
+    short = min(cpu("bytes=0-1,") for _ in range(5))
+
+    assert min(cpu("bytes=0-1," * 100) for _ in range(5)) < 20 * short
+    assert not is_sequence("abcxyz123" * 100)
 
 
 @pytest.mark.parametrize(
