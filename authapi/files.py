@@ -237,3 +237,12 @@ def identity(name: str, *, follows: bool = False) -> Identity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def synchronize(path: Path) -> None:
+    """Have a file, or the names in a directory, on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from authapi.errors import StartError
+from authapi.files import synchronize
 from authapi.secret_files import GROUP, read_secret
 from authapi.settings import Settings, weak_key
 
@@ -151,8 +152,4 @@ def _create_key_file(path: Path) -> None:
         pass
     finally:
         draft.unlink()
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    synchronize(path.parent)

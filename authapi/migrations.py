@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from authapi.database import SQL, Database, DatabaseError, is_spoilt, split
+from authapi.database import LOCK_TIMEOUT, SQL, Database, DatabaseError, is_spoilt, split
 from authapi.errors import StartError, Unavailable
+from authapi.files import create, synchronize
 from authapi.usernames import lookalikes
+
+logger = logging.getLogger("authapi.migrations")
 
 
 def migrate(database: Database) -> None:
@@ -32,6 +37,7 @@ def migrate(database: Database) -> None:
             raise StartError(
                 f"{database.path} cannot keep a write-ahead log: use a local file system."
             )
+        ledger.copy_database()
         while ledger.apply_next():
             pass
         database.names.keep_to_owner()
@@ -63,6 +69,35 @@ class _Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._statements = database.statements("migrations")
+
+    def copy_database(self) -> None:
+        """Copy a database whose schema is about to change: its older release can open that copy.
+
+        The copy appears whole or not at all, for its owner alone.
+        """
+        with self._database.turns.take(time.monotonic() + LOCK_TIMEOUT):
+            missing = self._missing() if self._statements.has_ledger() else []
+            if not missing or not self._statements.has_users():  # others may just be making it
+                return
+            path = Path(self._database.names.real)
+            copy = path.with_name(f"{path.name}.before-{missing[0].version:04d}")
+            draft = copy.with_name(f"{copy.name}.part")
+            try:
+                draft.unlink(missing_ok=True)
+                create(draft)
+                self._statements.copy_to(path=str(draft))
+                synchronize(draft)
+                draft.rename(copy)
+                synchronize(copy.parent)
+            except (OSError, Unavailable) as error:
+                raise StartError(
+                    f"{path} cannot be copied to {copy} before its schema changes "
+                    f"({error.__cause__ or error}): make room there for a second one."
+                ) from error
+        before, after = missing[0].version - 1, missing[-1].version
+        logger.info(
+            "%s goes from schema %d to %d: a copy from before is %s", path, before, after, copy
+        )
 
     def apply_next(self) -> bool:
         """Apply one missing migration together with its row; False where none is missing."""

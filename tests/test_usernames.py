@@ -329,7 +329,7 @@ def test_users_from_before(make_client, tmp_path, monkeypatch):
     """The migration knows what the names of older users look like, and lets them be."""
     database = Database(tmp_path / "authapi.db")
     with monkeypatch.context() as patch:
-        known = [one for one in migrations.migrations() if "lookalikes" not in one.name]
+        known = [one for one in migrations.migrations() if one.version < 7]
         patch.setattr(migrations, "migrations", lambda: known)
         migrations.migrate(database)
     for username in ("coca", CYRILLIC_COCA, "\u041d\u0410\u0422"):

@@ -22,3 +22,10 @@ SELECT version, name, checksum
 -- name: record(version, name, checksum)!
 INSERT INTO migrations (version, name, checksum)
 VALUES (:version, :name, :checksum);
+
+-- name: has_users()$
+SELECT EXISTS (SELECT 1 FROM users);
+
+-- name: copy_to(path)!
+-- The file must be empty.
+VACUUM INTO :path;

@@ -1,0 +1,143 @@
+"""An update: the copy that a start makes before it changes the schema."""
+
+import logging
+import os
+import sqlite3
+import stat
+from contextlib import closing
+
+import pytest
+from conftest import Client
+
+from authapi import StartError, migrations
+from authapi.database import Database
+from authapi.migrations import migrate
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path):
+    return tmp_path / "authapi.db"
+
+
+@pytest.fixture(name="copy")
+def _copy(tmp_path):
+    return tmp_path / "authapi.db.before-0003"
+
+
+def made_by(release, path, *, users=1):
+    """A database as an older release leaves it, which knows so many migrations."""
+    with pytest.MonkeyPatch.context() as patch:
+        known = migrations.migrations()[:release]
+        patch.setattr(migrations, "migrations", lambda: known)
+        database = Database(path)
+        migrate(database)
+    with database.transaction():
+        for number in range(users):
+            database.connection.execute(
+                "INSERT INTO users (username, username_key, email, email_key, password_hash)"
+                " VALUES (:name, :name, :name, :name, 'x')",
+                {"name": f"user{number}"},
+            )
+    return database
+
+
+def rows(path, statement):
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def test_a_copy_before_the_schema_changes(path, copy, caplog):
+    """The database as it was is beside it, for its owner alone, and the log names both schemas."""
+    caplog.set_level(logging.INFO)
+    made_by(2, path).close()
+    newest = migrations.migrations()[-1].version
+
+    migrate(Database(path))
+
+    assert rows(copy, "SELECT version FROM migrations ORDER BY version") == [(1,), (2,)]
+    assert rows(copy, "SELECT username FROM users") == [("user0",)]
+    assert rows(copy, "PRAGMA integrity_check") == [("ok",)]
+    assert rows(copy, "SELECT * FROM sqlite_sequence") == [("users", 1)]
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert [(newest,)] == rows(path, "SELECT max(version) FROM migrations")
+    line = f"{path} goes from schema 2 to {newest}: a copy from before is {copy}"
+    assert caplog.messages == [line]
+
+
+def test_the_way_back(path, copy):
+    """The older release opens the copy in the place of the database, and the update is repeated."""
+    made_by(2, path).close()
+    migrate(Database(path))
+
+    for ending in ("-wal", "-shm"):
+        path.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
+    copy.replace(path)
+    older = made_by(2, path, users=0)
+    assert older.connection.execute("SELECT count(*) FROM users").fetchone() == (1,)
+    older.close()
+    migrate(Database(path))
+
+    assert rows(path, "SELECT username FROM users") == [("user0",)]
+    assert copy.exists()
+
+
+def test_what_is_still_in_the_log(path, copy):
+    """The copy has what another process has committed, and not yet written into the database."""
+    older = made_by(2, path, users=3)
+    assert os.stat(f"{path}-wal").st_size  # noqa: PTH116
+
+    migrate(Database(path))
+
+    assert rows(copy, "SELECT count(*) FROM users") == [(3,)]
+    older.close()
+
+
+def test_no_copy_without_a_change(tmp_path, make_app):
+    """A first start, and a start with nothing to change, make no copy and leave no line."""
+    for _ in range(2):
+        app = make_app()
+        assert Client(app).register().status_code in {201, 409}
+        app.close()
+
+    assert not list(tmp_path.glob("*before*"))
+
+
+def test_no_copy_of_a_database_without_users(path, tmp_path):
+    """A database that nobody has registered in, or that another process just makes, needs none."""
+    made_by(2, path, users=0).close()
+
+    migrate(Database(path))
+
+    assert not list(tmp_path.glob("*before*"))
+
+
+def test_a_copy_that_cannot_be_made(path, copy):
+    """Where there is no room for the copy, the start is refused, and nothing has changed."""
+    made_by(2, path).close()
+    (copy.with_name(f"{copy.name}.part")).mkdir()
+
+    with pytest.raises(StartError, match=f"{path} cannot be copied to {copy} before its schema"):
+        migrate(Database(path))
+
+    assert rows(path, "SELECT max(version) FROM migrations") == [(2,)]
+    assert not copy.exists()
+
+
+def test_a_full_disk(path, copy):
+    """A disk that is full in the midst of the copy leaves no copy that is not whole."""
+    database = made_by(2, path, users=500)
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(StartError, match="make room there"):
+            migrate(Database(path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    database.close()
+
+    assert not copy.exists()
+    assert rows(path, "SELECT max(version) FROM migrations") == [(2,)]
+    migrate(Database(path))
+    assert rows(copy, "SELECT count(*) FROM users") == [(500,)]
+    assert not copy.with_name(f"{copy.name}.part").exists()
