@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 
 import falcon
 
@@ -35,6 +36,7 @@ def caller_of(req: falcon.Request) -> Caller:
     return caller
 
 
+@lru_cache(maxsize=1_024)
 def _canonical(address: str) -> str:
     try:
         return plain_address(address)
