@@ -187,10 +187,12 @@ def test_forgets_by_age(client, token, clock):
 def test_retention_is_one_number(client):
     """Code, schema and page say the same of how long it is kept."""
     root = Path(__file__).parent.parent
-    schema = (root / "sql" / "migrations" / "0004_audit_log.sql").read_text()
+    folder = root / "sql" / "migrations"
+    files = ("0004_audit_log", "0009_audit_log_of_nobody")
+    schema = "\n".join((folder / f"{name}.sql").read_text() for name in files)
     page = (root / "docs" / "features" / "audit.md").read_text()
 
-    assert [str(audit.RETENTION)] == re.findall(r"- (\d+)\n", schema)
+    assert [str(audit.RETENTION)] * 2 == re.findall(r"- (\d+)\n", schema)
     assert audit.RETENTION == 90 * DAY
     assert "90 days" in page
 
@@ -204,6 +206,41 @@ def test_pruning_is_bounded(client, token, clock):
     assert client.events().count("x") == 20
     client.log_in()
     assert client.events().count("x") == 0
+
+
+def add_entries(client, count, user_id):
+    client.query(
+        "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+        "INSERT INTO audit_log SELECT NULL, ?, 'login_failed', ?, NULL, '', '', '' FROM n",
+        count,
+        int(client.app.core.clock()),
+        user_id,
+    )
+
+
+@pytest.mark.parametrize("name", [USER["username"], "nobody"])
+def test_made_up_names_fill_no_disk(client, token, name):
+    """Of the entries that name no user the newest 10,000 stay, whoever logs in; others all stay."""
+    add_entries(client, audit.NOBODYS + 150, None)
+    add_entries(client, 50, 2)
+    for _ in range(100):
+        client.query("DELETE FROM limits")
+        assert client.log_in(name, "wrong password").status_code == 401
+
+    newest = client.query("SELECT id FROM audit_log WHERE user_id IS NULL ORDER BY id")
+    assert audit.NOBODYS <= len(newest) < audit.NOBODYS + audit.PRUNED_AT_ONCE
+    assert newest[-1] > (audit.NOBODYS,)
+    assert client.query("SELECT count(*) FROM audit_log WHERE user_id = 2") == [(50,)]
+    assert client.events()[0] == "registered"
+
+
+def test_an_operator_prunes(client, token):
+    """Any SQL shell deletes entries that name no user, and no others."""
+    client.log_in("nobody")
+    client.log_in(password="wrong password")
+    client.query("DELETE FROM audit_log WHERE user_id IS NULL")
+
+    assert client.events("event", "user_id") == [("registered", 1), ("login_failed", 1)]
 
 
 def test_kept_with_the_change_or_not_at_all(client, token):

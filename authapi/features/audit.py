@@ -19,6 +19,7 @@ REQUIRES: tuple[str, ...] = ()
 
 RETENTION = 90 * 86_400  # seconds; a trigger holds to the same
 PRUNED_AT_ONCE = 100  # rows
+NOBODYS = 10_000  # rows that name no user
 MOST_SHOWN = 100
 SHOWN = 50
 LARGEST_ID = 2**63 - 1
@@ -38,16 +39,23 @@ class Entry:
 
 
 class AuditRepository:
-    """The audit_log table: rows are added, and go by age alone."""
+    """The audit_log table: rows are added, and go by age; rows that name no user also by number.
+
+    SECURITY: anybody can cause rows that name no user, by logins with made-up names.
+    """
 
     def __init__(self, database: Database) -> None:
         """Take the database."""
         self._statements = database.statements("audit")
 
     def insert(self, event: Event, now: int) -> None:
-        """Add an event, inside a transaction, and drop rows that are old enough."""
+        """Add an event, inside a transaction, and drop rows that are old enough, or too many.
+
+        SECURITY: too many are dropped with each PRUNED_AT_ONCE-th row, whatever its event is, so
+        that the time that it takes does not tell whether a name is somebody's.
+        """
         caller = event.caller
-        self._statements.insert(
+        number = self._statements.insert(
             created_at=now,
             event=event.name,
             user_id=event.user_id,
@@ -57,6 +65,8 @@ class AuditRepository:
             request_id=caller.request_id,
         )
         self._statements.prune(until=now - RETENTION, at_most=PRUNED_AT_ONCE)
+        if number % PRUNED_AT_ONCE == 0:
+            self._statements.prune_nobodys(kept=NOBODYS, at_most=2 * PRUNED_AT_ONCE)
 
     def of_user(self, user_id: int, *, before: int, at_most: int) -> list[Entry]:
         """What happened to a user, newest first, of the entries with an id less than `before`."""

@@ -1,6 +1,6 @@
 -- The audit log.
 
--- name: insert(created_at, event, user_id, session_id, ip, user_agent, request_id)!
+-- name: insert(created_at, event, user_id, session_id, ip, user_agent, request_id)<!
 INSERT INTO audit_log (created_at, event, user_id, session_id, ip, user_agent, request_id)
 VALUES (:created_at, :event, :user_id, :session_id, :ip, :user_agent, :request_id);
 
@@ -10,6 +10,15 @@ SELECT id, created_at, event, session_id, ip, user_agent, request_id
  WHERE user_id = :user_id AND id < :before
  ORDER BY id DESC
  LIMIT :at_most;
+
+-- name: prune_nobodys(kept, at_most)!
+-- Entries that name no user, but for the newest.
+DELETE FROM audit_log
+ WHERE id IN (SELECT id
+                FROM audit_log
+               WHERE user_id IS NULL
+               ORDER BY id DESC
+               LIMIT :at_most OFFSET :kept);
 
 -- name: prune(until, at_most)!
 DELETE FROM audit_log
