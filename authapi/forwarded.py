@@ -43,10 +43,9 @@ def _addresses(proxy: str) -> list[str]:
         pass
     try:
         found = _look_up(proxy)
-    except (OSError, UnicodeError) as error:
-        cause = getattr(error, "strerror", None) or "no host name"
+    except OSError as error:
         raise StartError(
-            f"AUTHAPI_TRUSTED_PROXY names {proxy!r}, which has no address ({cause}): "
+            f"AUTHAPI_TRUSTED_PROXY names {proxy!r}, which has no address ({error.strerror}): "
             "start the proxy first, or name its address or network."
         ) from error
     addresses = sorted({plain_address(address.partition("%")[0]) for address in found})
@@ -55,7 +54,7 @@ def _addresses(proxy: str) -> list[str]:
 
 
 def _look_up(name: str) -> set[str]:
-    """The addresses of a host name. Raises OSError or UnicodeError."""
+    """The addresses of a host name. Raises OSError."""
     found = look_up(name, None)
     return {str(each[4][0]) for each in found}
 
@@ -67,9 +66,7 @@ class Forwarding:
         """Take the settings; their list of proxies must be `resolved`."""
         self._settings = settings
         self._notices = notices
-        networks = [parse_network(proxy) for proxy in settings.trusted_proxy.split()]
-        self._addresses = {each.network_address for each in networks if each.num_addresses == 1}
-        self._networks = [each for each in networks if each.num_addresses > 1]
+        self._trusted = [parse_network(proxy) for proxy in settings.trusted_proxy.split()]
         self._known = lru_cache(maxsize=REMEMBERED)(self._look_up)
 
     def apply(self, environ: dict[str, Any]) -> None:
@@ -97,8 +94,7 @@ class Forwarding:
     def _look_up(self, text: str) -> tuple[str, bool]:
         """The canonical text of an address, and whether it is trusted. Raises ValueError."""
         known = parse_address(plain_address(text))
-        trusted = known in self._addresses or any(known in each for each in self._networks)
-        return str(known), trusted
+        return str(known), any(known in network for network in self._trusted)
 
     def _believe(self, environ: dict[str, Any], peer: str) -> None:
         client = self._client(environ.get(_FOR, ""), peer)

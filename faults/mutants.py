@@ -42,7 +42,7 @@ SUBJECTS = {
     "cookies": "cookies middleware",
     "hosts": "hosts",
     "fields": "fields",
-    "headers": "headers",
+    "headers": "headers cors",
     "forwarded": "proxy",
     "features/sessions": "sessions replay reauthentication password tokens accounts races database",
     "budgets": "limits devices login password reauthentication registration attackers",

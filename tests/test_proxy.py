@@ -6,12 +6,15 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from conftest import USER, exchange, process, request, running, start
 
 from authapi import SettingError, Settings, StartError
+from authapi.forwarded import Forwarding
+from authapi.notices import Notices
 from authapi.serve import listen
 from authapi.server import Server
 
@@ -135,6 +138,18 @@ def test_several_proxies(ask, forwarded_for, address):
     environ = ask({"X-Forwarded-For": forwarded_for}, trusted_proxy=trusted)
 
     assert address == environ["REMOTE_ADDR"]
+
+
+@pytest.mark.parametrize("peer", ["fe80::1%eth0", "unix:", ""])
+def test_a_peer_without_an_address(caplog, peer):
+    """A peer that has no address, or one with a zone, is no trusted proxy, and stays as it is."""
+    settings = Settings(trusted_proxy="fe80::/10 127.0.0.1")
+    environ = {"REMOTE_ADDR": peer, "HTTP_X_FORWARDED_FOR": "203.0.113.9"}
+
+    Forwarding(settings, Notices(time.time)).apply(environ)
+
+    assert {"REMOTE_ADDR": peer} == environ
+    assert f"{peer} sends X-Forwarded headers" in caplog.text
 
 
 def test_a_list_in_several_lines(make_app):
@@ -425,7 +440,10 @@ def test_a_host_name_without_an_address(tmp_path, name):
     error = service.communicate()[1]
 
     assert service.returncode == 1
-    assert error.startswith(f"authapi: AUTHAPI_TRUSTED_PROXY names '{name}', which has no address")
+    assert error.startswith(
+        f"authapi: AUTHAPI_TRUSTED_PROXY names '{name}', which has no address ("
+    )
+    assert "(None)" not in error
     assert error.count("\n") == 1
 
 
