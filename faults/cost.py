@@ -169,7 +169,7 @@ def systematically(search: Search, places: Iterable[Place], say: Callable[[str],
     """Try each text at each place, at each size; say which was the dearest there."""
     for place in places:
         for size in place.sizes:
-            for text in texts.texts(size, place.around):
+            for text in texts.texts(place, size):
                 search.look_at(place, text)
         say(str(search.dearest[place.name]))
 

@@ -60,7 +60,8 @@ class Place:
     """A place of a request, and the function that builds the request around a text.
 
     `sizes` are the bytes of text to try, each the most that some rule lets pass. `base` is a short
-    text there whose cost is no fault.
+    text there whose cost is no fault. `one_line` leaves out texts that would end the line, which
+    are for the places that are lines.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Place:
     build: Build
     around: Around = BARE
     base: bytes = b"a"
+    one_line: bool = False
 
 
 def message(
@@ -123,8 +125,10 @@ HEAD = b"\r\nX-Serial: %(serial)s\r\nHost: x\r\n"
 LINES = {
     "field lines of GET /verify": b"GET /verify HTTP/1.1" + HEAD + b"%(text)s\r\n\r\n",
     "field lines of POST /logout": b"POST /logout HTTP/1.1" + HEAD + b"%(text)s\r\n\r\n",
-    "field name": b"GET /verify HTTP/1.1" + HEAD + b"%(text)s: 1\r\n\r\n",
     "before the request": b"%(text)sGET /verify HTTP/1.1" + HEAD + b"\r\n",
+}
+WORDS = {
+    "field name": b"GET /verify HTTP/1.1" + HEAD + b"%(text)s: 1\r\n\r\n",
     "request line": b"%(text)s" + HEAD + b"\r\n",
     "method": b"%(text)s /verify HTTP/1.1" + HEAD + b"\r\n",
     "path": b"GET /%(serial)s%(text)s HTTP/1.1" + HEAD + b"\r\n",
@@ -161,11 +165,13 @@ def _of_the_header() -> Iterator[Place]:
     for name, value, route in FIELDS:
         title = (b"%s of %s %s" % (name, *route)).decode()
         build = partial(_in_field, route, name, value)
-        yield Place(title, (1_000, HEADER), build, QUOTED)
+        yield Place(title, (1_000, HEADER), build, QUOTED, one_line=True)
     for title, form in LINES.items():
         yield Place(title, (TARGET, HEADER), partial(_anywhere, form))
+    for title, form in WORDS.items():
+        yield Place(title, (TARGET, HEADER), partial(_anywhere, form), one_line=True)
     for title, form in IN_SESSION.items():
-        yield Place(title, (250, TARGET), partial(_in_session, form))
+        yield Place(title, (250, TARGET), partial(_in_session, form), one_line=True)
 
 
 # Tokens
@@ -194,10 +200,20 @@ def _in_device(
     return Request((message(b"POST", b"/login", visitor, cookie, body=LOGIN),))
 
 
+def _in_many(text: bytes, visitor: Visitor) -> Request:
+    """Session cookies by the hundred, whose tokens name our key and end differently."""
+    header = visitor.token.partition(b".")[0]
+    form = b"__Host-jwt=%s.%s.%%d%s" % (header, text[:50].hex().encode(), visitor.serial)
+    count = max(1, len(text) // (len(form) + 4))
+    cookies = b"; ".join(form % number for number in range(count))
+    return Request((message(*GET, visitor, b"Cookie: " + cookies),))
+
+
 def _of_tokens() -> Iterator[Place]:
+    yield Place("many session cookies", (HEADER - 1_000,), _in_many)
     for title, form in TOKENS.items():
-        yield Place(f"{title}a token", (60, TOKEN), partial(_in_token, form))
-        yield Place(f"{title}a device token", (60, TOKEN), partial(_in_device, form))
+        yield Place(f"{title}a token", (60, TOKEN), partial(_in_token, form), one_line=True)
+        yield Place(f"{title}a device token", (60, TOKEN), partial(_in_device, form), one_line=True)
 
 
 # Bodies

@@ -47,6 +47,7 @@ NUMBERED = (
 ELEMENTS = ("{}", "[]", '""', "0", "1e9", "0.1", "null", '{"a":1}', '"\\u0041"', "a", "a/b", "::1")
 NESTED = (("[", "]"), ("(", ")"), ('{"a":', "}"), ("[[],", "]"))
 NUMBERS = ("9", "0.9", "1e9", "-0.0", "0.0000001")
+LINE_END = frozenset(b"\r\n")
 MOST_PARTS = 6
 HIGHEST_POWER = 17  # of two: how often a part is repeated
 
@@ -92,8 +93,14 @@ def unsorted(size: int) -> Text:
     )
 
 
-def texts(size: int, around: Around) -> Iterator[Text]:
-    """Texts of about that many bytes that are worth a try at any place."""
+def texts(place: Place, size: int) -> Iterator[Text]:
+    """Texts of about that many bytes that are worth a try at a place."""
+    for text in _anything(size, place.around):
+        if not place.one_line or not LINE_END & set(text.data):
+            yield text
+
+
+def _anything(size: int, around: Around) -> Iterator[Text]:
     for atom in ATOMS:
         for before, after in around:
             if len(before + atom + after) <= size:
