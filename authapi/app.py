@@ -18,9 +18,7 @@ from authapi.admission import Admission, Admit
 from authapi.authentication import Authenticate
 from authapi.core import Core
 from authapi.database import Database
-from authapi.errors import StartError
 from authapi.events import Events, log
-from authapi.features import login
 from authapi.features.accounts import Users
 from authapi.features.sessions import Sessions
 from authapi.keys import lacks_keys, load_keys
@@ -227,23 +225,6 @@ def _warn_of_losses(core: Core, *, is_new: bool, are_new: bool) -> None:
             settings.key_file,
             advice,
         )
-
-
-def unlock(settings: Settings, identifier: str) -> bool | None:
-    """Let a user log in who was locked out; False where no failure is known, None for nobody.
-
-    Raises StartError where there is no service with these settings: nothing is made.
-    """
-    if Database(settings.database_path).is_missing or lacks_keys(settings):
-        raise StartError(
-            f"There is no database {settings.database_path}, or none of its keys: "
-            "run this with the settings of the service, in its directory."
-        )
-    app = create_app(settings)
-    try:
-        return login.unlock(app.core, identifier)
-    finally:
-        app.close()
 
 
 def check_resource(resource: object) -> None:

@@ -103,7 +103,7 @@ def _serve(settings: Settings) -> None:
 
 
 def _unlock(settings: Settings, name: str) -> None:
-    from authapi.app import unlock  # noqa: PLC0415 - `--help` does not load the service
+    from authapi.commands import unlock  # noqa: PLC0415 - `--help` does not load the service
     from authapi.keys import with_secret_key  # noqa: PLC0415
 
     settings = with_secret_key(settings)  # which root alone may be able to read

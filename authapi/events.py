@@ -116,6 +116,18 @@ class UserDeleted(Event):
 Kind = TypeVar("Kind", bound=Event)
 
 
+@dataclass(frozen=True, slots=True)
+class Restored(Event):
+    """The database is a backup of an earlier time: nothing of the lost time may count again.
+
+    `newest_user_id` and `newest_entry_id` (of the audit log) are the highest ids that the lost
+    database gave; 0 where they are not known.
+    """
+
+    newest_user_id: int = 0
+    newest_entry_id: int = 0
+
+
 class Events:
     """Hands each event to the subscribers, in order, in the caller's thread.
 

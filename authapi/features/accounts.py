@@ -23,13 +23,15 @@ from authapi.errors import (
     UsernameTaken,
     WrongPassword,
 )
-from authapi.events import Caller, LockedOut, LoginFailed, UserDeleted, UserRenamed
+from authapi.events import Caller, LockedOut, LoginFailed, Restored, UserDeleted, UserRenamed
 from authapi.features.limits import Limits
 from authapi.identifiers import email_key, name_key, username_key
 from authapi.middleware import caller_of
 from authapi.usernames import UsernamePolicy, lookalikes
 
 REQUIRES = ("limits",)
+
+SKIPPED_AT_RESTORE = 1_000_000  # user ids, and password versions of a user
 
 
 class User(msgspec.Struct, frozen=True):
@@ -84,6 +86,21 @@ class UserRepository:
         credential = _credential(row)
         self._keep_lookalikes(credential.user.id, username)
         return credential
+
+    def newest_id(self) -> int:
+        """The highest id that a user ever had."""
+        return int(self._statements.newest_id())
+
+    def skip(self, newest_id: int) -> None:
+        """Leave out the ids and the password versions that a lost database may have given.
+
+        SECURITY: else another user gets the data that an application keeps by a lost user's id,
+        and a device cookie of a lost password counts again.
+        """
+        newest_id = max(self.newest_id(), newest_id)
+        self._statements.forget_newest_id()
+        self._statements.remember_newest_id(id=newest_id + SKIPPED_AT_RESTORE)
+        self._statements.skip_password_versions(number=SKIPPED_AT_RESTORE)
 
     def by_id(self, user_id: int) -> Credential | None:
         """The credential of a user."""
@@ -308,6 +325,8 @@ class UserResource(ExampleResource):
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
-    """Add the routes."""
+    """Add the routes, and give no id and no password version again after a restore."""
+    users = UserRepository(core.database)
+    core.events.subscribe(lambda event: users.skip(event.newest_user_id), Restored)
     app.add_route("/user", UserResource(core))
     app.add_route("/", ExampleResource(core))

@@ -12,7 +12,7 @@ import falcon
 from authapi.core import Core
 from authapi.database import Database
 from authapi.errors import ValidationFailed
-from authapi.events import Event
+from authapi.events import Event, Restored
 from authapi.wire import http_date
 
 REQUIRES: tuple[str, ...] = ()
@@ -20,6 +20,7 @@ REQUIRES: tuple[str, ...] = ()
 RETENTION = 90 * 86_400  # seconds; a trigger holds to the same
 PRUNED_AT_ONCE = 100  # rows
 NOBODYS = 10_000  # rows that name no user
+SKIPPED_AT_RESTORE = 1_000_000_000  # ids
 MOST_SHOWN = 100
 SHOWN = 50
 LARGEST_ID = 2**63 - 1
@@ -56,6 +57,7 @@ class AuditRepository:
         """
         caller = event.caller
         number = self._statements.insert(
+            id=self._first_free(event) if isinstance(event, Restored) else None,
             created_at=now,
             event=event.name,
             user_id=event.user_id,
@@ -67,6 +69,14 @@ class AuditRepository:
         self._statements.prune(until=now - RETENTION, at_most=PRUNED_AT_ONCE)
         if number % PRUNED_AT_ONCE == 0:
             self._statements.prune_nobodys(kept=NOBODYS, at_most=2 * PRUNED_AT_ONCE)
+
+    def newest_id(self) -> int:
+        """The id of the newest entry; 0 where there is none."""
+        return int(self._statements.newest_id())
+
+    def _first_free(self, restored: Restored) -> int:
+        """An id that the lost database gave to no entry: whoever copies the log goes by them."""
+        return max(self.newest_id(), restored.newest_entry_id) + SKIPPED_AT_RESTORE
 
     def of_user(self, user_id: int, *, before: int, at_most: int) -> list[Entry]:
         """What happened to a user, newest first, of the entries with an id less than `before`."""

@@ -20,6 +20,7 @@ from authapi.events import (
     Caller,
     CredentialsChanged,
     Event,
+    Restored,
     SessionRenewed,
     SessionRevoked,
 )
@@ -116,6 +117,10 @@ class SessionRepository:
         """The sessions of a user, newest first."""
         rows = self._statements.of_user(user_id=user.id, now=now)
         return [Session(row[0], user, *row[1:]) for row in rows]
+
+    def end_all(self) -> None:
+        """End every session of every user."""
+        self._statements.end_all()
 
     def renew(
         self, session_id: str, caller: Caller, *, seen_until: int, now: int, expires_at: int
@@ -307,11 +312,12 @@ def _digest(secret: str) -> str:
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
-    """End the other sessions where a user's credentials change."""
-    sessions = Sessions(core)
+    """End the other sessions where a user's credentials change, and all after a restore."""
+    sessions, repository = Sessions(core), SessionRepository(core.database)
 
     def end_others(event: Event) -> None:
         if event.user_id is not None:
             sessions.end_others(event.user_id, event.caller, kept=event.session_id)
 
     core.events.subscribe(end_others, CredentialsChanged)
+    core.events.subscribe(lambda _: repository.end_all(), Restored)

@@ -74,3 +74,6 @@ DELETE FROM sessions
                WHERE expires_at <= :now
                ORDER BY expires_at
                LIMIT :at_most);
+
+-- name: end_all()!
+DELETE FROM sessions;

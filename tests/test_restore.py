@@ -1,0 +1,273 @@
+"""A restored backup: what ended stays ended, and no id is given again."""
+
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import CHEAP, OTHER, USER, Client, cookie_of, token_of
+
+from authapi import Settings, StartError, create_app
+from authapi.commands import restored
+from authapi.database import DatabaseError
+
+SCRIPT = Path(__file__).parent.parent / "docs" / "examples" / "after-restore.sql"
+NEW = "another password"
+
+
+class Service:
+    """A service that is stopped, restored from a backup and started again."""
+
+    def __init__(self, folder, clock):
+        self.path = folder / "authapi.db"
+        self.backup, self.lost = folder / "backup.db", folder / "lost.db"
+        self.settings = Settings(
+            database_url=f"sqlite:///{self.path}", login_lockout=1, rate_limits="on", **CHEAP
+        )
+        self._clock = clock
+        self.start()
+
+    def start(self):
+        self.client = Client(create_app(self.settings, clock=self._clock))
+
+    def stop(self):
+        self.client.app.close()
+
+    def back_up(self):
+        with (
+            closing(sqlite3.connect(self.path)) as one,
+            closing(sqlite3.connect(self.backup)) as to,
+        ):
+            one.backup(to)
+
+    def put_back(self):
+        """Stop, and put the backup into the place of the database, as the page says."""
+        self.stop()
+        self.path.replace(self.lost)
+        assert not [*self.path.parent.glob("authapi.db-*")]
+        shutil.copyfile(self.backup, self.path)
+
+
+@pytest.fixture(name="service")
+def _service(tmp_path, clock):
+    clock.now = time.time()  # as for a command, or the audit log would drop what is old
+    service = Service(tmp_path, clock)
+    yield service
+    service.stop()
+
+
+def run_script(settings, _lost=None):
+    with closing(sqlite3.connect(settings.database_path)) as connection:
+        connection.executescript(SCRIPT.read_text())
+
+
+ways = pytest.mark.parametrize("make_safe", [restored, run_script])
+
+
+@ways
+def test_what_ended_stays_ended(service, make_safe):
+    """No session of before the backup is good after it, whether it ended meanwhile or not."""
+    ended = token_of(service.client.register())
+    live = token_of(service.client.log_in())
+    service.back_up()
+    later = token_of(service.client.log_in())
+    assert service.client.request_as(ended, "POST", "/logout").status_code == 200
+
+    service.put_back()
+    make_safe(service.settings)
+    service.start()
+
+    for token in (ended, live, later):
+        answer = service.client.get_as(token)
+        assert (answer.status_code, answer.json["error"]) == (401, "invalid_token")
+    assert service.client.log_in().status_code == 200
+
+
+@ways
+def test_no_id_is_given_again(service, make_safe):
+    """A user who came after the backup, and is lost, shares their id with nobody."""
+    service.client.register()
+    service.back_up()
+    lost = service.client.register(**OTHER).json["user"]["id"]
+
+    service.put_back()
+    make_safe(service.settings)
+    service.start()
+
+    found = service.client.register(**OTHER).json["user"]["id"]
+    assert (lost, found) == (2, 1_000_002)
+
+
+@ways
+def test_a_backup_without_users(service, make_safe):
+    """Ids go on above those of a lost database also where the backup has had no user at all."""
+    service.back_up()
+    service.client.register()
+
+    service.put_back()
+    make_safe(service.settings)
+    service.start()
+
+    assert service.client.register().json["user"]["id"] == 1_000_001
+
+
+def test_more_users_than_are_skipped(service):
+    """Where the lost database can be read, ids go on above all that it gave."""
+    service.client.register()
+    service.back_up()
+    with service.client.app.core.database.transaction():
+        service.client.query("UPDATE sqlite_sequence SET seq = 5000000")
+        service.client.query(
+            "INSERT INTO audit_log VALUES (7000000000, 1, 'x', 1, NULL, '', '', '')"
+        )
+
+    service.put_back()
+    restored(service.settings, service.lost)
+    service.start()
+
+    assert service.client.register(**OTHER).json["user"]["id"] == 6_000_001
+    assert service.client.query("SELECT max(id) FROM audit_log") == [(8_000_000_001,)]
+
+
+@pytest.mark.parametrize("content", [b"no database at all, but long enough" * 40, b"", b"x"])
+def test_a_lost_database_that_cannot_be_read(service, content, caplog):
+    """What is left of a lost database may be nothing: the backup's own ids are known."""
+    service.client.register()
+    service.back_up()
+    service.put_back()
+    service.lost.write_bytes(content)
+
+    restored(service.settings, service.lost)
+    service.start()
+
+    assert service.client.register(**OTHER).json["user"]["id"] == 1_000_002
+    assert any("does not tell its newest ids" in message for message in caplog.messages)
+
+
+def test_a_lost_database_that_is_not_there(service):
+    """A name that was mistyped is no lost database, and nothing has changed."""
+    token = token_of(service.client.register())
+
+    with pytest.raises(StartError, match=r"There is no database .*lots\.db: name the one"):
+        restored(service.settings, service.path.with_name("lots.db"))
+
+    assert service.client.get_as(token).status_code == 200
+
+
+def device_of(answer):
+    return cookie_of(answer, "device")
+
+
+def log_in_with(service, device, password):
+    """Log in with a browser that is known, or was, where the name is locked out for all others."""
+    service.client.log_in(password="wrong password")
+    headers = {"Cookie": f"device={device}"}
+    return service.client.log_in(password=password, headers=headers).status_code
+
+
+@ways
+def test_no_browser_of_a_lost_password_is_known(service, make_safe):
+    """A device cookie of a password that was changed, before the loss or in it, counts no more."""
+    answer = service.client.register()
+    before = device_of(answer)
+    service.back_up()
+    change = {"current_password": USER["password"], "new_password": NEW}
+    answer = service.client.request_as(token_of(answer), "PUT", "/user/password", change)
+    meanwhile = device_of(answer)
+    assert log_in_with(service, meanwhile, NEW) == 200  # the lockout tells who is known
+
+    service.put_back()
+    make_safe(service.settings)
+    service.start()
+    assert log_in_with(service, before, USER["password"]) == 429
+    token = unlocked_token(service)
+    assert service.client.request_as(token, "PUT", "/user/password", change).status_code == 200
+
+    assert log_in_with(service, meanwhile, NEW) == 429
+
+
+def unlocked_token(service):
+    """A session of the user, whose lockout an operator has taken back."""
+    with service.client.app.core.database.transaction():
+        service.client.query("DELETE FROM limits")
+    return token_of(service.client.log_in())
+
+
+@ways
+def test_the_audit_log_tells(service, make_safe):
+    """The log has one more entry, with an id that the lost one did not give, and only grows."""
+    service.client.register()
+    service.back_up()
+    service.put_back()
+
+    make_safe(service.settings)
+    service.start()
+
+    assert service.client.events() == ["registered", "restored"]
+    assert service.client.query("SELECT id FROM audit_log ORDER BY id") == [(1,), (1_000_000_001,)]
+    service.client.log_in()
+    assert service.client.query("SELECT max(id) FROM audit_log") == [(1_000_000_002,)]
+    for statement in ("UPDATE audit_log SET ip = 'x'", "DELETE FROM audit_log"):
+        with pytest.raises(DatabaseError, match="audit_log"):
+            service.client.query(statement)
+
+
+@ways
+def test_all_or_nothing(service, make_safe):
+    """Where one part fails, nothing has changed."""
+    service.client.register()
+    service.client.query(
+        "CREATE TRIGGER refuses BEFORE INSERT ON audit_log WHEN NEW.event = 'restored'"
+        " BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    service.back_up()
+    service.put_back()
+
+    with pytest.raises(DatabaseError, match="no"):
+        make_safe(service.settings)
+
+    with closing(sqlite3.connect(service.path)) as database:
+        found = database.execute(
+            "SELECT count(*), max(password_version), (SELECT seq FROM sqlite_sequence),"
+            " (SELECT count(*) FROM sessions) FROM users"
+        )
+        assert found.fetchone() == (1, 1, 1, 1)
+
+
+def dump(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return [line for line in connection.iterdump() if "'restored'" not in line]
+
+
+@pytest.mark.parametrize("users", [0, 2])
+def test_the_script_does_what_the_function_does(service, users):
+    """The page's SQL and the function leave the same database."""
+    for fields in (USER, OTHER)[:users]:
+        assert service.client.register(**fields).status_code == 201
+    service.back_up()
+    service.put_back()
+    found = {}
+    for make_safe in (restored, run_script):
+        shutil.copyfile(service.backup, service.path)
+        make_safe(service.settings)
+        found[make_safe] = dump(service.path)
+
+    assert found[restored] == found[run_script]
+    assert found[restored] != dump(service.backup)
+
+
+def test_no_database_is_made(tmp_path):
+    """Where there is nothing to restore, nothing is made."""
+    with pytest.raises(StartError, match="There is no database"):
+        restored(Settings(database_url=f"sqlite:///{tmp_path}/authapi.db"))
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_page_runs_the_script():
+    """Operations tells to run the script, by the name that it has."""
+    page = (SCRIPT.parent.parent / "operations.md").read_text()
+
+    assert f"sqlite3 -bail authapi.db < docs/examples/{SCRIPT.name}" in page
