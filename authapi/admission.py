@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter
+from collections.abc import Iterable
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, runtime_checkable
 
@@ -69,11 +70,17 @@ class Admission:
         self._known = _Pool(share, share // 2)
         self._others = _Pool(places - share, share)
 
-    def admit(self, network: str, user: str | None) -> Place:
-        """Give a place to a request of a network, or of a user who is known. Raises Overloaded."""
+    def admit(self, network: str, users: Iterable[str] = ()) -> Place:
+        """Give a place to a request of a network, where one of the known users may send it.
+
+        Raises Overloaded.
+        """
         with self._lock:
-            place = self._known.take(user) if user else None
-            place = place or self._others.take(network)
+            for user in users:
+                place = self._known.take(user)
+                if place:
+                    return place
+            place = self._others.take(network)
         if place is None:
             raise Overloaded
         return place
@@ -83,8 +90,8 @@ class Admission:
 class Admitting(Protocol):
     """A resource that hashes, and may refuse a request before that has a place."""
 
-    def admit(self, req: falcon.Request) -> str | None:
-        """Return the id of the user whose browser a request comes from, if that is known.
+    def admit(self, req: falcon.Request) -> Iterable[str]:
+        """Return the ids of users who may have sent a request, by cookies that we signed.
 
         Raises what refuses the request. It may read as much as a session check does, and no body.
         """
@@ -112,8 +119,8 @@ class Admit:
             return
         carried = req.env.get(CARRIED, {})
         if PLACE not in carried:
-            user, network = _known_user(req, resource), networks_of(caller_of(req).ip)[-1]
-            carried[PLACE] = self._admission.admit(network, user)
+            users, network = _known_users(req, resource), networks_of(caller_of(req).ip)[-1]
+            carried[PLACE] = self._admission.admit(network, users)
             if req.env.get(IN_LOOP):
                 raise HandOver
         req.context.authapi_place = carried[PLACE]
@@ -127,8 +134,8 @@ class Admit:
             place.release()
 
 
-def _known_user(req: falcon.Request, resource: object) -> str | None:
+def _known_users(req: falcon.Request, resource: object) -> Iterable[str]:
     if isinstance(resource, Admitting):
         return resource.admit(req)
-    session_user = getattr(req.context, "user", None)
-    return None if session_user is None else str(session_user.id)
+    user = getattr(req.context, "user", None)
+    return [] if user is None else [str(user.id)]

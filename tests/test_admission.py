@@ -145,6 +145,17 @@ def test_one_known_user_leaves_places_for_another(hashing):
     assert hashing.finish(hashing.send(another)) == [(200, "")]
 
 
+def test_planted_cookies(hashing):
+    """A cookie that another host of the domain planted makes no known browser unknown."""
+    flood(hashing)
+    for number in range(2):
+        hashing.send(login(f"10.0.1.{number}"))
+    others, mine = f"device={hashing.client.other_device}", f"device={hashing.client.device}"
+    hashing.send(login("10.0.0.1", others))
+
+    assert hashing.finish(hashing.send(login("10.0.0.1", f"{others}; {mine}"))) == [(200, "")]
+
+
 @pytest.mark.parametrize("cookie", ["", "x", "a.b.c", "jwt"])
 def test_other_cookies_make_nobody_known(hashing, cookie):
     """Only a device cookie that the service signed makes a browser known."""
@@ -199,12 +210,12 @@ def test_places_of_those_who_leave(client):
             assert time.monotonic() < deadline
 
 
-def admit(admission, count, network, user=None):
+def admit(admission, count, network, *users):
     """Take places until there is none, or so many; give them."""
     places = []
     while len(places) < count:
         try:
-            places.append(admission.admit(network, user))
+            places.append(admission.admit(network, users))
         except Overloaded:
             break
     return places
@@ -232,13 +243,13 @@ def test_a_flood_makes_room():
     """A network that holds many places gets none back while others want some."""
     admission = Admission(PLACES)
     flood = admit(admission, PLACES, "10.0.0.1")
-    others = [admission.admit(f"10.0.1.{number}", None) for number in range(2)]
+    others = [admission.admit(f"10.0.1.{number}") for number in range(2)]
     for _ in range(2):
         flood.pop().release()
         with pytest.raises(Overloaded):
-            admission.admit("10.0.0.1", None)
+            admission.admit("10.0.0.1")
 
-    assert admission.admit("10.0.2.1", None)
+    assert admission.admit("10.0.2.1")
     assert others
 
 
@@ -246,7 +257,7 @@ def test_places_that_are_dropped():
     """A place that nobody holds any more is free, without being released."""
     admission = Admission(4)
     for _ in range(100):
-        assert admission.admit("10.0.0.1", None)
+        assert admission.admit("10.0.0.1")
 
 
 @contextmanager

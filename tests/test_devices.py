@@ -228,6 +228,18 @@ def test_a_network_without_tries(make_client, clock):
     assert client.log_in().status_code == 200
 
 
+def test_planted_cookies_without_tries(make_client):
+    """Nor does a cookie of somebody who has no try left keep out the browser's own user."""
+    client = make_client(login_network_limit="2/hour", registration_limit="2/hour")
+    mine = cookie_of(client.register(), "device")
+    others = cookie_of(client.register(**OTHER), "device")
+    for _ in range(2 + 10):
+        others = cookie_of(log_in(client, others, "other", OTHER["password"]), "device")
+    assert log_in(client, others, "other", OTHER["password"]).status_code == 429
+
+    assert log_in(client, f"{others}; device={mine}").status_code == 200
+
+
 @pytest.mark.parametrize("name", ["CRISPENGARI", "CrispenGari@Gmail.com"])
 def test_however_the_name_is_written(client, device, name):
     """The browser is known under every way to write the user's names."""

@@ -341,7 +341,7 @@ def test_overloaded(make_client):
     """Where every place to hash is taken the answer is 503 at once, and costs no hash."""
     client = make_client(hash_slots=1, threads=2)
     client.register()
-    place = client.app.admission.admit("192.0.2.1", None)
+    place = client.app.admission.admit("192.0.2.1")
 
     answers = [
         client.log_in(),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 
 import falcon
 
@@ -23,6 +24,7 @@ from authapi.tokens import DeviceClaims
 REQUIRES = ("accounts",)
 
 LIFETIME = 365 * 86_400  # seconds
+MOST_OWNERS = 4  # whose cookies are looked at before a login has a place
 
 
 class Devices:
@@ -52,12 +54,13 @@ class Devices:
                     return claims
         return None
 
-    def owner(self, req: falcon.Request) -> str | None:
-        """Return the id of the user whose browser this once was, by the cookie's signature alone.
+    def owners(self, req: falcon.Request) -> list[str]:
+        """Return the ids of users whose browser this once was, by the cookies' signatures alone.
 
-        The user may have another password now, or be gone.
+        They may have another password now, or be gone. There is more than one where another host of
+        the domain planted a cookie of its own.
         """
-        return next((claims.sub for claims in self._claims(req)), None)
+        return [claims.sub for claims in islice(self._claims(req), MOST_OWNERS)]
 
     def remember(self, resp: falcon.Response, user: User, password_version: int) -> None:
         """Have the browser known from now on, where the password was given that has this version.

@@ -46,12 +46,16 @@ class LoginResource:
         self._limits = Limits(core)
         self._devices = Devices(core)
 
-    def admit(self, req: falcon.Request) -> str | None:
-        """Return the user whose browser this is. Raises TooManyRequests where no name has a try."""
-        limits, address, owner = self._limits, caller_of(req).ip, self._devices.owner(req)
-        networks = limits.networks(address)
-        limits.require(*(limits.networks_of_known(address, int(owner)) if owner else networks))
-        return owner
+    def admit(self, req: falcon.Request) -> list[str]:
+        """Return the users whose browser this is, by its cookies.
+
+        Raises TooManyRequests where the network has no try left, nor any of those users.
+        """
+        limits, address, owners = self._limits, caller_of(req).ip, self._devices.owners(req)
+        known = [limits.networks_of_known(address, int(owner)) for owner in owners]
+        if not any(limits.have_tries(*budgets) for budgets in known):
+            limits.require(*(known[0] if known else limits.networks(address)))
+        return owners
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Check the password, open a session, set the cookies."""

@@ -52,11 +52,15 @@ class RegistrationResource:
             "email": email_fault,
         }
 
-    def admit(self, req: falcon.Request) -> None:
-        """Raise RegistrationClosed, or TooManyRequests where the network has no try left."""
+    def admit(self, req: falcon.Request) -> list[str]:
+        """Raise RegistrationClosed, or TooManyRequests where the network has no try left.
+
+        Nobody who registers is known.
+        """
         if self._core.settings.registration == "closed":
             raise RegistrationClosed
         self._limits.require(*self._limits.registration(caller_of(req).ip))
+        return []
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Add the user, open a session, set the cookie."""
