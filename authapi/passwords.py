@@ -9,9 +9,8 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -20,8 +19,6 @@ from authapi.hashing import Cost, Hasher, Stored
 from authapi.normalization import nfc
 from authapi.password_policy import MAX_DECOMPOSED, PasswordPolicy
 from authapi.settings import Settings
-
-LOWEST_PRIORITY = 19  # of -20 to 19, as nice(1) counts
 
 Result = TypeVar("Result")
 
@@ -55,9 +52,9 @@ class Lane:
     does not wait for them.
     """
 
-    def __init__(self, slots: int, places: int) -> None:
-        """Take the numbers. The threads start with the first job."""
-        self._slots, self._places = slots, places
+    def __init__(self, slots: int, places: int, nice: int) -> None:
+        """Take the numbers, and the nice value of the threads, which start with the first job."""
+        self._slots, self._places, self._nice = slots, places, nice
         self.begin()
         _lanes.add(self)
 
@@ -104,7 +101,7 @@ class Lane:
         try:
             while len(self._threads) < self._slots:
                 thread = threading.Thread(
-                    target=_work, args=[self._jobs], name="authapi-hash", daemon=True
+                    target=_work, args=[self._jobs, self._nice], name="authapi-hash", daemon=True
                 )
                 thread.start()
                 self._threads.append(thread)
@@ -124,14 +121,29 @@ def _begin_anew() -> None:
 os.register_at_fork(after_in_child=_begin_anew)
 
 
-def _work(jobs: SimpleQueue[Callable[[], None] | None]) -> None:
+def _work(jobs: SimpleQueue[Callable[[], None] | None], nice: int) -> None:
     """Do one job after the other until there is None."""
-    if sys.platform == "linux":  # elsewhere the number would be a process's
-        with suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
+    _give_way(nice)
     while (job := jobs.get()) is not None:
         job()
         del job  # it holds a password
+
+
+def _give_way(nice: int) -> None:
+    """Lower the priority of the calling thread to a nice value, unless it is as low already."""
+    thread = threading.get_native_id()
+    if sys.platform != "linux" or nice <= os.getpriority(os.PRIO_PROCESS, thread):
+        return  # elsewhere the number would be a process's
+    try:
+        os.setpriority(os.PRIO_PROCESS, thread, nice)
+    except OSError as error:
+        _warn_of_priority(error.strerror)
+
+
+@cache
+def _warn_of_priority(cause: str) -> None:
+    """Log once what a sandbox forbids."""
+    logger.warning("hashing cannot lower its priority (%s): session checks may wait for it", cause)
 
 
 def _do(result: Future[Any], job: Callable[..., Any], arguments: tuple[object, ...]) -> None:
@@ -150,7 +162,7 @@ class Passwords:
             Cost(settings.argon2_memory_kib, settings.argon2_time_cost, settings.argon2_lanes)
         )
         self._decoy = self._hasher.decoy()
-        self._lane = Lane(settings.hash_slots, settings.hash_places)
+        self._lane = Lane(settings.hash_slots, settings.hash_places, settings.hash_nice)
         self.fault = PasswordPolicy(settings).fault
         self.close = self._lane.close
 

@@ -1,5 +1,6 @@
 """Passwords: the hash lane, verification, the decoy."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from conftest import CHEAP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authapi import Settings
+from authapi import Settings, passwords
 from authapi.errors import Overloaded
 from authapi.passwords import Lane, Passwords, Verdict
 
@@ -96,8 +97,8 @@ def test_what_is_too_long_is_not_normalized(monkeypatch):
 def _lane():
     lanes = []
 
-    def lane(slots, queue=0):
-        lanes.append(Lane(slots, slots + queue))
+    def lane(slots, queue=0, nice=19):
+        lanes.append(Lane(slots, slots + queue, nice))
         return lanes[-1]
 
     yield lane
@@ -183,16 +184,50 @@ def test_lane_after_a_fork(lane):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
 
 
+def priority():
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
-def test_hashes_give_way(lane):
-    """Hash threads have the lowest priority, and the threads that wait for them keep theirs."""
-    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+@pytest.mark.parametrize("nice", [19, 10])
+def test_hashes_give_way(lane, nice):
+    """Hash threads have the priority that is set, and the threads that wait for them their own."""
+    own = priority()
 
-    def priority():
-        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert lane(slots=1, nice=nice).run(priority) == nice
+    assert priority() == own
 
-    assert lane(slots=1).run(priority) == 19
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
+def test_hashes_that_do_not_give_way(lane):
+    """At 0 hash threads have the priority of the service, also where that is a low one."""
+    found = []
+
+    def hash_niced():
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
+        found.append(lane(slots=1, nice=0).run(priority))
+
+    assert lane(slots=1, nice=0).run(priority) == priority()
+    thread = threading.Thread(target=hash_niced)
+    thread.start()
+    thread.join()
+    assert found == [5]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
+def test_priority_is_a_setting(make_app):
+    """AUTHAPI_HASH_NICE is the nice value of the threads that hash; 19 unless it is set."""
+    for nice, settings in ((19, {}), (7, {"hash_nice": 7})):
+        app = make_app(**settings)
+        app.core.passwords.hash("a good password")
+        (hashing,) = [
+            thread
+            for thread in threading.enumerate()
+            if thread.name == "authapi-hash"
+            and os.getpriority(os.PRIO_PROCESS, thread.native_id) == nice
+        ][:1]
+        assert hashing.is_alive()
+        app.close()
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
@@ -208,15 +243,23 @@ def test_priorities_of_other_systems(lane, monkeypatch, platform):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
-def test_a_sandbox_that_forbids_priorities(lane, monkeypatch):
-    """A hash thread that may not give way hashes all the same."""
+def test_a_sandbox_that_forbids_priorities(lane, monkeypatch, caplog):
+    """Hash threads that may not give way hash all the same, and the log says so once."""
 
     def refuse(*_):
-        raise PermissionError
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
+    passwords._warn_of_priority.cache_clear()
     monkeypatch.setattr(os, "setpriority", refuse)
 
-    assert lane(slots=1).run(int, "1") == 1
+    for _ in range(2):
+        assert lane(slots=2).run(int, "1") == 1
+
+    (warning,) = caplog.messages
+    assert warning == (
+        "hashing cannot lower its priority (Operation not permitted): "
+        "session checks may wait for it"
+    )
 
 
 def test_no_threads(lane, monkeypatch):
@@ -274,7 +317,7 @@ def test_the_end_waits_for_no_hash():
     """A process ends while a password is being hashed."""
     program = (
         "import threading; from authapi.passwords import Lane;"
-        "lane, began = Lane(1, 1), threading.Event();"
+        "lane, began = Lane(1, 1, 19), threading.Event();"
         "job = lambda: (began.set(), threading.Event().wait());"
         "threading.Thread(target=lane.run, args=[job], daemon=True).start();"
         "began.wait(); lane.close()"

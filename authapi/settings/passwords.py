@@ -39,6 +39,13 @@ class PasswordSettings(SessionSettings):
     hash_slots: int = setting(
         0, "Passwords that a worker hashes at once. Default: CPUs by workers.", low=0, high=256
     )
+    hash_nice: int = setting(
+        19,
+        "The nice value of the threads that hash, on Linux: 19 lets everything else run first, 0 "
+        "is the priority of the service itself.",
+        low=0,
+        high=19,
+    )
     threads: int = setting(
         0,
         "Threads of each worker that answer requests; at most half of them hash. "
