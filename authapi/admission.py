@@ -14,6 +14,7 @@ import falcon
 from authapi.errors import HandOver, Overloaded
 from authapi.hosts import networks_of
 from authapi.middleware import CARRIED, IN_LOOP, SAFE_METHODS, caller_of
+from authapi.passwords import HOLDER
 
 PLACE = "place"  # in what the loop leaves for a thread
 SHARE = 4  # a place in so many is for known users, and one for networks that hold none
@@ -24,6 +25,7 @@ class Place:
 
     def __init__(self, pool: _Pool, holder: str) -> None:
         """Have the pool take it back from its holder at the end."""
+        self.holder = holder
         self.release = weakref.finalize(self, pool.returned.put, holder)
 
 
@@ -77,7 +79,7 @@ class Admission:
         """
         with self._lock:
             for user in users:
-                place = self._known.take(user)
+                place = self._known.take(f"user {user}")
                 if place:
                     return place
             place = self._others.take(network)
@@ -123,7 +125,8 @@ class Admit:
             carried[PLACE] = self._admission.admit(network, users)
             if req.env.get(IN_LOOP):
                 raise HandOver
-        req.context.authapi_place = carried[PLACE]
+        req.context.authapi_place = place = carried[PLACE]
+        HOLDER.set(place.holder)
 
     def process_response(
         self, req: falcon.Request, _resp: falcon.Response, _resource: object, _ok: object
@@ -131,6 +134,7 @@ class Admit:
         """Free the place."""
         place = getattr(req.context, "authapi_place", None)
         if place is not None:
+            HOLDER.set("")
             place.release()
 
 

@@ -7,11 +7,12 @@ import os
 import sys
 import threading
 import weakref
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, partial
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from authapi.errors import Overloaded
@@ -20,7 +21,11 @@ from authapi.normalization import nfc
 from authapi.password_policy import MAX_DECOMPOSED, PasswordPolicy
 from authapi.settings import Settings
 
+# Who holds the place by which the current request hashes: a network, or a user who is known.
+HOLDER: ContextVar[str] = ContextVar("HOLDER", default="")
+
 Result = TypeVar("Result")
+Job = Callable[[], None]
 
 logger = logging.getLogger("authapi.passwords")
 
@@ -43,6 +48,38 @@ class Verdict:
         return "wrong_password" if self.usable else "unusable_hash"
 
 
+class _Jobs:
+    """A blocking queue in which the holders of places take turns, a job each (round robin).
+
+    So a job waits for one job of each other holder, and not for all jobs of a network that floods.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()  # by holder, the next one first
+        self._arrived = threading.Semaphore(0)  # jobs, and ends
+
+    def put(self, holder: str, job: Job) -> None:
+        with self._lock:
+            self._waiting.setdefault(holder, deque()).append(job)
+        self._arrived.release()
+
+    def end(self) -> None:
+        """Have one `get` give None when there is no job any more."""
+        self._arrived.release()
+
+    def get(self) -> Job | None:
+        self._arrived.acquire()
+        with self._lock:
+            if not self._waiting:
+                return None
+            holder, jobs = self._waiting.popitem(last=False)
+            job = jobs.popleft()
+            if jobs:
+                self._waiting[holder] = jobs
+        return job
+
+
 class Lane:
     """A bounded executor: runs `slots` jobs at once, lets others wait, and refuses the rest.
 
@@ -63,7 +100,7 @@ class Lane:
         self._lock = threading.Lock()
         self._taken = 0
         self._threads: list[threading.Thread] = []
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._jobs = _Jobs()
 
     def run(self, job: Callable[..., Result], *arguments: object) -> Result:
         """Run a job; return or raise what it does. Raises Overloaded where all places are taken.
@@ -77,7 +114,7 @@ class Lane:
             self._start_threads()
             self._taken += 1
         try:
-            self._jobs.put(partial(_do, result, job, arguments))
+            self._jobs.put(HOLDER.get(), partial(_do, result, job, arguments))
             return result.result()
         except MemoryError as error:
             raise Overloaded from error
@@ -94,7 +131,7 @@ class Lane:
         """Have the threads end after their jobs, and give back the memory that they keep."""
         with self._lock:
             for _ in self._threads:
-                self._jobs.put(None)
+                self._jobs.end()
             self._threads = []
 
     def _start_threads(self) -> None:
@@ -121,7 +158,7 @@ def _begin_anew() -> None:
 os.register_at_fork(after_in_child=_begin_anew)
 
 
-def _work(jobs: SimpleQueue[Callable[[], None] | None], nice: int) -> None:
+def _work(jobs: _Jobs, nice: int) -> None:
     """Do one job after the other until there is None."""
     _give_way(nice)
     while (job := jobs.get()) is not None:

@@ -45,6 +45,7 @@ SUBJECTS = {
     "headers": "headers cors",
     "forwarded": "proxy",
     "features/sessions": "sessions replay reauthentication password tokens accounts races database",
+    "admission": "admission",
     "budgets": "limits devices login password reauthentication registration attackers",
     "features/limits": "limits devices login password reauthentication registration attackers",
     "features/devices": "devices login limits attackers cookies",

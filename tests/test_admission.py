@@ -210,6 +210,36 @@ def test_places_of_those_who_leave(client):
             assert time.monotonic() < deadline
 
 
+def test_turns(make_client, monkeypatch):
+    """A login from elsewhere waits for one hash of a network that floods, and not for all."""
+    client, hashes, tag = (
+        make_client(trusted_proxy="127.0.0.1"),
+        threading.Semaphore(0),
+        Hasher._tag,
+    )
+    client.register()
+    lane, deadline = client.app.core.passwords._lane, time.monotonic() + PATIENCE
+    lane.close()
+    lane._slots = 1
+
+    def wait(self, *arguments):
+        hashes.acquire(timeout=PATIENCE)
+        return tag(self, *arguments)
+
+    monkeypatch.setattr(Hasher, "_tag", wait)
+    with running(client.app) as port, ExitStack() as connections:
+        hashing = Hashing(client, port, threading.Event())
+        connections.callback(hashing.close)
+        connections.callback(hashes.release, PLACES)
+        flood(hashing)
+        newcomer = hashing.send(login("192.0.2.1"))
+        while lane._taken < PLACES // 2 + 1:
+            assert time.monotonic() < deadline
+        hashes.release(3)  # the one that runs, the next of the flood, the newcomer's
+
+        assert answer_on(newcomer) == (200, "")
+
+
 def admit(admission, count, network, *users):
     """Take places until there is none, or so many; give them."""
     places = []

@@ -275,7 +275,7 @@ def test_no_threads(lane, monkeypatch):
             with pytest.raises(Overloaded):
                 lane.run(int, "1")
 
-    assert lane._jobs.empty()
+    assert not lane._jobs._waiting
     assert lane.run(int, "1") == 1
 
 
