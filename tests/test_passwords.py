@@ -167,11 +167,13 @@ def test_lack_of_memory_is_overload(lane):
         lane(slots=1).run(fail)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # since Python 3.12
 def test_lane_after_a_fork(lane):
     """A process that has hashed may fork: the child's lane has threads, and places, of its own."""
     lane = lane(slots=1)
     entered, leave = threading.Event(), threading.Event()
-    holder = threading.Thread(target=lane.run, args=[lambda: entered.set() or leave.wait()])
+    hold = [lambda: entered.set() or leave.wait()]
+    holder = threading.Thread(target=lane.run, args=hold, daemon=True)
     holder.start()
     entered.wait()
 
