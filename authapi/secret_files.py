@@ -116,9 +116,11 @@ def become_owner(path: Path) -> None:
         os.setgroups(groups)
         os.setgid(group)
         os.setuid(owner.st_uid)
+        path.stat()
     except OSError as error:
         raise StartError(
-            f"{path} belongs to the user {owner.st_uid} ({error.strerror}): run this as that user."
+            f"{path} belongs to the user {owner.st_uid} ({error.strerror}): run this as that user, "
+            "where the service runs."
         ) from error
 
 

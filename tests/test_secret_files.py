@@ -436,3 +436,20 @@ def test_root_unlocks(secret_file, owner_of_secret):
         app = create_app(settings)
         assert Client(app).log_in().status_code == 200
         app.close()
+
+
+@as_root
+def test_root_unlocks_where_the_owner_cannot(folder):
+    """A directory that only root can reach, as of systemd's DynamicUser, is said to be one."""
+    (folder / "private").mkdir(mode=0o700)
+    path = folder / "private" / "authapi.db"
+    path.touch(mode=0o600)
+    os.chown(path, NOBODY, NOBODY)
+
+    done = unlock(path)
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"authapi: {path} belongs to the user {NOBODY} (Permission denied): "
+        "run this as that user, where the service runs.\n"
+    )
