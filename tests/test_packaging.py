@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 from configparser import ConfigParser
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -88,8 +89,13 @@ def is_ours(path):
     return not any(fnmatch(part, pattern) for part in path.parts for pattern in IGNORED)
 
 
+@cache
 def sources():
-    """The paths of the repository's files."""
+    """The paths of the repository's files: what git tracks, or all where this is no clone."""
+    if (ROOT / ".git").exists() and shutil.which("git"):
+        command = ["git", "-c", "safe.directory=*", "ls-files", "-z"]
+        names = subprocess.check_output(command, cwd=ROOT, text=True).split("\0")
+        return {name for name in names if (ROOT / name).is_file()}
     paths = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
     return {str(path) for path in paths if is_ours(path)}
 
