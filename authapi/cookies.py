@@ -45,7 +45,7 @@ class Cookie:
         """Return the values that a request brings, of several domains or paths where several."""
         return values_of(environ.get("HTTP_COOKIE", ""), self.name)
 
-    def lines(self, value: str, max_age: int, *, everywhere: bool = False) -> list[str]:
+    def lines(self, value: str, max_age: int, *, everywhere: bool) -> list[str]:
         """Return the values of `Set-Cookie`. An empty value and an age of 0 delete the cookie.
 
         They expire the cookie of this host alone where there is a domain, and `everywhere` those of

@@ -4,9 +4,10 @@ import io
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
-from conftest import CHEAP, USER, connected, token_of
+from conftest import CHEAP, USER, connected, running, token_of
 
 from authapi.bodies import BODY_LIMIT
 from authapi.features.sessions import FRESH_FOR
@@ -42,6 +43,18 @@ class Pieces(io.RawIOBase):
         return self.body[self.given - 1 : self.given]
 
 
+class Exact(io.RawIOBase):
+    """An input of so many bytes that would block whoever asks for more than are left."""
+
+    def __init__(self, body):
+        self.left = body
+
+    def read(self, size=-1):
+        assert 0 <= size <= len(self.left)
+        piece, self.left = self.left[: min(size, 7)], self.left[min(size, 7) :]
+        return piece
+
+
 class Broken(io.RawIOBase):
     """An input that fails as servers' inputs do for a malformed chunk."""
 
@@ -71,6 +84,14 @@ def test_input_in_pieces(client):
     client.register()
 
     assert passed_on(client, "POST", "/login", Pieces(LOGIN)).status_code == 200
+
+
+def test_no_more_than_the_length(client):
+    """Of an input whose length is declared, no byte is asked for beyond it."""
+    client.register()
+    extras = {"wsgi.input": Exact(LOGIN), "CONTENT_LENGTH": str(len(LOGIN))}
+
+    assert client.simulate_post("/login", headers=JSON, extras=extras).status_code == 200
 
 
 @pytest.mark.parametrize("coding", [{}, {"HTTP_TRANSFER_ENCODING": ""}])
@@ -168,9 +189,10 @@ def test_cut_off(client, token, length):
     assert (answer.status_code, answer.json["error"]) == (400, "bad_request")
 
 
-def test_body_of_another_type(client, token):
+@pytest.mark.parametrize("kind", ["text/plain", "application/cbor"])
+def test_body_of_another_type(client, token, kind):
     """A logout does not look at a body that is not declared as JSON, whatever its length."""
-    headers = {"Cookie": f"jwt={token}", "Content-Type": "text/plain"}
+    headers = {"Cookie": f"jwt={token}", "Content-Type": kind}
     extras = {"wsgi.input": io.BytesIO(b"x"), "HTTP_TRANSFER_ENCODING": "chunked"}
 
     assert client.simulate_post("/logout", headers=headers, extras=extras).status_code == 200
@@ -222,16 +244,15 @@ def test_long_names_are_cut(client):
     assert names == ["usernameOrEmail", "password", "a" * 79 + "…", "b" * 80]
 
 
-@pytest.fixture(name="port")
-def _port(tmp_path):
-    """The port of the service under gunicorn."""
-    pytest.importorskip("gunicorn")
-    settings = {**CHEAP, "database_url": f"sqlite:///{tmp_path}/authapi.db"}
+@contextmanager
+def under_gunicorn(folder):
+    """Run the service under gunicorn; give the port."""
+    settings = {**CHEAP, "database_url": f"sqlite:///{folder}/authapi.db"}
     code = f"from authapi import Settings, create_app\napp = create_app(Settings(**{settings!r}))\n"
-    (tmp_path / "wsgi.py").write_text(code)
+    (folder / "wsgi.py").write_text(code)
     gunicorn = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "--bind=127.0.0.1:0", "--threads=4", "wsgi:app"],
-        cwd=tmp_path,
+        cwd=folder,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -241,6 +262,18 @@ def _port(tmp_path):
     finally:
         gunicorn.terminate()
         gunicorn.communicate()
+
+
+@pytest.fixture(name="port", params=["authapi", "gunicorn"])
+def _port(request, tmp_path, make_app):
+    """The port of the service, under its own server and under gunicorn."""
+    if request.param == "gunicorn":
+        pytest.importorskip("gunicorn")
+        service = under_gunicorn(tmp_path)
+    else:
+        service = running(make_app())
+    with service as port:
+        yield port
 
 
 def chunked(port, method, path, body, token=""):
@@ -262,8 +295,8 @@ def token_in(head):
     return re.search(r"(?i)set-cookie: jwt=([^;]+)", head)[1]
 
 
-def test_under_gunicorn(port):
-    """Under gunicorn a chunked body counts on every route that takes one."""
+def test_chunked_over_a_socket(port):
+    """A chunked body counts on every route that takes one, whatever the server."""
     registered, _ = chunked(port, "POST", "/register", str(USER).replace("'", '"').encode())
     head, _ = chunked(port, "POST", "/login", LOGIN)
     refused, body = chunked(port, "DELETE", "/user", WRONG, token_in(head))

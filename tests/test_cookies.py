@@ -623,6 +623,67 @@ def test_cookie_of_another_service(make_app, clock):
     assert browser.domains == [".example.test"]
 
 
+def test_renewal_by_protect(tmp_path, clock, service):
+    """A renewal by `protect` expires the cookie of the host alone where there is a domain."""
+    browser = Browser()
+    browser.ask(service(""), "POST", "/register", USER)
+    settings = Settings(
+        database_url=f"sqlite:///{tmp_path}/authapi.db",
+        public_url=f"http://{HOST}",
+        cookie_domain="example.test",
+        **CHEAP,
+    )
+    protected = protect(application, settings, clock=clock)
+    clock.move(RENEWED_AFTER)
+
+    assert browser.ask(protected, "GET", "/page") == 200
+
+    assert browser.domains == [".example.test"]
+    protected.close()
+
+
+SCOPES = [
+    ({"public_url": f"http://{HOST}"}, [f"Domain={HOST}", "Domain=example.test", ""]),
+    ({"public_url": f"http://{HOST}:8000"}, [f"Domain={HOST}", "Domain=example.test", ""]),
+    (
+        {"public_url": f"http://{HOST}", "cookie_domain": "example.test"},
+        ["", f"Domain={HOST}", "Domain=example.test"],
+    ),
+    ({"public_url": "http://example.test"}, ["Domain=example.test", ""]),
+    ({"public_url": "http://localhost:3001"}, [""]),
+    ({"public_url": "http://127.0.0.1:3001"}, [""]),
+    ({"public_url": "http://[::1]:3001"}, [""]),
+    ({"public_url": f"https://{HOST}"}, [""]),
+]
+
+
+@pytest.mark.parametrize(("settings", "scopes"), SCOPES)
+def test_what_a_logout_deletes(make_client, settings, scopes):
+    """A logout deletes the cookie for each domain that its host may have set it for, once."""
+    client = make_client(**settings)
+    name = client.app.core.settings.cookie_name
+    token = cookie_of(client.register(), "jwt")
+
+    lines = set_cookies(client, "/logout", headers={"Cookie": f"{name}={token}"})
+
+    secure = "; Secure" if name.startswith("__") else ""
+    deletion = f"{name}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax{secure}"
+    assert lines == [f"{deletion}; {scope}" if scope else deletion for scope in scopes]
+
+
+def set_cookies(client, path, body=None, headers=None):
+    """The values of each Set-Cookie that a POST is answered with."""
+    environ = testing.create_environ(
+        path,
+        method="POST",
+        headers={"Content-Type": "application/json", **(headers or {})},
+        body="" if body is None else json.dumps(body),
+    )
+    started = testing.StartResponseMock()
+    b"".join(client.app(environ, started))
+    return [value for name, value in started.headers if name.lower() == "set-cookie"]
+
+
 def test_order_of_lines(make_client):
     """What expires another domain's cookie comes before the cookie itself is set.
 
@@ -630,16 +691,7 @@ def test_order_of_lines(make_client):
     """
     client = make_client(public_url=f"http://{HOST}", cookie_domain="example.test")
 
-    environ = testing.create_environ(
-        "/register",
-        method="POST",
-        body=json.dumps(USER),
-        headers={"Content-Type": "application/json"},
-    )
-    started = testing.StartResponseMock()
-    b"".join(client.app(environ, started))
+    first, second, _ = set_cookies(client, "/register", USER)
 
-    lines = [value for name, value in started.headers if name.lower() == "set-cookie"]
-    first, second, _ = lines
     assert first == "jwt=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"
     assert second.endswith("; Max-Age=259200; Path=/; HttpOnly; SameSite=Lax; Domain=example.test")

@@ -172,6 +172,7 @@ def test_method_not_allowed(client, method, path, allow):
         "application/x-www-form-urlencoded",
         "multipart/form-data; boundary=x",
         "application/jsonp",
+        "application/cbor",
         "application/json-patch+json",
         "application/problem+json",
         "application/json, application/json",
@@ -181,6 +182,7 @@ def test_method_not_allowed(client, method, path, allow):
         "application/json; charset=utf-8; charset=utf-8",
         "application/json; charset=utf-8, application/json",
         "application/json; charset=latin-1",
+        "application/json; charset=windows-1252",
         "application/xml",
     ],
 )
