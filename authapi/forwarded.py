@@ -85,6 +85,17 @@ class Forwarding:
             for name in _BELIEVED:
                 environ.pop(name, None)
 
+    def trusts(self, address: str) -> bool:
+        """Return whether a peer is a trusted proxy."""
+        return self._peer(address)[1]
+
+    def client(self, peer: str, field: str) -> str:
+        """Return the client that a trusted proxy names in X-Forwarded-For, or the proxy itself."""
+        try:
+            return self._walk(field, peer)
+        except ValueError:
+            return peer
+
     def _peer(self, address: str) -> tuple[str, bool]:
         try:
             return self._known(address)
@@ -111,7 +122,15 @@ class Forwarding:
             self._warn_of_difference(scheme, environ["HTTP_HOST"])
 
     def _client(self, field: str, peer: str) -> str:
-        """The last address of the list that is no trusted proxy's, or else its first.
+        try:
+            return self._walk(field, peer)
+        except ValueError as error:
+            raise self._malformed("X-Forwarded-For", field, peer) from error
+
+    def _walk(self, field: str, peer: str) -> str:
+        """The last address of a list that is no trusted proxy's, or else its first.
+
+        Raises ValueError.
 
         SECURITY: what stands before it is the client's own text. nginx (`real_ip_recursive on`)
         and Express (`trust proxy`) walk the list in the same way.
@@ -120,10 +139,7 @@ class Forwarding:
         for element in reversed(elements(field)):
             if not element:
                 break
-            try:
-                client, trusted = self._known(unquoted(element))
-            except ValueError as error:
-                raise self._malformed("X-Forwarded-For", field, peer) from error
+            client, trusted = self._known(unquoted(element))
             if not trusted:
                 break
         return client

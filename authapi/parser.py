@@ -11,9 +11,12 @@ from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNot
 
 from authapi import errors
 from authapi.bodies import BODY_LIMIT
+from authapi.receivers import ChunkedReceiver, SizedReceiver
 
+HEADER_LIMIT = 16_384  # bytes, request line included
+MOST_FIELDS = 100  # header fields
 URL_LIMIT = 4_096  # bytes
-FRAMED_LIMIT = 8 * BODY_LIMIT  # bytes of a body in chunks; chunks of one byte take six for each
+FRAMING_LIMIT = 8_192  # bytes that a chunked body has beside its content
 REMEMBERED = 512  # headers of requests, 5 KiB each at most
 LONGEST_REMEMBERED = 1_024  # bytes of one
 MOST_LINES_REMEMBERED = 32
@@ -21,7 +24,9 @@ MOST_LINES_REMEMBERED = 32
 _KNOWN_FIELDS = (b"host", b"content-length", b"transfer-encoding", b"cookie")
 _KNOWN = re.compile(rb"\r\n(" + b"|".join(_KNOWN_FIELDS) + rb"):([^\r\n]*)", re.IGNORECASE)
 _CONTROL_OR_FOLD = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[ \t]")
-_REQUEST_LINE = re.compile(rb"[^ \r]+ [^ \r]+ HTTP/1\.[01]\r\n")
+_BLANK_LINES = re.compile(rb"(?:\r\n)*")
+_REQUEST_LINE = re.compile(rb"([^ \r\n]+) ([^ \r\n]+) HTTP/(1\.[01])\r\n")
+_SHAPES_A_REFUSAL = re.compile(rb"\r\n(accept|origin):([^\r\n]*)", re.IGNORECASE)
 _LEADING_SPACE = re.compile(rb"(\r\n[^\r\n:]*:)[ \t]+")
 _TARGET = re.compile(r"(/|https?://)[^\t#]*|\*", re.IGNORECASE)
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]+")
@@ -42,50 +47,111 @@ def _is_worth_it(header_plus: bytes) -> bool:
 
 @lru_cache(maxsize=REMEMBERED)
 def _parsed(header_plus: bytes, adjustments: Any) -> StrictParser:  # noqa: ANN401 - waitress's
-    """A parser that has parsed a header. Raises ParsingError."""
+    """A parser that has parsed a header. Raises BadRequest, NotImplementedHere or URITooLong."""
     parser = StrictParser(adjustments)
     parser.parse(header_plus)
     return parser
 
 
 class StrictParser(HTTPRequestParser):
-    """Waitress's parser, without what it lets pass.
+    """Waitress's parser, without what it lets pass, and with bounds on what a request costs.
 
     SECURITY: whatever two parsers can read differently ends with 400 and a closed connection:
     Content-Length with Transfer-Encoding, `chunked` twice, a doubled or missing Host, folded lines,
     control characters, HTTP/0.9 (RFC 9112, 3.2, 5.2, 6.1).
     """
 
-    error: Any = None  # one of waitress's, or a Failure
-    completed = False
-    expect_continue = False
-    path = request_uri = ""
+    error: errors.Failure | None = None
+    completed = expect_continue = headers_finished = False
+    command = path = request_uri = ""
+    body_rcv: SizedReceiver | ChunkedReceiver | None = None
+    header = b""  # what has arrived of it, until it is whole
+    header_size = lines = 0
     carried: dict[str, Any] | None = None  # from the loop to the thread that answers the request
 
+    @property
+    def kept(self) -> int:
+        """The bytes of memory that the request takes, about: fields that are parsed take twice."""
+        body = 0 if self.body_rcv is None else len(self.body_rcv)
+        return body + self.header_size * (1 + self.headers_finished)
+
     def received(self, data: bytes) -> int:
-        """Take bytes; return how many belonged to this request."""
-        consumed: int = super().received(data)
-        if self.error is None and len(self.request_uri) > URL_LIMIT:
-            self.error = errors.URITooLong()
-        if self.error is None and self.body_rcv is not None:
-            # what chunks are framed by is no part of the body
-            length = len(self.body_rcv) if self.chunked else self.content_length
-            if length > BODY_LIMIT:
-                self.error = errors.PayloadTooLarge()
-        self.completed = self.completed or self.error is not None
+        """Take bytes; return how many of them belong to this request."""
         if self.completed:
+            return 0
+        if self.body_rcv is not None:
+            return self._receive_body(self.body_rcv, data)
+        return self._receive_header(data)
+
+    def refuse(self, failure: errors.Failure) -> None:
+        """End the request with a failure, which need not wait for the rest of it."""
+        self.error, self.completed, self.expect_continue = failure, True, False
+        if not self.headers_finished:
+            self._shape_refusal(self.header)
+
+    def _receive_header(self, data: bytes) -> int:
+        """Take bytes of the header, or more; return how many of them belong to it.
+
+        SECURITY: no byte is searched twice, however many packets the header comes in, and a header
+        over a limit is refused before it is parsed.
+        """
+        seen = len(self.header)
+        header = self.header + data if seen else data
+        if header.startswith(b"\r"):  # blank lines come before it: RFC 9112, 2.2
+            header, seen, self.lines = _BLANK_LINES.sub(b"", header, 1), 0, 0
+        end = header.find(b"\r\n\r\n", max(0, seen - 3))
+        is_whole = end >= 0
+        self.header_size = end + 4 if is_whole else len(header)
+        self.lines += header.count(b"\n", seen, self.header_size)
+        self.header = header[: self.header_size]
+        # The first line is no field, and neither is the empty one at the end.
+        if self.header_size > HEADER_LIMIT or self.lines - 1 - is_whole > MOST_FIELDS:
+            self.refuse(errors.HeadersTooLarge())
+        elif is_whole:
+            self._finish_header()
+        return len(data) - len(header) + self.header_size
+
+    def _finish_header(self) -> None:
+        try:
+            self.parse_header(self.header)
+        except errors.Failure as failure:
+            self.refuse(failure)
+            return
+        self.header, self.headers_finished = b"", True
+        if self.content_length > BODY_LIMIT:
+            self.refuse(errors.PayloadTooLarge())
+        elif self.body_rcv is None:
             # SECURITY: else waitress sends 100 and reads the next request's headers into this one.
-            self.expect_continue = False
+            self.completed, self.expect_continue = True, False
+
+    def _receive_body(self, body: SizedReceiver | ChunkedReceiver, data: bytes) -> int:
+        """Take bytes of the body, or more; return how many of them belong to it."""
+        consumed = body.received(data)
+        if body.failed:
+            self.refuse(errors.BadRequest())
+        elif len(body) > BODY_LIMIT or body.framing > FRAMING_LIMIT:
+            self.refuse(errors.PayloadTooLarge())
+        elif body.completed:
+            self.completed, self.expect_continue = True, False
+            self.headers["CONTENT_LENGTH"] = str(len(body))
         return consumed
 
+    def _shape_refusal(self, header: bytes) -> None:
+        """Take from a header that is not parsed what the answer to it depends on."""
+        line = _REQUEST_LINE.match(header)
+        if line:
+            self.command, self.version = line[1].decode("latin-1"), line[3].decode()
+        for name, value in _SHAPES_A_REFUSAL.findall(header):
+            self.headers[name.upper().decode()] = value.strip(b" \t").decode("latin-1")
+
     def parse_header(self, header_plus: bytes) -> None:
-        """Parse the request line and headers. Raises ParsingError.
+        """Parse the request line and headers. Raises BadRequest, NotImplementedHere or URITooLong.
 
         NOTE: a client on a kept-alive connection sends the same bytes with each session check, and
         parsing them takes longer than answering.
         """
         if _is_worth_it(header_plus):
-            with suppress(ParsingError, TransferEncodingNotImplemented):
+            with suppress(errors.Failure):
                 known = _parsed(header_plus, self.adj)
                 if known.body_rcv is None:  # SECURITY: a body is of one request
                     self.__dict__.update(vars(known), headers=known.headers.copy())
@@ -93,31 +159,42 @@ class StrictParser(HTTPRequestParser):
         self.parse(header_plus)
 
     def parse(self, header_plus: bytes) -> None:
-        """Parse, whatever was parsed before. Raises ParsingError."""
-        if _CONTROL_OR_FOLD.search(header_plus):
-            raise ParsingError("control character or folded line")
-        if not _REQUEST_LINE.match(header_plus):  # waitress's own takes quadratic time to fail
-            raise ParsingError("no request line of HTTP/1")
+        """Parse, whatever was parsed before. Raises as `parse_header`."""
+        line = _REQUEST_LINE.match(header_plus)  # waitress's own takes quadratic time to fail
+        if line is None or _CONTROL_OR_FOLD.search(header_plus):
+            raise errors.BadRequest("no request line of HTTP/1, a control character, a folded line")
+        if len(line[2]) > URL_LIMIT:
+            raise errors.URITooLong
         found: dict[bytes, list[bytes]] = {name: [] for name in _KNOWN_FIELDS}
         for name, value in _KNOWN.findall(header_plus):
             found[name.lower()].append(value.strip(b" \t"))
         hosts, lengths, codings, cookies = found.values()
         if len(hosts) > 1 or len(lengths) + len(codings) > 1:
-            raise ParsingError("doubled Host or length")
-        try:
-            # SECURITY: waitress takes quadratic time over white space that leads a value.
-            super().parse_header(_LEADING_SPACE.sub(rb"\1", header_plus))
-        except ValueError as error:  # a length of thousands of digits, a URL with half a bracket
-            raise ParsingError("no number, or no URL") from error
+            raise errors.BadRequest("doubled Host or length")
+        self._parse_as_waitress(header_plus)
         self._join_cookies(cookies)
         if not _TARGET.fullmatch(self.request_uri):
-            raise ParsingError("no request target")
+            raise errors.BadRequest("no request target")
         if self.version == "1.1" and not hosts:
-            raise ParsingError("no Host")
+            raise errors.BadRequest("no Host")
         if hosts and not _HOST.fullmatch(hosts[0]):
-            raise ParsingError("Host is no host")
+            raise errors.BadRequest("Host is no host")
         if codings and (self.version != "1.1" or codings[0].lower() != b"chunked"):
-            raise ParsingError("Transfer-Encoding that is not chunked")
+            raise errors.BadRequest("Transfer-Encoding that is not chunked")
+
+    def _parse_as_waitress(self, header: bytes) -> None:
+        """Fill in what waitress parses. Raises BadRequest or NotImplementedHere."""
+        try:
+            # SECURITY: waitress takes quadratic time over white space that leads a value.
+            super().parse_header(_LEADING_SPACE.sub(rb"\1", header))
+        except TransferEncodingNotImplemented as error:
+            raise errors.NotImplementedHere from error
+        except (ParsingError, ValueError) as error:  # a length of thousands of digits, half a `[`
+            raise errors.BadRequest("no HTTP/1") from error
+        if self.body_rcv is not None:
+            self.body_rcv = (
+                ChunkedReceiver() if self.chunked else SizedReceiver(self.content_length)
+            )
 
     def _join_cookies(self, lines: list[bytes]) -> None:
         """Join several Cookie lines by a semicolon (RFC 9113, 8.2.3); waitress takes a comma."""

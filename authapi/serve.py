@@ -30,6 +30,13 @@ FEWEST_CONNECTIONS = 16
 SPARE_FILES = 32  # descriptors for all but connections and the database
 PROCESS_MIB = 64  # of a worker, but for its hash slots: 36 at rest, then what it remembers
 
+# SECURITY: else the kernel keeps megabytes for a connection that nobody reads, at our expense.
+BUFFERS = (
+    (socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384),
+    (socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536),  # less stalls on the loopback interface
+    (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 16_384),
+)
+
 logger = logging.getLogger("authapi.serve")
 
 
@@ -141,6 +148,8 @@ def _bind(family: int, address: Any, *options: int, listens: bool = True) -> soc
     try:
         for option in (socket.SO_REUSEADDR, *options):
             bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        for level, option, value in BUFFERS:
+            bound.setsockopt(level, option, value)
         bound.bind(address)
         if listens:
             bound.listen(MOST_CONNECTIONS)  # so many may wait, as far as the system lets them

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from authapi import parser
 from authapi import server as service
 from authapi.bodies import BODY_LIMIT
 from authapi.setting import PREFIX
@@ -155,7 +156,7 @@ class Bench:
             "connection_limit": service.MOST_CONNECTIONS,
             "ident": "",
             "max_request_body_size": BODY_LIMIT + 1,
-            "max_request_header_size": service.HEADER_LIMIT,
+            "max_request_header_size": parser.HEADER_LIMIT,
         }
         script = str(Path(__file__).with_name("bare.py"))
         options = [f"{name}={value}" for name, value in waitress.items()]

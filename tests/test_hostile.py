@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from conftest import connected, exchange, running, token_of
 
-from authapi import Settings, serve, server
-from authapi.crowding import least_worth
+from authapi import Settings, channel, serve, server
+from authapi.eviction import least_worth
 from authapi.serve import listen
 from faults import mutations
 
@@ -146,7 +146,7 @@ def test_every_place_has_a_request_that_runs(make_app):
             busy.append(stack.enter_context(connected(port)))
             busy[-1].sendall(b"POST /held HTTP/1.1\r\nHost: x\r\n\r\n")
             eventually(lambda: held.running > number)  # noqa: B023 - called at once
-        eventually(lambda: service.in_connection_overflow)
+        eventually(lambda: not service.readable())
         waiting = stack.enter_context(connected(port))
         waiting.sendall(GET)
         assert len(service.active_channels) == 5
@@ -273,7 +273,7 @@ def test_lingering_ends(running_on, client, monkeypatch):
         silent.sendall(BAD)
         while silent.recv(65_536):
             pass
-        monkeypatch.setattr(server, "REQUEST_DEADLINE", 0)
+        monkeypatch.setattr(channel, "REQUEST_DEADLINE", 0)
         with suppress(ConnectionError):
             while True:
                 silent.sendall(b"x")
@@ -284,7 +284,7 @@ def test_whom_to_turn_out():
     """The network that holds most, who never asked, who is silent longest; no running request."""
 
     def connection(host, since, *, has_asked=False):
-        return SimpleNamespace(host=host, waits_since=since, asked=has_asked)
+        return SimpleNamespace(peer_networks=(host,), waits_since=since, asked=has_asked)
 
     one = connection("192.0.2.1", 0.0)
     crowd = [connection("192.0.2.2", float(number)) for number in range(40)]
@@ -310,7 +310,7 @@ def test_who_asks_ahead_makes_room(make_app):
             eventually(lambda: held.running > number)  # noqa: B023 - called at once
         channels = list(service.active_channels.values())
         assert asked(port_of(service), "") == b"401"
-        assert sorted(len(channel.requests) for channel in channels) == [1, 2, 2, 2]
+        assert sorted(bool(channel.behind) for channel in channels) == [False, True, True, True]
         held.go.set()
         with suppress(ConnectionResetError):
             assert read_all(ahead[0]) == b""

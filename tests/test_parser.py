@@ -2,8 +2,8 @@
 
 import pytest
 from waitress.adjustments import Adjustments
-from waitress.parser import ParsingError
 
+from authapi.errors import BadRequest
 from authapi.parser import LONGEST_REMEMBERED, REMEMBERED, StrictParser, _parsed
 
 ADJUSTMENTS = Adjustments()
@@ -83,7 +83,7 @@ def test_what_a_header_asks_for(line):
 def test_a_fault_is_a_fault_each_time():
     """A header that is refused is not remembered as one that passes."""
     for _ in range(2):
-        with pytest.raises(ParsingError):
+        with pytest.raises(BadRequest):
             StrictParser(ADJUSTMENTS).parse_header(GET + b"Host: b\r\n\r\n")
 
 

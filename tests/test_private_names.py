@@ -27,27 +27,27 @@ from waitress.task import ThreadedTaskDispatcher, WSGITask
 ROOT = Path(__file__).parent.parent
 
 WAITRESS = {
-    "adj": "outbuf_high_watermark send_bytes connection_limit",
+    "adj": "connection_limit outbuf_high_watermark outbuf_overflow send_bytes",
     "channel": """
-        _flush_exception _flush_some addr adj close_when_flushed connected error_task_class
-        handle_close handle_expt handle_read handle_write last_activity outbuf_lock parser_class
-        readable received recv request requests requests_lock send server service socket
-        task_class total_outbufs_len will_close
+        _fileno _flush_exception _flush_some addr adj close_when_flushed connected del_channel
+        error_task_class handle_close handle_read handle_write last_activity outbuf_lock
+        parser_class readable received recv request requests requests_lock send send_continue
+        sent_continue server service socket task_class total_outbufs_len will_close writable
     """,
     "parser": """
         adj body_rcv chunked command completed content_length error expect_continue headers
         headers_finished parse_header path received request_uri version
     """,
     "server": """
-        _map active_channels add_task adj channel_class handle_accept maintenance
-        next_channel_cleanup pull_trigger run task_dispatcher trigger
+        _map accepting active_channels add_task adj channel_class handle_accept maintenance
+        next_channel_cleanup pull_trigger readable run socket task_dispatcher trigger
     """,
     "task": """
-        channel complete content_length execute finish get_environment request response_headers
-        set_close_on_finish status write
+        build_response_header channel complete content_length execute finish get_environment
+        request response_headers set_close_on_finish status write
     """,
-    "tasks": "set_thread_count shutdown threads",
-    "trigger": "close pull_trigger",
+    "tasks": "shutdown threads",
+    "trigger": "close handle_read pull_trigger socket",
 }
 WAITRESS = {kind: set(names.split()) for kind, names in WAITRESS.items()}
 
@@ -82,7 +82,7 @@ def _pristine():
 def used():
     """What our code asks of each of waitress's objects, or has in the place of theirs."""
     found = {kind: set() for kind in WAITRESS}
-    for module in ("serve", "server", "tasks", "parser", "crowding"):
+    for module in ("serve", "server", "channel", "loop", "pool", "receivers", "tasks", "parser"):
         for node in ast.parse((ROOT / "authapi" / f"{module}.py").read_text()).body:
             kind = CLASSES.get(node.name) if isinstance(node, ast.ClassDef) else None
             for child in ast.walk(node):

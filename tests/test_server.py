@@ -22,7 +22,7 @@ import pytest
 from conftest import RUN, USER, connected, exchange, process, request, running, start, token_of
 
 import authapi
-from authapi import AuthAPI, Settings, serve, server
+from authapi import AuthAPI, Settings, channel, serve, server
 from authapi.bodies import BODY_LIMIT
 from authapi.serve import listen
 
@@ -414,7 +414,8 @@ def test_largest_of_everything(port):
     )
     assert len(body) == BODY_LIMIT
     assert b" 401 " in exchange(port, POST + length + close + body)
-    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    pieces = [body[begin : begin + 64] for begin in range(0, BODY_LIMIT, 64)]
+    chunks = b"".join(b"40\r\n%s\r\n" % piece for piece in pieces) + b"0\r\n\r\n"
     assert b" 401 " in exchange(port, POST + b"Transfer-Encoding: chunked\r\n" + close + chunks)
 
 
@@ -467,7 +468,7 @@ def test_deadline(port, monkeypatch, message):
     with connected(port) as slow:
         slow.sendall(message)
         assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
-        monkeypatch.setattr(server, "REQUEST_DEADLINE", 0)
+        monkeypatch.setattr(channel, "REQUEST_DEADLINE", 0)
         received = b""
         while chunk := slow.recv(65_536):
             received += chunk
@@ -478,7 +479,7 @@ def test_deadline(port, monkeypatch, message):
 def test_silent_connections(port, monkeypatch):
     """A connection that never asks is closed when the time for a request is up."""
     with connected(port) as silent:
-        monkeypatch.setattr(server, "REQUEST_DEADLINE", 0)
+        monkeypatch.setattr(channel, "REQUEST_DEADLINE", 0)
         assert silent.recv(1) == b""
 
 
@@ -487,7 +488,7 @@ def test_a_deadline_is_for_one_request(port, monkeypatch):
     with connected(port) as idle:
         idle.sendall(GET + b"\r\n")
         assert b" 401 " in idle.recv(65_536)
-        monkeypatch.setattr(server, "REQUEST_DEADLINE", 0)
+        monkeypatch.setattr(channel, "REQUEST_DEADLINE", 0)
         with connected(port) as silent:
             assert silent.recv(1) == b""  # maintenance has run
         monkeypatch.undo()
@@ -613,7 +614,7 @@ def test_blank_lines_are_no_request(port, monkeypatch, before):
             assert b" 401 " in slow.recv(65_536)
         slow.sendall(b"\r\n\r\n")
         assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
-        monkeypatch.setattr(server, "REQUEST_DEADLINE", 0)
+        monkeypatch.setattr(channel, "REQUEST_DEADLINE", 0)
         assert slow.recv(1) == b""
 
 
@@ -756,7 +757,7 @@ def test_deadline_of_a_request_that_came_with_another(port, monkeypatch):
     with connected(port) as slow:
         slow.sendall(GET + b"\r\n" + POST + b"Content-Length: 9\r\n\r\n{")
         received = slow.recv(65_536)
-        monkeypatch.setattr(server, "REQUEST_DEADLINE", 0)
+        monkeypatch.setattr(channel, "REQUEST_DEADLINE", 0)
         while chunk := slow.recv(65_536):
             received += chunk
 

@@ -1,0 +1,139 @@
+"""The server's loop: it waits for sockets, and serves networks in turns."""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable
+from selectors import EVENT_READ, EVENT_WRITE
+
+from waitress import wasyncore
+
+from authapi.channel import Channel
+from authapi.fairness import FairQueue
+
+TURN = 0.005  # seconds of work before the loop looks at the sockets again
+PAUSE = 0.02  # seconds that a client which sends in small pieces is not read
+
+
+class Loop:
+    """Serves connections, one step at a time: a read, a write, or a quick answer.
+
+    The networks take turns, a step each, so that a client with many connections or expensive
+    requests delays a step of another network by one step of its own.
+
+    NOTE: waitress asks each connection in each turn what it waits for. Here a connection is looked
+    at after each of its steps, and when a thread has changed it, so that idle ones cost nothing.
+    """
+
+    def __init__(self, answer: Callable[[Channel], None]) -> None:
+        """Take what answers a connection's request."""
+        self.kept = 0  # bytes that all connections together make us keep
+        self._answer = answer
+        self._selector = selectors.DefaultSelector()
+        self._work: FairQueue[Channel] = FairQueue()
+        self._touched: deque[Channel] = deque()  # by threads
+        self._paused: deque[tuple[float, Channel]] = deque()  # until when, in monotonic seconds
+
+    def watch(self, descriptor: int, react: Callable[[], None]) -> None:
+        """Call `react` whenever a descriptor that is no connection can be read."""
+        self._selector.register(descriptor, EVENT_READ, react)
+
+    def unwatch(self, descriptor: int) -> None:
+        """Stop watching a descriptor."""
+        self._selector.unregister(descriptor)
+
+    def close(self) -> None:
+        """Stop watching everything."""
+        self._selector.close()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until something can be done, at most so long."""
+        if self._work:
+            seconds = 0
+        elif self._paused:
+            seconds = min(seconds, max(0, self._paused[0][0] - time.monotonic()))
+        for key, events in self._selector.select(seconds):
+            if isinstance(key.data, Channel):
+                key.data.events |= events
+                self.enqueue(key.data)
+            else:
+                key.data()
+        while self._touched:
+            self.settle(self._touched.popleft())
+        while self._paused and self._paused[0][0] <= time.monotonic():
+            _, channel = self._paused.popleft()
+            channel.is_paused = False
+            self.settle(channel)
+
+    def work(self) -> None:
+        """Do what can be done, for TURN seconds at most."""
+        ends = time.monotonic() + TURN
+        while (channel := self._work.get()) is not None:
+            self._advance(channel)
+            if time.monotonic() >= ends:
+                break
+
+    def enqueue(self, channel: Channel) -> None:
+        """Have a connection served when it is its network's turn."""
+        if not channel.is_queued:
+            channel.is_queued = True
+            self._work.put(channel.networks, channel)
+
+    def settle(self, channel: Channel) -> None:
+        """Wait for what a connection needs next, and count what it makes us keep."""
+        is_settled = channel.interest == EVENT_READ and not channel.counted and channel.is_at_rest
+        if is_settled or channel.is_closed:
+            return
+        self._count(channel, channel.kept)
+        if channel.may_proceed:
+            self.enqueue(channel)
+        wanted = EVENT_READ * channel.readable() | EVENT_WRITE * bool(channel.writable())
+        if wanted and channel.interest:
+            self._selector.modify(channel.socket, wanted, channel)
+        elif wanted:
+            self._selector.register(channel.socket, wanted, channel)
+        elif channel.interest:
+            self._selector.unregister(channel.socket)
+        channel.interest = wanted
+
+    def touch(self, channel: Channel) -> None:
+        """Settle a connection that a thread has changed. The thread has to wake the loop."""
+        self._touched.append(channel)
+
+    def pause(self, channel: Channel) -> None:
+        """Read nothing more of a connection for a moment.
+
+        SECURITY: reading one byte costs as much as reading a whole packet.
+        """
+        channel.is_paused = True
+        self._paused.append((time.monotonic() + PAUSE, channel))
+
+    def forget(self, channel: Channel) -> None:
+        """Leave a connection alone, which is being closed."""
+        self._count(channel, 0)
+        if channel.interest:
+            self._selector.unregister(channel.socket)
+            channel.interest = 0
+
+    def _advance(self, channel: Channel) -> None:
+        events, channel.events, channel.is_queued = channel.events, 0, False
+        if channel.is_quick:
+            self._answer(channel)
+        if events & EVENT_WRITE and channel.writable():
+            wasyncore.write(channel)
+        if events & EVENT_READ and channel.readable():
+            wasyncore.read(channel)
+        elif channel.may_proceed:
+            channel.proceed()
+        if channel.is_quick and self._work:
+            self.enqueue(channel)  # NOTE: many reads and then many answers take less CPU time
+            return
+        if channel.is_quick:
+            self._answer(channel)
+        self.settle(channel)
+
+    def _count(self, channel: Channel, kept: int) -> None:
+        self.kept += kept - channel.counted
+        channel.counted = kept
