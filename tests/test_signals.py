@@ -213,3 +213,22 @@ def test_a_script_that_embeds(tmp_path):
         status, _, log = start.status()
 
     assert (status, log) == (128 + signal.SIGINT, "")
+
+
+@in_a_container
+@pytest.mark.parametrize(
+    "run", [[RUN], ["-m", "authapi", "serve"], [Path(sys.executable).with_name("authapi"), "serve"]]
+)
+def test_every_way_to_start(tmp_path, run):
+    """However it is started, signals are ours before the first import that takes time."""
+    if not Path(run[0]).exists() and run[0] != "-m":
+        pytest.skip("the command is not installed here")
+    hook = AT.replace("PLACE", repr("argparse")).partition("runpy.run_path")[0]
+    (tmp_path / "sitecustomize.py").write_text(hook)
+    path = f"{tmp_path}:{RUN.parent}"
+    with Start(tmp_path, *map(str, run), is_first=True, PYTHONPATH=path) as start:
+        assert start.readline() == "waits\n"
+        os.kill(start.pid, signal.SIGTERM)
+        status, _, log = start.status()
+
+    assert (status, log) == (128 + signal.SIGTERM, "")

@@ -127,19 +127,38 @@ def is_answered(url):
 
 def test_a_parent_whose_log_nobody_reads(tmp_path):
     """The parent of several workers starts them again, and ends, while nobody reads its log."""
-    with closing(Pipe(is_full=True)) as pipe:
-        with service(tmp_path, pipe.writer, AUTHAPI_WORKERS="2") as (process, url):
-            for _ in range(3):
-                before = eventually(lambda: len(found := children(process.pid)) == 2 and found)
-                os.kill(min(before), signal.SIGKILL)
-                eventually(lambda before=before: min(before) not in children(process.pid))
-            eventually(lambda: len(children(process.pid)) == 2)
-            assert request(f"{url}/user")[0] == 401
-            process.terminate()
-            assert process.wait(PATIENCE) == 0
-        log = read(pipe)
+    with (
+        closing(Pipe(is_full=True)) as pipe,
+        service(tmp_path, pipe.writer, AUTHAPI_WORKERS="2") as (process, url),
+    ):
+        for _ in range(3):
+            before = eventually(lambda: len(found := children(process.pid)) == 2 and found)
+            os.kill(min(before), signal.SIGKILL)
+            eventually(lambda before=before: min(before) not in children(process.pid))
+        eventually(lambda: len(children(process.pid)) == 2)
+        assert request(f"{url}/user")[0] == 401
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
 
-    assert not log.replace("full\n", "").startswith("authapi")
+
+def test_lines_from_before_a_fork(tmp_path):
+    """A line that waits to be read when workers are forked is written once, by the parent."""
+    (tmp_path / "authapi.db").touch()
+    (tmp_path / "authapi.db").chmod(0o644)  # which a start warns of
+    with (
+        closing(Pipe(is_full=True)) as pipe,
+        service(tmp_path, pipe.writer, AUTHAPI_WORKERS="2") as (process, url),
+    ):
+        assert request(f"{url}/user")[0] == 401
+        os.close(pipe.writer)
+        lines = pipe.lines()
+        log = [next(line for line in lines if "others could read" in line)]
+        process.terminate()
+        log += lines
+        assert process.wait(PATIENCE) == 0
+
+    assert sum("authapi.db (mode 0644)" in line for line in log) == 1
+    assert len(set(log)) == len(log)
 
 
 def read(pipe):

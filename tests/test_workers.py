@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import RUN, USER, exchange, process, start
 
-from authapi import Settings, server, workers
+from authapi import Settings, server, streams, workers
 from authapi.errors import StartError
 from authapi.machine import available_cpus
 from authapi.serve import hold, listen, listen_beside, memory_needed
@@ -607,8 +607,9 @@ def test_a_worker_that_does_not_stop(tmp_path):
 
 
 def test_deadlines_of_a_stop():
-    """A worker has its time to drain and to end its threads, and a container kills after both."""
-    assert server.DRAIN_DEADLINE + 1 < workers.STOP_DEADLINE < 10
+    """A worker has its time for requests, threads and log lines; a container kills after all."""
+    assert server.DRAIN_DEADLINE + 1 + streams.DRAIN_DEADLINE < workers.STOP_DEADLINE
+    assert workers.STOP_DEADLINE + streams.DRAIN_DEADLINE < 10
 
 
 def test_a_worker_that_does_not_stop_with_its_parent(tmp_path):
