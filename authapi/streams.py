@@ -16,7 +16,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-MOST_KEPT = 1_048_576  # bytes of a stream that wait to be read; what comes after them is dropped
+MOST_KEPT = 1_048_576  # bytes of memory for what waits to be read; what comes after is dropped
 DRAIN_DEADLINE = 0.25  # seconds that an end waits for what is kept
 FORK_PATIENCE = 0.05  # seconds that a fork waits for the writer
 
@@ -53,11 +53,11 @@ class Unblocked(io.TextIOBase):
         """Keep a text to be written, or drop it."""
         data = text.encode(self.encoding, self.errors)
         with self._changed:
-            if self._size + len(data) > MOST_KEPT:
+            if self._size + sys.getsizeof(data) > MOST_KEPT:
                 self._dropped += data.count(b"\n")
             elif data:
                 self._kept.append(data)
-                self._size += len(data)
+                self._size += sys.getsizeof(data)
                 self._start()
                 self._changed.notify_all()
         return len(text)
@@ -118,7 +118,7 @@ class Unblocked(io.TextIOBase):
         while data := self._next():
             is_written = self._write(data)
             with self._changed:
-                self._size -= len(data)
+                self._size -= sys.getsizeof(data)
                 self._kept.popleft()
                 dropped = 0
                 if not is_written:
