@@ -11,6 +11,7 @@ from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNot
 
 from authapi import errors
 from authapi.bodies import BODY_LIMIT
+from authapi.fields import WHITE_SPACE, elements
 from authapi.receivers import ChunkedReceiver, SizedReceiver
 
 HEADER_LIMIT = 16_384  # bytes, request line included
@@ -26,7 +27,7 @@ _KNOWN = re.compile(rb"\r\n(" + b"|".join(_KNOWN_FIELDS) + rb"):([^\r\n]*)", re.
 _CONTROL_OR_FOLD = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[ \t]")
 _BLANK_LINES = re.compile(rb"(?:\r\n)*")
 _REQUEST_LINE = re.compile(rb"([^ \r\n]+) ([^ \r\n]+) HTTP/(1\.[01])\r\n")
-_SHAPES_A_REFUSAL = re.compile(rb"\r\n(accept|origin):([^\r\n]*)", re.IGNORECASE)
+_SHAPES_A_REFUSAL = re.compile(rb"\r\n(accept|origin):([^\r\n]*)(?=\r)", re.IGNORECASE)
 _LEADING_SPACE = re.compile(rb"(\r\n[^\r\n:]*:)[ \t]+")
 _TARGET = re.compile(r"(/|https?://)[^\t#]*|\*", re.IGNORECASE)
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]+")
@@ -141,8 +142,11 @@ class StrictParser(HTTPRequestParser):
         line = _REQUEST_LINE.match(header)
         if line:
             self.command, self.version = line[1].decode("latin-1"), line[3].decode()
+        found: dict[str, list[str]] = {}
         for name, value in _SHAPES_A_REFUSAL.findall(header):
-            self.headers[name.upper().decode()] = value.strip(b" \t").decode("latin-1")
+            found.setdefault(name.upper().decode(), []).append(value.decode("latin-1"))
+        for name, values in found.items():  # several lines are one list, as in a whole header
+            self.headers[name] = ", ".join(value.strip(WHITE_SPACE) for value in values)
 
     def parse_header(self, header_plus: bytes) -> None:
         """Parse the request line and headers. Raises BadRequest, NotImplementedHere or URITooLong.
@@ -191,6 +195,10 @@ class StrictParser(HTTPRequestParser):
             raise errors.NotImplementedHere from error
         except (ParsingError, ValueError) as error:  # a length of thousands of digits, half a `[`
             raise errors.BadRequest("no HTTP/1") from error
+        options = elements(self.headers.get("CONNECTION", "").lower())
+        for option in ("keep-alive", "close"):  # waitress knows them alone, and not in a list
+            if option in options:
+                self.headers["CONNECTION"] = option
         if self.body_rcv is not None:
             self.body_rcv = (
                 ChunkedReceiver() if self.chunked else SizedReceiver(self.content_length)

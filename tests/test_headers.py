@@ -7,7 +7,7 @@ import falcon
 import pytest
 from conftest import CHEAP, connected, exchange, running
 
-from authapi import AuthAPI, Settings, mount, protect, server
+from authapi import AuthAPI, Settings, channel, mount, protect
 from authapi.passwords import Lane
 
 APP, STRANGER = "https://app.example.com", "https://evil.example"
@@ -77,6 +77,11 @@ def request(method, path, *fields, body=b""):
 
 ANSWERS = {
     "200": (200, request(b"OPTIONS", b"/user")),
+    "400 http": (400, request(b"GET", b"/user", b"Host: y\r\n")),
+    "400 fold": (400, request(b"GET", b"/user", b"X: y\r\n z\r\n")),
+    "414": (414, request(b"GET", b"/" + b"a" * 5_000)),
+    "431 size": (431, request(b"GET", b"/user", b"X: " + b"x" * 17_000 + b"\r\n")),
+    "501": (501, request(b"POST", b"/login", JSON, b"Transfer-Encoding: gzip\r\n")),
     "400 json": (400, request(b"POST", b"/login", JSON, body=b"{")),
     "400 proxy": (400, request(b"GET", b"/user", b"X-Forwarded-For: unknown\r\n")),
     "401": (401, request(b"GET", b"/user")),
@@ -154,6 +159,21 @@ def test_a_full_lane(app, monkeypatch):
     assert_headers(headers_of(received, 503), APP)
 
 
+@pytest.mark.parametrize(
+    "line", [b"Origin: %s\r\nOrigin: %s\r\n", b"Origin: %s\xa0\r\n", b"X-Origin: %s\r\n"]
+)
+@pytest.mark.parametrize("answer", ["401", "400 http", "413 length", "431 size"])
+def test_an_origin_that_is_none(app, answer, line):
+    """Two origins are none, and neither is what only looks like one, whoever answers."""
+    status, message = ANSWERS[answer]
+    line = line.replace(b"%s", APP.encode())
+    message = message.replace(b"@", b"Sec-Fetch-Site: same-origin\r\n" + line, 1)
+    with running(app) as port:
+        received = exchange(port, message)
+
+    assert_headers(headers_of(received, status), None)
+
+
 @pytest.mark.parametrize("origin", [APP, STRANGER])
 def test_an_application_that_falls(app, origin, monkeypatch):
     """So has the answer of the server when the application itself falls; HEAD has no body."""
@@ -172,13 +192,14 @@ def test_an_application_that_falls(app, origin, monkeypatch):
 
 
 @pytest.mark.parametrize("origin", [APP, STRANGER])
-def test_a_request_that_does_not_arrive(app, origin, monkeypatch):
-    """So has the answer to a request whose body does not come."""
-    message = asked_by(request(b"POST", b"/login", JSON, body=b"{"), origin)[:-1]
+@pytest.mark.parametrize("missing", [1, 3])
+def test_a_request_that_does_not_arrive(app, origin, monkeypatch, missing):
+    """So has the answer to a request whose body does not come, or the end of whose header."""
+    message = asked_by(request(b"POST", b"/login", JSON, body=b"{"), origin)[:-missing]
     with running(app) as port, connected(port) as slow:
         slow.sendall(message)
         exchange(port, request(b"GET", b"/user").replace(b"@", b"", 1))
-        monkeypatch.setattr(server, "REQUEST_DEADLINE", 0)
+        monkeypatch.setattr(channel, "REQUEST_DEADLINE", 0)
         received = b""
         while chunk := slow.recv(65_536):
             received += chunk
