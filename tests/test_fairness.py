@@ -1,0 +1,243 @@
+"""Fair turns between networks: in the queue, in the loop, in the threads, and in what is kept."""
+
+import socket
+import threading
+from contextlib import ExitStack
+from types import SimpleNamespace
+
+import pytest
+from conftest import running, token_of
+from hypothesis import given
+from hypothesis import strategies as st
+from test_hostile import eventually
+
+from authapi import Settings, server
+from authapi.eviction import heaviest
+from authapi.fairness import FairQueue
+from authapi.parser import MOST_FIELDS
+from authapi.pool import Pool
+from authapi.serve import listen
+from authapi.server import Server
+
+
+def connect(port, host):
+    """A connection from an address of the loopback network, each of which is a network here."""
+    return socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(host, 0))
+
+
+def status_of(connection):
+    """The status of the answer that comes next."""
+    return connection.makefile("rb").readline().split()[1]
+
+
+def drained(queue):
+    items = []
+    while (item := queue.get()) is not None:
+        items.append(item)
+    return items
+
+
+def test_networks_take_turns():
+    """A network with one item waits for one item of another, however many that has."""
+    queue = FairQueue()
+    for number in range(5):
+        queue.put(("a",), f"a{number}")
+    queue.put(("b",), "b0")
+
+    assert drained(queue) == ["a0", "b0", "a1", "a2", "a3", "a4"]
+    assert not queue
+
+
+def test_parts_of_a_network_share_its_turns():
+    """A network of many networks has one turn, which those within it share."""
+    queue = FairQueue()
+    for number in range(3):
+        queue.put(("wide", f"part {number}"), number)
+    queue.put(("other", "part"), "other")
+    queue.put(("wide", "part 0"), 3)
+
+    assert drained(queue) == [0, "other", 1, 2, 3]
+
+
+def test_who_is_passed_over_keeps_the_turn():
+    """Networks that may not have a turn now keep theirs, in their order."""
+    queue = FairQueue()
+    for name in ("a", "b", "a"):
+        queue.put((name,), name)
+
+    assert queue.get({"a"}) == "b"
+    assert queue.get({"a"}) is None
+    assert drained(queue) == ["a", "a"]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy"))))
+def test_nothing_is_lost(keys):
+    """Each item leaves once, those of one network in their order."""
+    queue = FairQueue()
+    for number, (wide, narrow) in enumerate(keys):
+        queue.put((wide, wide + narrow), (wide + narrow, number))
+    out = drained(queue)
+
+    assert sorted(number for _, number in out) == list(range(len(keys)))
+    for name in {name for name, _ in out}:
+        numbers = [number for each, number in out if each == name]
+        assert numbers == sorted(numbers)
+
+
+def test_one_network_leaves_threads_free():
+    """One network has at most three quarters of the threads; another finds one of the rest."""
+    go, ran = threading.Event(), threading.Event()
+    started = threading.Semaphore(0)
+
+    def job(network, run):
+        return SimpleNamespace(networks=(network,), run=run, cancel=lambda: None)
+
+    def hold():
+        started.release()
+        go.wait()
+
+    pool = Pool(4)
+    for _ in range(8):
+        pool.add(job("a", hold))
+    for _ in range(3):
+        assert started.acquire(timeout=30)
+    pool.add(job("b", ran.set))
+
+    assert ran.wait(30)
+    assert not started.acquire(blocking=False)
+    go.set()
+    eventually(lambda: pool.shutdown(0) or not pool.threads)
+
+
+class Recorder:
+    """A quick resource that tells who asks, and can be held."""
+
+    public = quick = True
+
+    def __init__(self):
+        self.go, self.held, self.asked = threading.Event(), threading.Event(), []
+
+    def on_get(self, req, resp):
+        if req.get_param("hold"):
+            self.held.set()
+            self.go.wait()
+        self.asked.append(req.remote_addr)
+        resp.media = {}
+
+
+def test_the_loop_serves_networks_in_turns(make_app):
+    """Forty requests of one network that came first delay another's by a turn."""
+    app, recorder = make_app(), Recorder()
+    app.add_route("/asked", recorder)
+    get = b"GET /asked%s HTTP/1.1\r\nHost: x\r\n\r\n"
+    with running(app) as port, ExitStack() as stack:
+        crowd = [stack.enter_context(connect(port, "127.0.0.2")) for _ in range(40)]
+        other = stack.enter_context(connect(port, "127.0.0.3"))
+        for connection in (*crowd, other):  # each is known to the loop before it is held
+            connection.sendall(get % b"")
+            assert status_of(connection) == b"200"
+        recorder.asked.clear()
+        holder = stack.enter_context(connect(port, "127.0.0.4"))
+        holder.sendall(get % b"?hold=1")
+        assert recorder.held.wait(30)
+        for connection in (*crowd, other):
+            connection.sendall(get % b"")
+        recorder.go.set()
+        for connection in (*crowd, other):
+            assert status_of(connection) == b"200"
+
+    assert len(recorder.asked) == 42
+    assert recorder.asked.index("127.0.0.3") <= 4
+
+
+@pytest.mark.parametrize(("fields", "status"), [(MOST_FIELDS, b"401"), (MOST_FIELDS + 1, b"431")])
+def test_header_fields(make_app, fields, status):
+    """100 header fields are read, and one more is refused, wherever the block is cut."""
+    block = b"Host: x\r\n" + b"a:\r\n" * (fields - 1)
+    with running(make_app()) as port, connect(port, "127.0.0.1") as connection:
+        connection.sendall(b"GET /user HTTP/1.1\r\n" + block[:50])
+        connection.sendall(block[50:] + b"\r\n")
+
+        assert status_of(connection) == status
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [b"1;" + b"a" * 9_000 + b"\r\n", b"1\r\nx\r\n" * 2_000, b"0\r\n" + b"a: b\r\n" * 2_000],
+)
+def test_framing_of_a_body(make_app, framing):
+    """What frames a body in chunks is bounded: extensions, tiny chunks and trailers are 413."""
+    head = b"POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with running(make_app()) as port, connect(port, "127.0.0.1") as connection:
+        connection.sendall(head + framing)
+
+        assert status_of(connection) == b"413"
+
+
+def test_what_is_kept_is_bounded(make_app, monkeypatch):
+    """Where connections make the service keep too much, those of the greediest network end."""
+    monkeypatch.setattr(server, "KEPT_LIMIT", 200_000)
+    app = make_app()
+    body = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n" + b"{" * 50_000
+    service = Server(app, listen(Settings(port=0)), threads=4)
+    thread = threading.Thread(target=service.run)
+    thread.start()
+    try:
+        with ExitStack() as stack:
+            port = service.socket.getsockname()[1]
+            modest = stack.enter_context(connect(port, "127.0.0.3"))
+            modest.sendall(b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
+            greedy = [stack.enter_context(connect(port, "127.0.0.2")) for _ in range(12)]
+            for connection in greedy:
+                connection.sendall(body)
+            eventually(lambda: len(service.active_channels) < 8)
+            assert service.loop.kept <= 200_000 + 60_000
+            modest.sendall(b"}")
+            assert status_of(modest) == b"415"
+    finally:
+        service.stop()
+        thread.join()
+
+
+def test_whose_connections_end():
+    """The network that makes us keep most goes first, and of it what holds most; none that runs."""
+
+    def connection(network, kept, *, waits=True):
+        return SimpleNamespace(
+            peer_networks=(network,), kept=kept, waits_since=0.0 if waits else None
+        )
+
+    one, running_one = connection("b", 90), connection("a", 80, waits=False)
+    large, small = connection("a", 70), connection("a", 10)
+
+    assert heaviest([one, running_one, large, small], 1) == [large]
+    assert heaviest([one, running_one, large, small], 75) == [large, small]
+    assert heaviest([one, running_one, large, small], 100) == [large, small, one]
+    assert heaviest([one, running_one, large, small], 0) == []
+
+
+def test_a_session_check_beside_a_flood(make_client):
+    """Requests of one network that never end take no thread from another network's requests."""
+    client = make_client(rate_limits="off", threads=4)
+    token = token_of(client.register())
+    go = threading.Event()
+
+    class Held:
+        public = True
+
+        def on_post(self, _req, resp):
+            go.wait()
+            resp.media = {}
+
+    client.app.add_route("/held", Held())
+    with running(client.app) as port, ExitStack() as stack:
+        for _ in range(12):
+            held = stack.enter_context(connect(port, "127.0.0.2"))
+            held.sendall(b"POST /held HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        other = stack.enter_context(connect(port, "127.0.0.3"))
+        cookie = f"Cookie: jwt={token}\r\n".encode()
+        other.sendall(b"GET /user HTTP/1.1\r\nHost: x\r\n" + cookie + b"\r\n")
+        assert status_of(other) == b"200"
+        other.sendall(b"GET /sessions HTTP/1.1\r\nHost: x\r\n" + cookie + b"\r\n")
+        assert status_of(other) == b"200"
+        go.set()
