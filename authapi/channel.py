@@ -143,7 +143,7 @@ class Channel(Served, HTTPChannel):
     def readable(self) -> bool:
         """Whether the loop may read from the client."""
         if self.to_drop:
-            return not self.is_closed
+            return not (self.is_closed or self.is_paused)
         return not (
             self.requests
             or self.behind
@@ -159,8 +159,11 @@ class Channel(Served, HTTPChannel):
         if not self.to_drop:
             super().handle_read()
             return
-        self.to_drop = max(0, self.to_drop - len(self.recv(65_536)))
+        dropped = len(self.recv(65_536))
+        self.to_drop = max(0, self.to_drop - dropped)
         self.will_close = self.will_close or not self.to_drop
+        if 0 < dropped < SMALL_PIECE:
+            self.server.loop.pause(self)
 
     def received(self, data: bytes) -> bool:
         """Take bytes from the client."""

@@ -248,8 +248,9 @@ def _body_forms(names: tuple[str, ...]) -> Iterator[tuple[str, bytes, bytes]]:
     yield "name of a field", json.dumps({**whole, "TEXT": ""}).encode(), b"a"
     for name in names:
         form = json.dumps({**whole, name: "TEXT"})
-        yield name, form.encode(), b"a"
-        yield f"value of {name}", form.replace('"TEXT"', "TEXT").encode(), b'"a"'
+        good = json.dumps(whole[name])
+        yield name, form.encode(), good.strip('"').encode()
+        yield f"value of {name}", form.replace('"TEXT"', "TEXT").encode(), good.encode()
 
 
 def _of_bodies() -> Iterator[Place]:
