@@ -8,13 +8,13 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 from conftest import OTHER, USER, connected, cookie_of, running, token_of
-from waitress.task import ThreadedTaskDispatcher
 
 from authapi import AuthAPI
 from authapi.admission import Admission
 from authapi.errors import Overloaded
 from authapi.hashing import Hasher
 from authapi.passwords import Passwords
+from authapi.pool import Pool
 from authapi.server import Server
 
 PLACES = 8  # of a service with 16 threads
@@ -313,7 +313,7 @@ def test_the_loop_refuses(client, token, monkeypatch):
     def fail(*_):
         raise AssertionError("a thread was asked")
 
-    monkeypatch.setattr(ThreadedTaskDispatcher, "add_task", fail)
+    monkeypatch.setattr(Pool, "add", fail)
     with running(client.app) as port, full(client):
         answer = login_over(port)
 
@@ -333,7 +333,7 @@ def test_the_loop_refuses_what_is_over_a_limit(make_client, monkeypatch, path):
     def fail(*_):
         raise AssertionError("a thread was asked")
 
-    monkeypatch.setattr(ThreadedTaskDispatcher, "add_task", fail)
+    monkeypatch.setattr(Pool, "add", fail)
     with running(client.app) as port, connected(port) as connection:
         connection.sendall(login("x").replace(b"/login", path.encode()))
         assert answer_on(connection) == (429, "too_many_requests")
