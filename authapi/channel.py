@@ -15,6 +15,7 @@ from authapi.parser import StrictParser
 from authapi.tasks import FailureTask, Task
 
 DISCARD_LIMIT = 1_048_576  # bytes that are read and dropped after a failure
+RECEIVED = 8_192  # bytes that are read at once
 REQUEST_DEADLINE = 10  # seconds from the first byte of a request to its last
 SMALL_PIECE = 1_024  # bytes
 MOST_SMALL_PIECES = 16  # of a request, until the loop pauses before it reads a further one
@@ -72,7 +73,6 @@ class Channel(Served, HTTPChannel):
         self.began = self.heard = time.monotonic()
         self.peer_networks = tuple(reversed(networks_of(self.addr[0])))
         self.is_proxy = self.server.forwarding.trusts(self.addr[0])
-        self.server.loop.settle(self)
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -151,18 +151,30 @@ class Channel(Served, HTTPChannel):
             or self.is_paused
             or self.will_close
             or self.close_when_flushed
-            or self.is_closed
+            or self._fileno is None
         )
 
     def handle_read(self) -> None:
-        """Read from the client."""
-        if not self.to_drop:
-            super().handle_read()
+        """Read from the client, if anything has come."""
+        try:
+            data = self.socket.recv(RECEIVED)
+        except BlockingIOError:
             return
-        dropped = len(self.recv(65_536))
+        except OSError:
+            data = b""
+        if not data:
+            self.handle_close()
+        elif self.to_drop:
+            self._drop(len(data))
+        else:
+            self.last_activity = 0
+            self.received(data)
+
+    def _drop(self, dropped: int) -> None:
+        """Count bytes that are dropped after a failure."""
         self.to_drop = max(0, self.to_drop - dropped)
         self.will_close = self.will_close or not self.to_drop
-        if 0 < dropped < SMALL_PIECE:
+        if dropped < SMALL_PIECE:
             self.server.loop.pause(self)
 
     def received(self, data: bytes) -> bool:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import selectors
 import time
 from collections import deque
 from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE
-
-from waitress import wasyncore
+from typing import Any
 
 from authapi.channel import Channel
 from authapi.fairness import FairQueue
 
 TURN = 0.005  # seconds of work before the loop looks at the sockets again
+BATCH = 16  # steps before the quick answers that they led to
 PAUSE = 0.02  # seconds that a client which sends in small pieces is not read
+
+logger = logging.getLogger("authapi.server")
 
 
 class Loop:
@@ -32,7 +35,8 @@ class Loop:
         self.kept = 0  # bytes that all connections together make us keep
         self._answer = answer
         self._selector = selectors.DefaultSelector()
-        self._work: FairQueue[Channel] = FairQueue()
+        self._work: FairQueue[Channel | Callable[[], None]] = FairQueue()
+        self._quick: list[Channel] = []  # to be answered in this batch
         self._touched: deque[Channel] = deque()  # by threads
         self._paused: deque[tuple[float, Channel]] = deque()  # until when, in monotonic seconds
 
@@ -55,11 +59,12 @@ class Loop:
         elif self._paused:
             seconds = min(seconds, max(0, self._paused[0][0] - time.monotonic()))
         for key, events in self._selector.select(seconds):
-            if isinstance(key.data, Channel):
-                key.data.events |= events
-                self.enqueue(key.data)
+            of_whom = key.data
+            if isinstance(of_whom, Channel):
+                of_whom.events |= events
+                self.enqueue(of_whom)
             else:
-                key.data()
+                of_whom()
         while self._touched:
             self.settle(self._touched.popleft())
         while self._paused and self._paused[0][0] <= time.monotonic():
@@ -68,12 +73,38 @@ class Loop:
             self.settle(channel)
 
     def work(self) -> None:
-        """Do what can be done, for TURN seconds at most."""
+        """Do what can be done, for TURN seconds at most.
+
+        NOTE: many reads and then many answers take less CPU time than each answer after its read.
+        """
         ends = time.monotonic() + TURN
-        while (channel := self._work.get()) is not None:
-            self._advance(channel)
-            if time.monotonic() >= ends:
-                break
+        while self._work and time.monotonic() < ends:
+            for _ in range(BATCH):
+                step = self._work.get()
+                if step is None:
+                    break
+                self._attempt(self._advance if isinstance(step, Channel) else _call, step)
+            for channel in self._quick:
+                self._attempt(self._finish, channel)
+            self._quick.clear()
+
+    def _attempt(self, do: Callable[[Any], None], step: Any) -> None:  # noqa: ANN401 - either kind
+        """Have a failure of ours end one connection, and not the loop."""
+        try:
+            do(step)
+        except Exception:  # nothing is above the loop
+            logger.exception("a connection failed")
+            if isinstance(step, Channel):
+                step.handle_close()
+
+    def put(self, networks: tuple[str, ...], step: Callable[[], None]) -> None:
+        """Have something done when it is a network's turn; the networks it is in, widest first."""
+        self._work.put(networks, step)
+
+    def begin(self, channel: Channel) -> None:
+        """Serve a new connection, whose first request has often come with it."""
+        channel.events = EVENT_READ
+        self._attempt(self._advance, channel)
 
     def enqueue(self, channel: Channel) -> None:
         """Have a connection served when it is its network's turn."""
@@ -118,22 +149,27 @@ class Loop:
             channel.interest = 0
 
     def _advance(self, channel: Channel) -> None:
+        """Do for a connection what can be done without waiting, but for its answer."""
         events, channel.events, channel.is_queued = channel.events, 0, False
-        if channel.is_quick:
-            self._answer(channel)
         if events & EVENT_WRITE and channel.writable():
-            wasyncore.write(channel)
+            channel.handle_write()
         if events & EVENT_READ and channel.readable():
-            wasyncore.read(channel)
+            channel.handle_read()
         elif channel.may_proceed:
             channel.proceed()
-        if channel.is_quick and self._work:
-            self.enqueue(channel)  # NOTE: many reads and then many answers take less CPU time
-            return
         if channel.is_quick:
-            self._answer(channel)
+            self._quick.append(channel)
+        else:
+            self.settle(channel)
+
+    def _finish(self, channel: Channel) -> None:
+        self._answer(channel)
         self.settle(channel)
 
     def _count(self, channel: Channel, kept: int) -> None:
         self.kept += kept - channel.counted
         channel.counted = kept
+
+
+def _call(step: Callable[[], None]) -> None:
+    step()

@@ -6,6 +6,7 @@ import math
 import socket
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from waitress import wasyncore
@@ -17,6 +18,7 @@ from authapi.app import AuthAPI
 from authapi.channel import Channel
 from authapi.eviction import SHARE, heaviest, least_worth
 from authapi.forwarded import Forwarding
+from authapi.hosts import networks_of
 from authapi.loop import Loop
 from authapi.pool import Pool
 
@@ -26,7 +28,7 @@ OVERFLOW = 262_144  # bytes of an answer that wait in memory for the client; mor
 SEND_BYTES = 16_384  # an answer up to this size leaves in one piece
 IDLE_TIMEOUT = 60  # seconds that a kept-alive connection may be silent
 MAINTENANCE_INTERVAL = 1  # seconds
-MOST_ACCEPTED = 32  # connections in a turn of the loop
+ACCEPTING = 0.002  # seconds that a turn of the loop accepts connections
 DRAIN_DEADLINE = 8  # seconds that a stop waits for running requests; containers wait for 10
 
 
@@ -71,6 +73,7 @@ class Server(TcpWSGIServer):
         self.forwarding = Forwarding(app.core.settings, app.core.notices)
         self._is_quick, self._maintain = app.is_quick, app.maintain
         self.loop = Loop(self._answer)
+        self._unopened: set[socket.socket] = set()  # connections that are accepted
         self._loop_thread = threading.get_ident()
         self._trigger_lock = threading.RLock()  # a signal handler may call `stop` anywhere
         self._ended = False
@@ -83,21 +86,46 @@ class Server(TcpWSGIServer):
             sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
             bind_socket=False,
         )
+        self._crowded = connections - connections // SHARE
         self.loop.watch(self.trigger.socket.fileno(), self.trigger.handle_read)
+        self._listen()
 
     # For waitress and for channels
 
     def handle_accept(self) -> None:
-        """Accept the connections that wait, up to MOST_ACCEPTED."""
-        for _ in range(MOST_ACCEPTED):
-            before = len(self._map)
-            super().handle_accept()
-            if len(self._map) == before or not self.readable():
-                break
+        """Accept the connections that wait, for ACCEPTING seconds at most.
+
+        NOTE: the system gives them in the order in which they came. So that those of one network do
+        not hold up another's, each is only opened when it is its network's turn.
+        """
+        ends = time.monotonic() + ACCEPTING
+        while self.readable() and time.monotonic() < ends:
+            try:
+                accepted = self.accept()
+            except OSError:  # no file is left for it
+                return
+            if accepted is None:
+                return
+            self._unopened.add(accepted[0])
+            networks = tuple(reversed(networks_of(accepted[1][0])))
+            self.loop.put(networks, partial(self._open, *accepted))
+
+    def _open(self, connection: socket.socket, address: Any) -> None:  # noqa: ANN401 - socket's
+        self._unopened.remove(connection)
+        try:
+            self.set_socket_options(connection)
+        except OSError:  # it has ended meanwhile, on macOS
+            connection.close()
+        else:
+            self.loop.begin(Channel(self, connection, address, self.adj, map=self._map))
+
+    @property
+    def _connections(self) -> int:
+        return len(self._map) + len(self._unopened)
 
     def readable(self) -> bool:
         """Return whether there is a place for another connection."""
-        return self.accepting and len(self._map) < self.adj.connection_limit
+        return self.accepting and self._connections < self.adj.connection_limit
 
     def maintenance(self, now: float) -> None:
         """Close what is idle or overdue, and have the application look after itself."""
@@ -129,7 +157,7 @@ class Server(TcpWSGIServer):
             self.task_dispatcher.add(channel)
         else:
             if channel.close_when_flushed and not channel.is_closed:
-                wasyncore.write(channel)
+                channel.handle_write()
 
     def touch(self, channel: Channel) -> None:
         """Have the loop look at a connection that a thread has changed."""
@@ -152,7 +180,8 @@ class Server(TcpWSGIServer):
             self._turn(MAINTENANCE_INTERVAL)
         self._maintain()  # before another service can have the port
         self.accepting = False
-        self._listen()
+        if self._listens:
+            self._listen()
         wasyncore.dispatcher.close(self)  # the listener alone: threads still pull the trigger
         deadline = time.monotonic() + DRAIN_DEADLINE
         while self._close_idle() and time.monotonic() < deadline:
@@ -160,6 +189,8 @@ class Server(TcpWSGIServer):
         self.task_dispatcher.shutdown(1)
         for channel in list(self.active_channels.values()):
             channel.handle_close()
+        for connection in self._unopened:
+            connection.close()
         with self._trigger_lock:
             self._ended = True
             self.trigger.close()
@@ -177,9 +208,11 @@ class Server(TcpWSGIServer):
 
     def _turn(self, seconds: float) -> None:
         """Wait for the sockets, at most so long, then work for a while."""
-        self._listen()
         self.loop.wait(seconds)
-        self._make_room()
+        if self._connections >= self._crowded or self.loop.kept > KEPT_LIMIT:
+            self._evict()
+        if self._listens != self.readable():
+            self._listen()
         if time.monotonic() >= self._maintained + MAINTENANCE_INTERVAL:
             self._maintained = time.monotonic()
             self.maintenance(self._maintained)
@@ -187,17 +220,16 @@ class Server(TcpWSGIServer):
 
     def _listen(self) -> None:
         """Wait for connections while there are places for them."""
-        wanted = self.readable()
-        if wanted and not self._listens:
+        self._listens = self.readable()
+        if self._listens:
             self.loop.watch(self.socket.fileno(), self.handle_accept)
-        elif self._listens and not wanted:
+        else:
             self.loop.unwatch(self.socket.fileno())
-        self._listens = wanted
 
-    def _make_room(self) -> None:
+    def _evict(self) -> None:
         """Evict connections where few places are left, or where they make us keep too much."""
-        places, chosen = self.adj.connection_limit, []
-        if len(self._map) >= places - places // SHARE:
+        chosen = []
+        if self._connections >= self._crowded:
             chosen += least_worth(self.active_channels.values())
         excess = self.loop.kept - KEPT_LIMIT
         if excess > 0:
@@ -210,4 +242,4 @@ class Server(TcpWSGIServer):
         for channel in list(self.active_channels.values()):
             if not channel.busy:
                 channel.handle_close()
-        return bool(self.active_channels)
+        return bool(self.active_channels or self._unopened)

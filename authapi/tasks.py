@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import build_http_date
 
 from authapi import errors
 from authapi.middleware import CARRIED, IN_LOOP, new_request_id
@@ -21,7 +22,10 @@ _FAILURES: dict[int, type[errors.Failure]] = {
 }
 
 
-_WAITRESS_READS = frozenset({"connection", "content-length", "date", "server"})
+_WAITRESS_READS = frozenset({"connection", "content-length", "server"})
+
+
+_date = lru_cache(maxsize=2)(build_http_date)
 
 
 @lru_cache(maxsize=256)  # names of an application's headers
@@ -33,6 +37,8 @@ class Task(WSGITask):
     """Has the application answer a request."""
 
     response_headers: list[tuple[str, str]]
+    start_time: float
+    wrote_header: bool
 
     def get_environment(self) -> dict[str, Any]:
         """The environ, with the path as it is: waitress makes one slash of several before it.
@@ -56,19 +62,34 @@ class Task(WSGITask):
     def build_response_header(self) -> bytes:
         """Return the status line and headers, as waitress does.
 
-        NOTE: waitress capitalizes each name anew, which takes a tenth of a session check. So it
-        gets only the headers that it reads.
+        NOTE: waitress capitalizes each name and writes the date anew, which takes a tenth of a
+        session check. So it gets the date, and only the headers that it reads.
         """
-        read: list[tuple[str, str]] = []
+        read = [("Date", _date(int(self.start_time)))]
         others: list[str] = []
         for name, value in self.response_headers:
-            if name.lower() in _WAITRESS_READS:
+            kind = name.lower()
+            if kind in _WAITRESS_READS:
                 read.append((name, value))
+            elif kind == "date":
+                read[0] = (name, value)
             else:
                 others.append(f"{_capitalized(name)}: {value}\r\n")
         self.response_headers = read
         head: bytes = super().build_response_header()
         return head[:-2] + "".join(others).encode("latin-1") + b"\r\n"
+
+    def write(self, data: bytes) -> None:
+        """Write a piece of the body, and the header before the first one.
+
+        NOTE: an answer in one piece goes to the channel as one.
+        """
+        if self.wrote_header or len(data) != self.content_length or not self.has_body:
+            super().write(data)
+            return
+        header = self.build_response_header()
+        self.wrote_header, self.content_bytes_written = True, len(data)
+        self.channel.write_soon(header + data)
 
     def finish(self) -> None:
         """Send headers and body in one piece, where they were small enough to be kept back."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_hostile import eventually
 
-from authapi import Settings, server
+from authapi import Settings, channel, server
 from authapi.eviction import heaviest
 from authapi.fairness import FairQueue
 from authapi.parser import MOST_FIELDS
@@ -148,6 +148,48 @@ def test_the_loop_serves_networks_in_turns(make_app):
 
     assert len(recorder.asked) == 42
     assert recorder.asked.index("127.0.0.3") <= 4
+
+
+def test_new_connections_take_turns(make_app, monkeypatch):
+    """A new connection is served in its network's turn, however many of another came before it."""
+    monkeypatch.setattr(server, "ACCEPTING", 60)
+    app, recorder = make_app(), Recorder()
+    app.add_route("/asked", recorder)
+    get = b"GET /asked%s HTTP/1.1\r\nHost: x\r\n\r\n"
+    with running(app) as port, ExitStack() as stack:
+        holder = stack.enter_context(connect(port, "127.0.0.4"))
+        holder.sendall(get % b"?hold=1")
+        assert recorder.held.wait(30)
+        waiting = [stack.enter_context(connect(port, "127.0.0.2")) for _ in range(40)]
+        waiting.append(stack.enter_context(connect(port, "127.0.0.3")))
+        for connection in waiting:
+            connection.sendall(get % b"")
+        recorder.go.set()
+        for connection in waiting:
+            assert status_of(connection) == b"200"
+
+    assert recorder.asked.index("127.0.0.3") <= 4
+
+
+def test_a_fault_of_ours_ends_one_connection(make_app, monkeypatch, caplog):
+    """What fails in the loop is logged and ends its connection; the next one is served."""
+    received = channel.Channel.received
+
+    def fails(self, data):
+        if b"boom" in data:
+            raise ValueError("boom")
+        return received(self, data)
+
+    monkeypatch.setattr(channel.Channel, "received", fails)
+    get = b"GET /user HTTP/1.1\r\nHost: x\r\n\r\n"
+    with running(make_app()) as port, connect(port, "127.0.0.1") as kept:
+        with connect(port, "127.0.0.1") as failing:
+            failing.sendall(b"boom")
+            assert failing.recv(1) == b""
+        kept.sendall(get)
+        assert status_of(kept) == b"401"
+
+    assert [each.levelname for each in caplog.records if each.exc_info] == ["ERROR"]
 
 
 @pytest.mark.parametrize(("fields", "status"), [(MOST_FIELDS, b"401"), (MOST_FIELDS + 1, b"431")])

@@ -31,20 +31,23 @@ WAITRESS = {
     "channel": """
         _fileno _flush_exception _flush_some addr adj close_when_flushed connected del_channel
         error_task_class handle_close handle_read handle_write last_activity outbuf_lock
-        parser_class readable received recv request requests requests_lock send send_continue
+        parser_class readable received request requests requests_lock send send_continue
         sent_continue server service socket task_class total_outbufs_len will_close writable
+        write_soon
     """,
     "parser": """
         adj body_rcv chunked command completed content_length error expect_continue headers
         headers_finished parse_header path received request_uri version
     """,
     "server": """
-        _map accepting active_channels add_task adj channel_class handle_accept maintenance
-        next_channel_cleanup pull_trigger readable run socket task_dispatcher trigger
+        _map accept accepting active_channels add_task adj channel_class handle_accept maintenance
+        next_channel_cleanup pull_trigger readable run set_socket_options socket task_dispatcher
+        trigger
     """,
     "task": """
-        build_response_header channel complete content_length execute finish get_environment
-        request response_headers set_close_on_finish status write
+        build_response_header channel complete content_bytes_written content_length execute finish
+        get_environment has_body request response_headers set_close_on_finish start_time status
+        write wrote_header
     """,
     "tasks": "shutdown threads",
     "trigger": "close handle_read pull_trigger socket",
