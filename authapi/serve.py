@@ -28,9 +28,9 @@ from authapi.workers import Workers
 
 FEWEST_CONNECTIONS = 16
 SPARE_FILES = 32  # descriptors for all but connections and the database
-# Of a worker, beside its hash slots: 38 at rest, at most 80 under the attacks of `faults.memory`,
+# Of a worker, beside its hash slots: 38 at rest, at most 87 under the attacks of `faults.memory`,
 # and 26 that the kernel keeps for its connections.
-PROCESS_MIB = 112
+PROCESS_MIB = 120
 
 # SECURITY: else the kernel keeps megabytes for a connection that nobody reads, at our expense.
 BUFFERS = (

@@ -201,8 +201,8 @@ def test_a_start_that_does_not_fit_its_control_group(tmp_path):
 
     assert (output, service.returncode) == ("", 1)
     assert error == (
-        "authapi: The memory limit of 100 MiB is less than the 316 MiB "
-        "(224 + 2 workers x 1 hash slot x 46) that may be needed: "
+        "authapi: The memory limit of 100 MiB is less than the 332 MiB "
+        "(240 + 2 workers x 1 hash slot x 46) that may be needed: "
         "raise it, or lower AUTHAPI_WORKERS, AUTHAPI_HASH_SLOTS or AUTHAPI_ARGON2_MEMORY_KIB.\n"
     )
     assert not list(folder.iterdir())

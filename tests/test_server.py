@@ -59,7 +59,7 @@ def test_start(tmp_path, run):
     expected = (
         f"authapi listens on http://127.0.0.1:{port}, database {tmp_path}/authapi.db, "
         f"SQLite {sqlite3.sqlite_version}, "
-        "memory up to 114 MiB (112 + 1 worker x 2 hash slots x 1)\n"
+        "memory up to 122 MiB (120 + 1 worker x 2 hash slots x 1)\n"
     )
     assert line == expected
     assert (status, headers["Server"]) == (401, None)

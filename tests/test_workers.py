@@ -708,11 +708,11 @@ def test_nobody_listens_to_who_is_ready(two):
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"hash_slots": 2}, "204 MiB (112 + 1 worker x 2 hash slots x 46)"),
-        ({"hash_slots": 1, "workers": 4}, "632 MiB (448 + 4 workers x 1 hash slot x 46)"),
+        ({"hash_slots": 2}, "212 MiB (120 + 1 worker x 2 hash slots x 46)"),
+        ({"hash_slots": 1, "workers": 4}, "664 MiB (480 + 4 workers x 1 hash slot x 46)"),
         (
             {"hash_slots": 3, "workers": 2, "argon2_memory_kib": 1_025},
-            "236 MiB (224 + 2 workers x 3 hash slots x 2)",
+            "252 MiB (240 + 2 workers x 3 hash slots x 2)",
         ),
     ],
 )
@@ -735,7 +735,7 @@ def test_memory_of_the_container(monkeypatch):
     """Without a limit of its own, it is the container's that counts; there may be none."""
     settings = Settings(hash_slots=1)
     monkeypatch.setattr("authapi.serve.memory_limit", lambda: None)
-    assert memory_needed(settings).startswith("158 MiB ")
-    monkeypatch.setattr("authapi.serve.memory_limit", lambda: 157 << 20)
-    with pytest.raises(StartError, match="The memory limit of 157 MiB is less than the 158 MiB"):
+    assert memory_needed(settings).startswith("166 MiB ")
+    monkeypatch.setattr("authapi.serve.memory_limit", lambda: 165 << 20)
+    with pytest.raises(StartError, match="The memory limit of 165 MiB is less than the 166 MiB"):
         memory_needed(settings)
