@@ -121,7 +121,8 @@ class Channel(Served, HTTPChannel):
     @property
     def may_proceed(self) -> bool:
         """Whether a next request is there, and the client takes our answers."""
-        return bool(self.behind) and not (self.requests or self.total_outbufs_len or self._ends)
+        waits = self.requests or self.total_outbufs_len or self._ends
+        return bool(self.behind) and not (waits or self.is_closed)
 
     @property
     def is_at_rest(self) -> bool:
@@ -190,7 +191,7 @@ class Channel(Served, HTTPChannel):
     def proceed(self) -> None:
         """Parse what has arrived up to the end of a request, and have that answered."""
         with self.requests_lock:
-            while self.behind and not (self.requests or self._ends):
+            while self.behind and not (self.requests or self._ends or self.is_closed):
                 request = self.request
                 if request is None:
                     request = self.request = StrictParser(self.adj)
@@ -295,5 +296,6 @@ class Channel(Served, HTTPChannel):
 
     def del_channel(self, map: Any = None) -> None:  # noqa: A002, ANN401 - waitress's
         """Leave the loop; called as the connection is closed."""
+        self.behind = b""
         self.server.loop.forget(self)
         super().del_channel(map)

@@ -130,7 +130,7 @@ class StrictParser(HTTPRequestParser):
         consumed = body.received(data)
         if body.failed:
             self.refuse(errors.BadRequest())
-        elif len(body) > BODY_LIMIT or body.framing > FRAMING_LIMIT:
+        elif len(body) + body.missing > BODY_LIMIT or body.framing > FRAMING_LIMIT:
             self.refuse(errors.PayloadTooLarge())
         elif body.completed:
             self.completed, self.expect_continue = True, False

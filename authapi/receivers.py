@@ -51,13 +51,13 @@ class SizedReceiver(_Received):
     def __init__(self, length: int) -> None:
         """Take the length in bytes, above 0."""
         super().__init__()
-        self._missing = length
+        self.missing = length
 
     def received(self, data: bytes) -> int:
         """Take bytes; return how many of them belong to the body."""
-        taken = self._take(data[: self._missing])
-        self._missing -= taken
-        self.completed = not self._missing
+        taken = self._take(data[: self.missing])
+        self.missing -= taken
+        self.completed = not self.missing
         return taken
 
 
@@ -72,7 +72,7 @@ class ChunkedReceiver(_Received):
         """Expect the size of the first chunk."""
         super().__init__()
         self._line = b""  # the part of a line that has arrived
-        self._missing = 0  # bytes of the chunk that is arriving
+        self.missing = 0  # bytes of the chunk that is arriving
         self._ends_chunk = False  # whether the next line is the empty one after a chunk
         self._is_trailer = False  # whether the last chunk has come
         self.framing = 0
@@ -81,9 +81,9 @@ class ChunkedReceiver(_Received):
         """Take bytes; return how many of them belong to the body."""
         at = 0
         while at < len(data) and not self.completed and not self.failed:
-            if self._missing:
-                taken = self._take(data[at : at + self._missing])
-                self._missing -= taken
+            if self.missing:
+                taken = self._take(data[at : at + self.missing])
+                self.missing -= taken
                 at += taken
             else:
                 at = self._receive_line(data, at)
@@ -109,7 +109,7 @@ class ChunkedReceiver(_Received):
             self.completed = not line
             self.failed = bool(line) and not _TRAILER.fullmatch(line)
         elif match := _SIZE.fullmatch(line):
-            self._missing = int(match[1], 16)
-            self._ends_chunk, self._is_trailer = self._missing > 0, self._missing == 0
+            self.missing = int(match[1], 16)
+            self._ends_chunk, self._is_trailer = self.missing > 0, self.missing == 0
         else:
             self.failed = True

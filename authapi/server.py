@@ -120,12 +120,14 @@ class Server(TcpWSGIServer):
             self.loop.begin(Channel(self, connection, address, self.adj, map=self._map))
 
     @property
-    def _connections(self) -> int:
-        return len(self._map) + len(self._unopened)
+    def _is_crowded(self) -> bool:
+        """Whether few places are left. Only connections that are open can make room."""
+        return len(self._map) >= self._crowded
 
     def readable(self) -> bool:
         """Return whether there is a place for another connection."""
-        return self.accepting and self._connections < self.adj.connection_limit
+        taken = len(self._map) + len(self._unopened)
+        return self.accepting and taken < self.adj.connection_limit
 
     def maintenance(self, now: float) -> None:
         """Close what is idle or overdue, and have the application look after itself."""
@@ -209,7 +211,7 @@ class Server(TcpWSGIServer):
     def _turn(self, seconds: float) -> None:
         """Wait for the sockets, at most so long, then work for a while."""
         self.loop.wait(seconds)
-        if self._connections >= self._crowded or self.loop.kept > KEPT_LIMIT:
+        if self._is_crowded or self.loop.kept > KEPT_LIMIT:
             self._evict()
         if self._listens != self.readable():
             self._listen()
@@ -229,7 +231,7 @@ class Server(TcpWSGIServer):
     def _evict(self) -> None:
         """Evict connections where few places are left, or where they make us keep too much."""
         chosen = []
-        if self._connections >= self._crowded:
+        if self._is_crowded:
             chosen += least_worth(self.active_channels.values())
         excess = self.loop.kept - KEPT_LIMIT
         if excess > 0:

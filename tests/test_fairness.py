@@ -205,10 +205,13 @@ def test_header_fields(make_app, fields, status):
 
 @pytest.mark.parametrize(
     "framing",
-    [b"1;" + b"a" * 9_000 + b"\r\n", b"1\r\nx\r\n" * 2_000, b"0\r\n" + b"a: b\r\n" * 2_000],
+    [
+        *(b"1;" + b"a" * 9_000 + b"\r\n", b"1\r\nx\r\n" * 2_000, b"0\r\n" + b"a: b\r\n" * 2_000),
+        *(b"10001\r\n", b"f" * 16 + b"\r\n"),
+    ],
 )
 def test_framing_of_a_body(make_app, framing):
-    """What frames a body in chunks is bounded: extensions, tiny chunks and trailers are 413."""
+    """Extensions, tiny chunks and trailers are bounded, and no chunk announces too much: 413."""
     head = b"POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     with running(make_app()) as port, connect(port, "127.0.0.1") as connection:
         connection.sendall(head + framing)

@@ -352,3 +352,21 @@ def test_mutations(tmp_path):
     assert broken == []
     assert led_to.total() == 1_000
     assert {"200", "400", "401", "415"} <= set(led_to)
+
+
+def test_clients_that_reset_with_a_request_behind(running_on, client, caplog):
+    """A reset while answers wait, with a request behind that expects to continue, harms nobody."""
+    answered = b"POST /" + b'"' * 4_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"
+    expects = (
+        b"POST /login HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+    )
+    port = running_on(client.app)
+    for number in range(60):
+        with connected(port) as gone:
+            gone.sendall(answered * (1 + number % 3) + expects)
+            if number % 2:
+                gone.recv(1)
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    assert asked(port, "") == b"401"
+    assert [record for record in caplog.records if record.exc_info] == []

@@ -180,7 +180,7 @@ def test_workers_answer(tmp_path):
 
     assert service.line == (
         f"authapi listens on http://127.0.0.1:{service.port}, database {tmp_path}/authapi.db, "
-        f"SQLite {sqlite3.sqlite_version}, memory up to 195 MiB (192 + 3 workers x 1 hash slot x 1)"
+        f"SQLite {sqlite3.sqlite_version}, memory up to 363 MiB (360 + 3 workers x 1 hash slot x 1)"
         "\n"
     )
     assert status == 0
