@@ -211,6 +211,7 @@ class Server(TcpWSGIServer):
     def _turn(self, seconds: float) -> None:
         """Wait for the sockets, at most so long, then work for a while."""
         self.loop.wait(seconds)
+        self.loop.work()
         if self._is_crowded or self.loop.kept > KEPT_LIMIT:
             self._evict()
         if self._listens != self.readable():
@@ -218,7 +219,6 @@ class Server(TcpWSGIServer):
         if time.monotonic() >= self._maintained + MAINTENANCE_INTERVAL:
             self._maintained = time.monotonic()
             self.maintenance(self._maintained)
-        self.loop.work()
 
     def _listen(self) -> None:
         """Wait for connections while there are places for them."""
