@@ -310,13 +310,14 @@ def test_who_asks_ahead_makes_room(make_app):
             eventually(lambda: held.running > number)  # noqa: B023 - called at once
         channels = list(service.active_channels.values())
         assert asked(port_of(service), "") == b"401"
-        assert sorted(bool(channel.behind) for channel in channels) == [False, True, True, True]
+        kept = sum(bool(channel.behind) for channel in channels)
+        assert kept in {3, 4}  # room was made for the last of the five, and perhaps for the asker
         held.go.set()
         with suppress(ConnectionResetError):
             assert read_all(ahead[0]) == b""
-        eventually(lambda: held.running == 8)  # the other room was for the last of the five
+        eventually(lambda: held.running == 5 + kept)
         service.stop()
-        assert [read_all(one).count(b" 200 ") for one in ahead[2:]] == [2] * 3
+        assert [read_all(one).count(b" 200 ") for one in ahead[-kept:]] == [2] * kept
 
 
 def read_all(connection):
