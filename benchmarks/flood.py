@@ -1,7 +1,7 @@
 """Whether one network's flood keeps others out: session checks and logins from two other networks.
 
 An attacker holds 400 connections from one address and floods the service in each way of
-`attack.py`, then in all ways at once. Meanwhile a client at another address checks its session 100
+`attack.py`, then in all ways at once. Meanwhile clients at another address check a session 100
 times a second, each tenth time on a new connection, and one at a third address logs in twice a
 second, in turn with a browser that is known and with a new one. Each address of 127.0.0.0/8 is a
 network of its own.
@@ -22,9 +22,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 
 import attack
 from harness import HOST, LOGIN, USER, Bench, BenchError, Server, reserved_port
@@ -33,6 +34,7 @@ from authapi.settings import Settings
 
 CONNECTIONS = 400
 CHECK_EACH, LOGIN_EACH = 0.01, 0.5  # seconds
+CHECKERS = 8  # clients that check the session, so that a slow check does not hold up the next
 NEW_EACH = 10  # checks of which one is on a new connection
 PATIENCE = 5.0  # seconds that a client waits for an answer
 LEAD = 2.0  # seconds of an attack before anything counts
@@ -150,7 +152,7 @@ def _length(received: bytes) -> int:
 class Visitors:
     """The two clients, one of which checks its session and the other logs in."""
 
-    checker: Client
+    checkers: list[Client]  # of one session, each with a connection of its own
     user: Client
     checks: Outcome = field(default_factory=Outcome)
     known: Outcome = field(default_factory=Outcome)
@@ -166,9 +168,18 @@ class Visitors:
             checking.join()
 
     def _check(self, seconds: float) -> None:
-        for number, due in enumerate(times(CHECK_EACH, seconds)):
-            anew = number % NEW_EACH == 0
-            record(self.checks, due, partial(self.checker.check, anew=anew))
+        idle: SimpleQueue[Client] = SimpleQueue()
+        for checker in self.checkers:
+            idle.put(checker)
+
+        def check(due: float, *, anew: bool) -> None:
+            checker = idle.get()
+            record(self.checks, due, partial(checker.check, anew=anew))
+            idle.put(checker)
+
+        with ThreadPoolExecutor(len(self.checkers)) as pool:
+            for number, due in enumerate(times(CHECK_EACH, seconds)):
+                pool.submit(check, due, anew=number % NEW_EACH == 0)
 
     def _log_in(self, due: float, *, known: bool) -> None:
         outcome = self.known if known else self.new
@@ -282,8 +293,9 @@ class Row:
 
 def flood(server: Server, name: str, kinds: list[str], number: int, seconds: int) -> Row:
     """One attack, from an address of its own, and two clients at others."""
+    checker = newcomer(server, f"127.0.1.{number}", f"checker{number}")
     visitors = Visitors(
-        newcomer(server, f"127.0.1.{number}", f"checker{number}"),
+        [replace(checker, kept=None) for _ in range(CHECKERS)],
         newcomer(server, f"127.0.2.{number}", f"visitor{number}"),
     )
     with attacking(server.port, kinds, f"127.0.3.{number}", LEAD + seconds) as outcome:
