@@ -42,9 +42,6 @@ if PLACE == "at the name server":
 elif PLACE == "before the server":
     from authapi import serve
     serve.Server = wait
-elif PLACE == "behind the server":
-    from authapi import serve
-    serve._stop_on_signals = wait
 elif PLACE == "in a worker":
     from authapi import serve
     serve.listen_beside = wait
@@ -53,7 +50,7 @@ else:
 runpy.run_path(RUN, run_name="__main__")
 """
 IMPORTS = ["argparse", "msgspec", "falcon", "authapi.serve", "waitress"]
-PLACES = [*IMPORTS, "at the name server", "before the server", "behind the server", "in a worker"]
+PLACES = [*IMPORTS, "at the name server", "before the server", "in a worker"]
 
 
 def has_namespaces():
