@@ -8,6 +8,8 @@ import socket
 from functools import lru_cache
 from typing import Any
 
+from authapi.signals import kept_from_threads
+
 LARGEST_PORT = 65_535
 LONGEST_HOST = 253  # characters; RFC 1035, 2.3.4, less the length octets
 
@@ -228,4 +230,6 @@ def look_up(host: str, port: int | None, **options: int) -> list[tuple[Any, ...]
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - `--help` needs none
 
     with ThreadPoolExecutor(1) as pool:
-        return list(pool.submit(socket.getaddrinfo, host, port, **options).result())
+        with kept_from_threads():
+            found = pool.submit(socket.getaddrinfo, host, port, **options)
+        return list(found.result())

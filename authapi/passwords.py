@@ -20,6 +20,7 @@ from authapi.hashing import Cost, Hasher, Stored
 from authapi.normalization import nfc
 from authapi.password_policy import MAX_DECOMPOSED, PasswordPolicy
 from authapi.settings import Settings
+from authapi.signals import kept_from_threads
 
 # Who holds the place by which the current request hashes: a network, or a user who is known.
 HOLDER: ContextVar[str] = ContextVar("HOLDER", default="")
@@ -140,7 +141,8 @@ class Lane:
                 thread = threading.Thread(
                     target=_work, args=[self._jobs, self._nice], name="authapi-hash", daemon=True
                 )
-                thread.start()
+                with kept_from_threads():
+                    thread.start()
                 self._threads.append(thread)
         except RuntimeError as error:  # the system has no more: fewer will do
             if not self._threads:

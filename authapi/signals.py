@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 # Under nohup, which ignores SIGHUP, a terminal that closes ends nothing.
@@ -18,6 +20,21 @@ def end_at_once() -> None:
     """
     for number in END_SIGNALS:
         signal.signal(number, _end if os.getpid() == 1 else signal.SIG_DFL)
+
+
+@contextmanager
+def kept_from_threads() -> Iterator[None]:
+    """Start threads in the block that never take a signal, for work that starts no program.
+
+    NOTE: handlers run in the main thread, and a signal that another thread takes does not wake it.
+    A program that such a thread started would have every signal blocked. So the threads that answer
+    requests take signals: the server's loop wakes each second.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_by(number: int) -> NoReturn:

@@ -7,7 +7,6 @@ import io
 import logging
 import os
 import select
-import signal
 import sys
 import threading
 import time
@@ -15,6 +14,8 @@ import weakref
 from collections import deque
 from contextlib import suppress
 from typing import Any
+
+from authapi.signals import kept_from_threads
 
 MOST_KEPT = 1_048_576  # bytes of memory for what waits to be read; what comes after is dropped
 DRAIN_DEADLINE = 0.25  # seconds that an end waits for what is kept
@@ -98,21 +99,14 @@ class Unblocked(io.TextIOBase):
         self._changed.release()
 
     def _start(self) -> None:
-        """Start the thread if it does not run.
-
-        NOTE: it blocks every signal, or one might come to it that the main thread waits for.
-        """
+        """Start the thread if it does not run."""
         if self._thread or self._rests:
             return
         thread = threading.Thread(target=self._run, name="authapi-stream", daemon=True)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
+        # Where the system has no more threads now, the next write tries again.
+        with suppress(RuntimeError), kept_from_threads():
             thread.start()
             self._thread = thread
-        except RuntimeError:  # the system has no more threads now: the next write tries again
-            pass
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _run(self) -> None:
         while data := self._next():

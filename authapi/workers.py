@@ -17,7 +17,7 @@ from functools import partial
 from typing import NoReturn
 
 from authapi.errors import StartError
-from authapi.signals import END_SIGNALS, end_by
+from authapi.signals import END_SIGNALS, end_by, kept_from_threads
 from authapi.streams import drain
 
 SOON = 10  # seconds; a worker that falls within them fell at once
@@ -176,8 +176,9 @@ class Workers:
             # A terminal sends them to all. NOTE: SIG_IGN would pass on to what a worker executes.
             for number in END_SIGNALS[1:]:
                 signal.signal(number, lambda *_: None)
+            with kept_from_threads():
+                threading.Thread(target=self._end_with_parent, daemon=True).start()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
-            threading.Thread(target=self._end_with_parent, daemon=True).start()
             self._work(partial(self._tell_ready, worker.number))
             status = 0
         except StartError as error:

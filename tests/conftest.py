@@ -199,6 +199,16 @@ RUN = Path(__file__).parent.parent / "run.py"
 CHEAPLY = {f"AUTHAPI_{name.upper()}": str(value) for name, value in CHEAP.items()}
 
 
+def unmeasured():
+    """The environment, for a process that coverage must not measure.
+
+    It imports modules, catches signals and writes files in the process itself.
+    """
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS")
+    }
+
+
 def start(folder, *arguments, run=(RUN,), **environ):
     """Start the service in a folder, as a user does."""
     return subprocess.Popen(

@@ -26,6 +26,7 @@ STANDARD = {
     "machine",
     "normalization",
     "setting",
+    "signals",
     "settings",
     "usernames",
 }

@@ -1,12 +1,12 @@
 """What `import authapi` does, and what it shows: no service, no environment, no secret."""
 
-import os
 import pydoc
 import subprocess
 import sys
 import traceback
 
 import pytest
+from conftest import unmeasured
 
 import authapi
 from authapi import SettingError, Settings
@@ -18,7 +18,7 @@ LIBRARIES = {"aiosql", "argon2", "falcon", "jwt", "msgspec", "sqlite3", "waitres
 def run(code, **environ):
     """What a new interpreter prints."""
     return subprocess.check_output(
-        [sys.executable, "-c", code], env={**os.environ, **environ}, text=True
+        [sys.executable, "-c", code], env={**unmeasured(), **environ}, text=True
     )
 
 

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from conftest import CHEAP, CHEAPLY, RUN, USER, Client, process, token_of
+from conftest import CHEAP, CHEAPLY, RUN, USER, Client, process, token_of, unmeasured
 
 from authapi import SettingError, Settings, StartError, create_app, secret_files
 from authapi.database import SQL, Database
@@ -405,7 +405,7 @@ def unlock(path, **environ):
             *(sys.executable, "-m", "authapi", "unlock", USER["username"]),
             *("--database-url", f"sqlite:///{path}"),
         ],
-        env={**os.environ, **CHEAPLY, **environ},
+        env={**unmeasured(), **CHEAPLY, **environ},
         cwd=RUN.parent,
         capture_output=True,
         text=True,
