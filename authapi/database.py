@@ -33,17 +33,9 @@ SQL = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "sql"
 _CONNECTION = (SQL / "connection.sql").read_text()
 
 _SPOILT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_UNAVAILABLE = _SPOILT | frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_READONLY,
-    }
-)
-
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_REFUSED = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+_UNAVAILABLE = _SPOILT | _BUSY | _REFUSED | {sqlite3.SQLITE_READONLY}
 
 DatabaseError = sqlite3.DatabaseError  # what no error of ours says better: a fault of the file
 
@@ -188,7 +180,7 @@ class Database:
         with self._connecting:
             return list(self._connections)
 
-    def _empty_log(self) -> None:
+    def _empty_log(self, deadline: float = 0) -> None:
         """Have a file that was replaced take in its log, once.
 
         NOTE: so it is whole, under whatever name it has now, and whoever opens the file that took
@@ -196,7 +188,7 @@ class Database:
         """
         if self._log_is_empty:
             return
-        with suppress(sqlite3.Error, Unavailable), self.turns.take(0):
+        with suppress(sqlite3.Error, Unavailable), self.turns.take(deadline):
             empty_log, is_ours_alone = _queries("database").empty_log, self.names.is_ours_alone
             opened = [(one, one.beside) for one in self._open()]
             ours = [one for one, beside in opened if beside and is_ours_alone(beside)]
@@ -237,18 +229,23 @@ class Database:
         if connection.in_transaction:
             raise RuntimeError("transactions do not nest")
         actions = self._local.actions = []
-        with self.turns.take(deadline), _translated():
-            try:
-                self._patiently(self._statements.begin_immediate, deadline)
-                self.require_in_place()
-                yield
-                connection.commit()
-            except BaseException as error:
-                with suppress(sqlite3.Error):
-                    connection.rollback()
-                if connection.in_transaction or _code_behind(error) == sqlite3.SQLITE_READONLY:
-                    self.disconnect()  # which undoes it too
-                raise
+        try:
+            with self.turns.take(deadline), _translated():
+                try:
+                    self._patiently(self._statements.begin_immediate, deadline)
+                    self.require_in_place()
+                    yield
+                    connection.commit()
+                except BaseException as error:
+                    with suppress(sqlite3.Error):
+                        connection.rollback()
+                    if connection.in_transaction or _code_behind(error) == sqlite3.SQLITE_READONLY:
+                        self.disconnect()  # which undoes it too
+                    raise
+        except Unavailable:
+            if self._lost():  # noticed inside the turn, which emptying the log takes too
+                self._empty_log(deadline)
+            raise
         for action in actions:
             action()
 

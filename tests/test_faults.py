@@ -738,6 +738,20 @@ def test_a_lost_log_is_not_written_over_newer_changes(client, token, path):
     assert names(path) == ["renamed"]
 
 
+def test_a_lost_log_that_a_change_notices_first(client, path, make_app, monkeypatch):
+    """What was acknowledged is taken in before the change is refused: another service may start."""
+    monkeypatch.setattr(database, "LOOK_EVERY", 3_600)  # so that only transactions look
+    assert numbered(client, 1).status_code == 201
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"authapi.db{suffix}").unlink()
+    assert is_unavailable(numbered(client, 2))
+
+    assert numbered(Client(make_app()), 2).status_code == 201
+    client.app.close()
+
+    assert names(path) == ["user1", "user2"]
+
+
 def test_maintenance_tells_once(client, path, caplog):
     """Also without a request it is noticed that the file was replaced, and told."""
     client.app.maintain()

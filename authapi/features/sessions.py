@@ -197,9 +197,9 @@ class Sessions:
         user who was deleted or disabled, or got another password, a moment ago.
         """
         core, user, now = self._core, credential.user, self._now()
+        replaced = [claims for claims in replaced if self.end(public_id(claims), claims.id)]
         for claims in replaced:
-            if self.end(public_id(claims), claims.id):
-                self._tell([public_id(claims)], claims.id, caller)
+            self._tell([public_id(claims)], claims.id, caller)
         secret = _new_secret()
         expires_at = self._expiry(now, created_at=now)
         self._rows.prune(now)
