@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from authapi.embed import Protected, mount, protect
     from authapi.errors import Failure, StartError
     from authapi.events import Event
-    from authapi.features.accounts import User
-    from authapi.features.sessions import Session
+    from authapi.principal import Principal, Session, User, fresh, principal_of
     from authapi.setting import SettingError
     from authapi.settings import Settings
 
@@ -22,6 +21,7 @@ __all__ = [
     "AuthAPI",
     "Event",
     "Failure",
+    "Principal",
     "Protected",
     "Session",
     "SettingError",
@@ -29,7 +29,9 @@ __all__ = [
     "StartError",
     "User",
     "create_app",
+    "fresh",
     "mount",
+    "principal_of",
     "protect",
 ]
 __version__ = "0.2.0.dev0"
@@ -40,14 +42,17 @@ if not TYPE_CHECKING:
         "AuthAPI": "app",
         "Event": "events",
         "Failure": "errors",
+        "Principal": "principal",
         "Protected": "embed",
-        "Session": "features.sessions",
+        "Session": "principal",
         "SettingError": "setting",
         "Settings": "settings",
         "StartError": "errors",
-        "User": "features.accounts",
+        "User": "principal",
         "create_app": "app",
+        "fresh": "principal",
         "mount": "embed",
+        "principal_of": "principal",
         "protect": "embed",
     }
 

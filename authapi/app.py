@@ -56,8 +56,8 @@ class AuthAPI(_FalconApp):
         self._quick_paths: set[str] = set()
         self._hashing_paths: set[str] = set()
         self.cross_site = CrossSite(core.settings, core.notices)
-        self.authenticate = Authenticate(core, Sessions(core))
-        self.users = Users(core.database)
+        self.authenticate = Authenticate(core, core.of(Sessions))
+        self.users = core.of(Users)
         self.admission = Admission(core.settings.hash_places)
         super().__init__(
             middleware=[
@@ -219,7 +219,7 @@ def _warn_of_losses(core: Core, *, is_new: bool, are_new: bool) -> None:
             settings.key_file,
             advice,
         )
-    if are_new and Sessions(core).exist():
+    if are_new and core.of(Sessions).exist():
         logger.warning(
             "the key file %s was gone, a new one is made: all sessions have ended. %s",
             settings.key_file,
@@ -235,8 +235,12 @@ def check_resource(resource: object) -> None:
     kind = type(resource)
     if resource is not None and (hasattr(kind, "__bool__") or hasattr(kind, "__len__")):
         raise TypeError(f"{kind.__name__} must define neither __bool__ nor __len__")
-    if getattr(resource, "public", False) is True and getattr(resource, "fresh", False) is True:
-        raise TypeError(f"{kind.__name__} cannot be public and ask for a fresh session")
+    needs = getattr(resource, "needs", ())
+    are_needs = isinstance(needs, tuple) and all(map(callable, needs))
+    if not are_needs or hasattr(resource, "fresh"):  # as version 0.1 had it
+        raise TypeError(f"{kind.__name__}: write `needs = (fresh,)` for a fresh session")
+    if getattr(resource, "public", False) is True and needs:
+        raise TypeError(f"{kind.__name__} cannot be public and have needs")
 
 
 class _Methods(dict[str, Any]):

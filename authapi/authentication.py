@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import replace
+from typing import Any, Protocol
 
 import falcon
 
@@ -17,28 +18,15 @@ from authapi.errors import (
 )
 from authapi.events import Caller
 from authapi.middleware import IN_LOOP, caller_of
+from authapi.principal import Principal, Session, principal_of
 from authapi.tokens import Claims
-from authapi.wire import Presented, UserRecord
+from authapi.wire import Presented
 
 logger = logging.getLogger("authapi")
 
 
-class LiveSession(Protocol):
-    """A session that was found alive, with its user."""
-
-    @property
-    def user(self) -> UserRecord:
-        """Whose session it is."""
-
-    def require_fresh(self, now: float) -> None:
-        """Raise FreshLoginRequired where its password was given too long ago."""
-
-
-Session = TypeVar("Session", bound=LiveSession)
-
-
-class SessionKeeper(Protocol[Session]):
-    """Who knows the sessions."""
+class SessionKeeper(Protocol):
+    """What finds and renews sessions."""
 
     def authenticate(self, claims: Claims, now: float) -> Session | None:
         """The live session of a token, or None."""
@@ -86,18 +74,18 @@ def _require_unambiguous(found: list[tuple[Claims, Session]], bearer: Claims | N
         raise InvalidToken
 
 
-class Authenticate(Generic[Session]):
+class Authenticate:
     """Lets only a live session reach a resource, unless the resource says `public = True`.
 
-    Where it says `fresh = True` the session's password must have been given a short while ago.
-    Leaves `req.context.session`, `req.context.user` and `req.context.claims`. A session that is in
-    use is renewed, unless the resource says `renews = False`.
+    The principal must meet each of the resource's `needs`, such as `fresh`. `principal_of` gives
+    the principal to the resource, and `req.context.user` and `req.context.session` give its parts.
+    A session that is in use is renewed, unless the resource says `renews = False`.
     """
 
     def __init__(
         self,
         core: Core,
-        sessions: SessionKeeper[Session],
+        sessions: SessionKeeper,
     ) -> None:
         """Take the core, and who knows the sessions."""
         self._wire = core.wire
@@ -110,13 +98,13 @@ class Authenticate(Generic[Session]):
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: object, _params: dict[str, Any]
     ) -> None:
-        """Raise NotAuthenticated, InvalidToken or FreshLoginRequired."""
+        """Raise NotAuthenticated, InvalidToken, or the failure of a need that is not met."""
         if req.method == "OPTIONS" or getattr(resource, "public", False) is True:
             return
         try:
-            session = self.session(req)
-            if getattr(resource, "fresh", False) is True:
-                session.require_fresh(self._clock())
+            principal = self.principal(req)
+            for need in getattr(resource, "needs", ()):
+                need(principal, self._clock())
         except Failure:
             methods = _methods(resource)
             if req.method in methods:
@@ -127,8 +115,8 @@ class Authenticate(Generic[Session]):
             if renewed:
                 self._wire.set_token(resp, renewed.token, renewed.max_age)
 
-    def session(self, req: falcon.Request) -> Session:
-        """Return the one live session that the tokens of a request open.
+    def principal(self, req: falcon.Request) -> Principal:
+        """Return the principal of the one live session that the tokens of a request open.
 
         Raises NotAuthenticated without a token, InvalidToken where each is bad or it is not clear
         which counts.
@@ -144,10 +132,9 @@ class Authenticate(Generic[Session]):
         if len(found) > 1 or presented.of_bearer:
             _require_unambiguous(found, presented.of_bearer)
         claims, session = max(found, key=_issued_at) if len(found) > 1 else found[0]
-        req.context.claims = claims
-        req.context.session = session
-        req.context.user = session.user
-        return session
+        req.context.principal = principal = Principal(session.user, session, claims)
+        req.context.session, req.context.user = session, session.user
+        return principal
 
     def _refusal(self, presented: Presented) -> Failure:
         """Return the failure of a request without a live session.
@@ -192,7 +179,8 @@ class Authenticate(Generic[Session]):
 
         At most one request in `session_renew_after` seconds writes; the older token stays good.
         """
-        claims, session, now = req.context.claims, req.context.session, self._clock()
+        principal, now = principal_of(req), self._clock()
+        claims, session = principal.claims, principal.session
         if now - claims.iat < self._renew_after:
             return None
         if self._sessions.is_due(session, now):
@@ -206,7 +194,7 @@ class Authenticate(Generic[Session]):
             logger.warning("a session was not renewed: %s", unavailable.__cause__)
             return None
         if issued:
-            req.context.claims = issued.claims
+            req.context.principal = replace(principal, claims=issued.claims)
         return issued
 
 

@@ -12,8 +12,6 @@ from authapi.database import Database, DatabaseError
 from authapi.errors import StartError, Unavailable
 from authapi.events import Caller, Restored
 from authapi.features import login
-from authapi.features.accounts import UserRepository
-from authapi.features.audit import AuditRepository
 from authapi.keys import lacks_keys
 from authapi.middleware import new_request_id
 from authapi.settings import Settings
@@ -51,7 +49,7 @@ def _newest_ids(path: Path) -> tuple[int, int]:
         raise StartError(f"There is no database {path}: name the one that was replaced, or none.")
     database = Database(path)
     try:
-        return UserRepository(database).newest_id(), AuditRepository(database).newest_id()
+        return tuple(database.statements(name).newest_id() for name in ("users", "audit"))
     except (Unavailable, DatabaseError) as error:
         logger.warning("%s does not tell its newest ids (%s)", path, error.__cause__ or error)
         return 0, 0

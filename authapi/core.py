@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 from authapi.database import Database
 from authapi.events import Events
@@ -13,10 +14,12 @@ from authapi.settings import Settings
 from authapi.tokens import Tokens
 from authapi.wire import Wire
 
+Service = TypeVar("Service")
+
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """The parts that features stand on; `clock` gives seconds since the epoch."""
+    """The parts that features stand on. `clock` returns seconds since the epoch."""
 
     settings: Settings
     clock: Callable[[], float]
@@ -26,3 +29,13 @@ class Core:
     passwords: Passwords
     tokens: Tokens
     wire: Wire
+    _services: dict[object, object] = field(default_factory=dict, init=False, repr=False)
+
+    def of(self, kind: Callable[[Core], Service]) -> Service:
+        """Return this application's one instance of a service, such as `Sessions`.
+
+        A service is a class that is made with the core. It is made at the first call.
+        """
+        if kind not in self._services:
+            self._services[kind] = kind(self)
+        return cast("Service", self._services[kind])

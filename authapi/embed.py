@@ -66,7 +66,7 @@ class Protected:
         req = falcon.Request({"PATH_INFO": "", **environ}, options=auth.req_options)
         try:
             auth.cross_site.check(req)
-            session = auth.authenticate.session(req)
+            principal = auth.authenticate.principal(req)
             renewed = auth.authenticate.renewed(req)
         except Failure as failure:
             anonymous = isinstance(failure, (NotAuthenticated, InvalidToken, CrossSiteRequest))
@@ -79,12 +79,11 @@ class Protected:
             cookie = wire.session_cookie
             lines = wire.cookie_lines(req, cookie, renewed.token, renewed.max_age)
             start_response = _with_cookie(start_response, cookie.name, lines)
-        user = session.user
         known = {
             # SECURITY: applications keep data by REMOTE_USER, and a username can change hands.
-            "REMOTE_USER": str(user.id),
-            "authapi.user": user,
-            "authapi.session": session,
+            "REMOTE_USER": str(principal.user.id),
+            "authapi.user": principal.user,
+            "authapi.session": principal.session,
         }
         return self._app({**environ, **known}, start_response)
 

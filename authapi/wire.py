@@ -9,7 +9,6 @@ from collections.abc import Callable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Protocol
 
 import falcon
 import msgspec
@@ -19,36 +18,13 @@ from authapi.cookies import Cookie, session_cookie
 from authapi.errors import Failure
 from authapi.fields import bearer_token
 from authapi.headers import AnswerHeaders
+from authapi.principal import User
 from authapi.settings import Settings
 from authapi.tokens import Claims, Tokens
 
 LONGEST_ACCEPT = 1_024  # characters; parsing takes its time
 JSON = "application/json"
 PROBLEM = "application/problem+json"
-
-
-class UserRecord(Protocol):
-    """What the envelope shows of a user; times are seconds since the epoch."""
-
-    @property
-    def id(self) -> int:
-        """Never anyone else's, even after the user is deleted."""
-
-    @property
-    def username(self) -> str:
-        """As typed."""
-
-    @property
-    def email(self) -> str:
-        """As typed."""
-
-    @property
-    def created_at(self) -> int:
-        """When the account was made."""
-
-    @property
-    def updated_at(self) -> int:
-        """When its names or state last changed."""
 
 
 @lru_cache(maxsize=1_024)
@@ -95,9 +71,7 @@ class Wire:
             {"code": status, "message": message, "timestamp": self._timestamp(), **fields}
         )
 
-    def answer_user(
-        self, resp: falcon.Response, status: int, message: str, user: UserRecord
-    ) -> None:
+    def answer_user(self, resp: falcon.Response, status: int, message: str, user: User) -> None:
         """Put a success that shows a user into the response."""
         shown = {
             "id": user.id,

@@ -177,9 +177,9 @@ class Service:
         self._app = create_app(settings_of(path), clock=lambda: self.now)
         self._core: Core = self._app.core
         self._database: Database = self._core.database
-        self._accounts = UserRepository(self._database)
-        self._sessions = SessionRepository(self._database)
-        self._log = AuditRepository(self._database)
+        self._accounts = self._core.of(UserRepository)
+        self._sessions = self._core.of(SessionRepository)
+        self._log = self._core.of(AuditRepository)
         for pragma in pragmas:
             self._database.connection.execute(f"PRAGMA {pragma}")
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import CHEAP, USER, connected, running, token_of
 
 from authapi.bodies import BODY_LIMIT
-from authapi.features.sessions import FRESH_FOR
+from authapi.principal import FRESH_FOR
 
 JSON = {"Content-Type": "application/json"}
 LOGIN = b'{"usernameOrEmail":"crispengari","password":"crispengari"}'

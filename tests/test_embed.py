@@ -36,7 +36,7 @@ from conftest import (
 from test_middleware import SAFE_HEADERS
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from authapi import Settings, mount, protect
+from authapi import Settings, fresh, mount, protect
 from authapi.events import LoggedIn, Registered
 
 ROOT = Path(__file__).parent.parent
@@ -227,7 +227,7 @@ class Welcome(Notes):
 
 
 class Danger(Notes):
-    fresh = True
+    needs = (fresh,)
 
 
 def test_cookie_is_for_the_whole_host(host):
@@ -465,7 +465,7 @@ def test_the_hosts_own_answers_get_nothing_of_ours(host, guest):
 
 
 def test_fresh_resources(host, guest, clock):
-    """`fresh = True` asks for the password again after 300 seconds."""
+    """`needs = (fresh,)` asks for the password again after 300 seconds."""
     clock.move(299)
     assert host.get_as(guest, "/danger").status_code == 200
     clock.move(1)

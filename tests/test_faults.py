@@ -21,9 +21,9 @@ from conftest import CHEAP, USER, Client, process, request, token_of
 from authapi import Settings, StartError, create_app, database, files
 from authapi.database import SQL, Database
 from authapi.errors import Unavailable
-from authapi.features.sessions import FRESH_FOR
 from authapi.files import Names, Turns
 from authapi.keys import load_keys
+from authapi.principal import FRESH_FOR
 
 UNLIMITED = {"rate_limits": "off"}
 PUT_BACK = "replaced or removed while in use: put it back, or restart to use what is there"

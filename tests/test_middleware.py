@@ -6,6 +6,8 @@ import pytest
 from conftest import Client, attributes_of, deletes_cookie, token_of
 from falcon import inspect
 
+from authapi import Failure, fresh, principal_of
+
 SAFE_HEADERS = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
@@ -411,7 +413,7 @@ class Nothing:
 
 
 class FreshHeadOnly(HeadOnly):
-    fresh = True
+    needs = (fresh,)
 
 
 class Optional(HeadOnly):
@@ -444,32 +446,75 @@ def test_odd_resources_are_protected(client, resource, methods):
 
 class Contradictory(Notes):
     public = True
-    fresh = True
+    needs = (fresh,)
 
 
-def test_public_and_fresh_contradict(client):
+def test_public_and_needs_contradict(client):
     """A resource that says both is refused: it would be open to everyone."""
-    with pytest.raises(TypeError, match="cannot be public and ask"):
+    with pytest.raises(TypeError, match="cannot be public and have needs"):
         client.app.add_route("/vault", Contradictory())
 
 
-class NearlyFresh(Notes):
-    fresh = 1
+@pytest.mark.parametrize(
+    "attributes", [{"fresh": True}, {"needs": fresh}, {"needs": ("fresh",)}, {"needs": 1}]
+)
+def test_needs_that_are_none(client, attributes):
+    """A resource whose needs are misspelled is refused: it would be open to every session."""
+    with pytest.raises(TypeError, match=r"Vault: write `needs = \(fresh,\)`"):
+        client.app.add_route("/vault", type("Vault", (Notes,), attributes)())
+
+
+class NotYou(Failure):
+    status, error, message = 403, "not_you", "Not you."
+
+
+def odd(principal, now):
+    """A need of an application's own."""
+    if principal.user.id % 2 == 0 or now != principal.claims.iat:
+        raise NotYou
+
+
+class Odd(Notes):
+    needs = (fresh, odd)
+
+
+def test_a_need_of_ones_own(client):
+    """Each need is asked, with the principal and the time, before the resource."""
+    client.app.add_route("/odd", Odd())
+    tokens = [
+        token_of(client.register(username=f"user{number}", email=f"user{number}@example.com"))
+        for number in (1, 2)
+    ]
+
+    assert [client.get_as(token, "/odd").status_code for token in tokens] == [200, 403]
+    assert client.get_as(tokens[1], "/odd").json["error"] == "not_you"
+
+
+class Asking:
+    public = True
+
+    def on_get(self, req, resp):
+        principal_of(req)
+
+
+def test_nobody_is_the_principal_of_a_public_resource(client):
+    """A public resource that asks who sends the request has a mistake, and fails."""
+    client.app.add_route("/asking", Asking())
+
+    assert client.simulate_get("/asking").status_code == 500
 
 
 class NeverRenewed(Notes):
     renews = False
 
 
-def test_attributes_count_by_their_very_value(client, token, clock):
-    """What is true, but not True, asks for nothing; `renews = False` renews nothing."""
-    client.app.add_route("/nearly", NearlyFresh())
+def test_renews_nothing(client, token, clock):
+    """The answer of a resource with `renews = False` renews no session."""
     client.app.add_route("/never", NeverRenewed())
     clock.move(3_600)
 
     assert "set-cookie" not in client.get_as(token, "/never").headers
-    answer = client.get_as(token, "/nearly")
-    assert (answer.status_code, "set-cookie" in answer.headers) == (200, True)
+    assert "set-cookie" in client.get_as(token, "/user").headers
 
 
 def test_inspection(client):

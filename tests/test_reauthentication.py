@@ -3,13 +3,14 @@
 import pytest
 from conftest import USER, deletes_cookie, token_of
 
+from authapi import fresh
 from authapi.features.sessions import REPLACED_FOR
 
 
 class Vault:
     """A resource of an application's own that asks for a fresh session."""
 
-    fresh = True
+    needs = (fresh,)
 
     def on_get(self, req, resp):
         resp.media = {"owner": req.context.user.username}

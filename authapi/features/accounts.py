@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import falcon
 import msgspec
 
 from authapi.bodies import Rule, has_body, read_body
 from authapi.core import Core
-from authapi.database import Database, UniqueViolation
+from authapi.database import UniqueViolation
 from authapi.errors import (
     EmailTaken,
     InvalidToken,
@@ -27,21 +27,12 @@ from authapi.events import Caller, LockedOut, LoginFailed, Restored, UserDeleted
 from authapi.features.limits import Limits
 from authapi.identifiers import email_key, name_key, username_key
 from authapi.middleware import caller_of
+from authapi.principal import Session, User, principal_of
 from authapi.usernames import UsernamePolicy, lookalikes
 
 REQUIRES = ("limits",)
 
 SKIPPED_AT_RESTORE = 1_000_000  # user ids, and password versions of a user
-
-
-class User(msgspec.Struct, frozen=True):
-    """A user, as shown; times are seconds since the epoch."""
-
-    id: int
-    username: str
-    email: str
-    created_at: int
-    updated_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +45,12 @@ class Credential:
     disabled: bool
 
 
-class OwnSession(Protocol):
-    """A session, as far as this feature knows one."""
-
-    @property
-    def id(self) -> str:
-        """The public id."""
-
-    @property
-    def user(self) -> User:
-        """Whose it is."""
-
-
 class UserRepository:
     """The users table. Names and emails are found by their caseless keys."""
 
-    def __init__(self, database: Database) -> None:
-        """Take the database."""
-        self._statements = database.statements("users")
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._statements = core.database.statements("users")
 
     def insert(self, username: str, email: str, password_hash: str) -> Credential:
         """Add a user, inside a transaction. Raises UsernameTaken or EmailTaken."""
@@ -188,9 +167,9 @@ class UserRepository:
 class Users:
     """The users, as an application that embeds the service may see them."""
 
-    def __init__(self, database: Database) -> None:
-        """Take the database."""
-        self._rows = UserRepository(database)
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._rows = core.of(UserRepository)
 
     def get(self, user_id: int) -> User | None:
         """The user with an id; None where there is none, or no longer. Raises Unavailable."""
@@ -214,7 +193,7 @@ def _credential(row: tuple[Any, ...]) -> Credential:
 
 @contextmanager
 def password_given(
-    core: Core, users: UserRepository, session: OwnSession, password: str, caller: Caller
+    core: Core, users: UserRepository, session: Session, password: str, caller: Caller
 ) -> Iterator[Credential]:
     """The credential of a session's user, whose password this must be, for the block.
 
@@ -225,7 +204,7 @@ def password_given(
     credential = users.by_id(session.user.id)
     if credential is None:
         raise InvalidToken
-    limits = Limits(core)
+    limits = core.of(Limits)
     networks = limits.networks_of_known(caller.ip, session.user.id)
     with limits.trying(*networks, limits.password(session.user.id)) as last:
         verdict = core.passwords.verify(credential.password_hash, password, rehash=False)
@@ -263,7 +242,7 @@ class ExampleResource:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer the user of the session."""
-        self._core.wire.answer_user(resp, 200, "User.", req.context.user)
+        self._core.wire.answer_user(resp, 200, "User.", principal_of(req).user)
 
 
 class UserResource(ExampleResource):
@@ -272,7 +251,7 @@ class UserResource(ExampleResource):
     def __init__(self, core: Core) -> None:
         """Take the core."""
         super().__init__(core)
-        self._users = UserRepository(core.database)
+        self._users = core.of(UserRepository)
         self._usernames = UsernamePolicy(core.settings.reserved)
 
     def on_patch(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -280,10 +259,11 @@ class UserResource(ExampleResource):
 
         The session must be fresh: the username is what one logs in with (ASVS 7.5.1).
         """
-        core, session, claims = self._core, req.context.session, req.context.claims
+        core, principal = self._core, principal_of(req)
+        session, claims = principal.session, principal.claims
         session.require_fresh(core.clock())
         body = read_body(req, RenameBody, {"username": self._rule(session.user)})
-        limits, caller = Limits(core), caller_of(req)
+        limits, caller = core.of(Limits), caller_of(req)
         with limits.trying(*limits.registration(caller.ip)), core.database.transaction():
             if self._users.rename(session.user.id, body.username):
                 core.events.emit(UserRenamed(session.user.id, caller, session.id))
@@ -300,7 +280,7 @@ class UserResource(ExampleResource):
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Delete the user, who gives the password or has given it a short while ago."""
-        core, session = self._core, req.context.session
+        core, session = self._core, principal_of(req).session
         with self._verified(req) as verified, core.database.transaction():
             current = self._users.by_session(session.id)
             if current is None:
@@ -314,7 +294,7 @@ class UserResource(ExampleResource):
     @contextmanager
     def _verified(self, req: falcon.Request) -> Iterator[Credential | None]:
         """What the password was checked against; None where the session is fresh and has none."""
-        core, session = self._core, req.context.session
+        core, session = self._core, principal_of(req).session
         if has_body(req):
             password = read_body(req, PasswordBody).password
             with password_given(core, self._users, session, password, caller_of(req)) as credential:
@@ -326,7 +306,7 @@ class UserResource(ExampleResource):
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
     """Add the routes, and give no id and no password version again after a restore."""
-    users = UserRepository(core.database)
+    users = core.of(UserRepository)
     core.events.subscribe(lambda event: users.skip(event.newest_user_id), Restored)
     app.add_route("/user", UserResource(core))
     app.add_route("/", ExampleResource(core))

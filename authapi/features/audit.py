@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import falcon
 
 from authapi.core import Core
-from authapi.database import Database
 from authapi.errors import ValidationFailed
 from authapi.events import Event, Restored
+from authapi.principal import principal_of
 from authapi.wire import http_date
 
 REQUIRES: tuple[str, ...] = ()
@@ -45,9 +45,9 @@ class AuditRepository:
     SECURITY: anybody can cause rows that name no user, by logins with made-up names.
     """
 
-    def __init__(self, database: Database) -> None:
-        """Take the database."""
-        self._statements = database.statements("audit")
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._statements = core.database.statements("audit")
 
     def insert(self, event: Event, now: int) -> None:
         """Add an event, inside a transaction, and drop rows that are old enough, or too many.
@@ -95,7 +95,7 @@ class ActivityResource:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer a page of it, newest first."""
         before, limit = _page(req)
-        entries = self._log.of_user(req.context.user.id, before=before, at_most=limit)
+        entries = self._log.of_user(principal_of(req).user.id, before=before, at_most=limit)
         shown = [
             {
                 "id": entry.id,
@@ -133,6 +133,6 @@ def _page(req: falcon.Request) -> tuple[int, int]:
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
     """Add the route, and keep every event from now on."""
-    log = AuditRepository(core.database)
+    log = core.of(AuditRepository)
     core.events.subscribe(lambda event: log.insert(event, int(core.clock())))
     app.add_route("/user/activity", ActivityResource(core, log))

@@ -17,8 +17,9 @@ import falcon
 from authapi.cookies import host_cookie
 from authapi.core import Core
 from authapi.errors import InvalidToken
-from authapi.features.accounts import User, UserRepository
+from authapi.features.accounts import UserRepository
 from authapi.identifiers import name_key
+from authapi.principal import User
 from authapi.tokens import DeviceClaims
 
 REQUIRES = ("accounts",)
@@ -33,7 +34,7 @@ class Devices:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
-        self._users = UserRepository(core.database)
+        self._users = core.of(UserRepository)
         self._cookie = host_cookie("device", core.settings)
 
     def recognize(self, req: falcon.Request, identifier: str) -> DeviceClaims | None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import falcon
 
 from authapi.core import Core
+from authapi.principal import principal_of
 
 REQUIRES = ("accounts",)
 
@@ -34,7 +35,7 @@ class VerificationResource:
         SECURITY: applications take X-Auth-Email for proof of the address. Nothing confirms an
         address yet, so the operator must ask for the header.
         """
-        user = req.context.user
+        user = principal_of(req).user
         resp.set_header("X-Auth-User-Id", str(user.id))
         resp.set_header("X-Auth-Username", _encoded(user.username))
         if self._sends_every_email:

@@ -160,7 +160,7 @@ def _budgets(limits: list[Limit], address: str) -> list[Budget]:
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
     """Forget the wrong passwords of a user who gave the right one, or is gone."""
-    limits = Limits(core)
+    limits = core.of(Limits)
 
     def forget(event: Event) -> None:
         if event.user_id is not None:

@@ -20,6 +20,7 @@ from authapi.features.limits import Limits
 from authapi.features.sessions import Issued, Sessions, public_id
 from authapi.middleware import caller_of, new_request_id
 from authapi.passwords import Verdict
+from authapi.principal import principal_of
 from authapi.tokens import Claims
 
 REQUIRES = ("accounts", "sessions", "limits", "devices")
@@ -41,10 +42,10 @@ class LoginResource:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
-        self._users = UserRepository(core.database)
-        self._sessions = Sessions(core)
-        self._limits = Limits(core)
-        self._devices = Devices(core)
+        self._users = core.of(UserRepository)
+        self._sessions = core.of(Sessions)
+        self._limits = core.of(Limits)
+        self._devices = core.of(Devices)
 
     def admit(self, req: falcon.Request) -> list[str]:
         """Return the users whose browser this is, by its cookies.
@@ -122,8 +123,8 @@ def unlock(core: Core, identifier: str) -> bool | None:
 
     None where there is no such user either.
     """
-    limits = Limits(core)
-    credential = UserRepository(core.database).by_identifier(identifier)
+    limits = core.of(Limits)
+    credential = core.of(UserRepository).by_identifier(identifier)
     if credential:
         budgets = [*limits.accounts(credential.user.id), limits.password(credential.user.id)]
     else:
@@ -150,7 +151,7 @@ class LogoutResource:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
-        self._sessions = Sessions(core)
+        self._sessions = core.of(Sessions)
         self._authenticate = Authenticate(core, self._sessions)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -180,8 +181,8 @@ class LogoutResource:
                     self._end(each, caller_of(req))
 
     def _log_out_everywhere(self, req: falcon.Request) -> None:
-        self._authenticate.session(req)
-        claims, caller = req.context.claims, caller_of(req)
+        self._authenticate.principal(req)
+        claims, caller = principal_of(req).claims, caller_of(req)
         with self._core.database.transaction():
             if not self._end(claims, caller):
                 raise InvalidToken

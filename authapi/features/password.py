@@ -18,6 +18,7 @@ from authapi.features.accounts import UserRepository, password_given
 from authapi.features.devices import Devices
 from authapi.features.sessions import Sessions
 from authapi.middleware import caller_of
+from authapi.principal import principal_of
 
 REQUIRES = ("accounts", "sessions", "devices")
 
@@ -37,13 +38,13 @@ class PasswordResource:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
-        self._users = UserRepository(core.database)
-        self._sessions = Sessions(core)
-        self._devices = Devices(core)
+        self._users = core.of(UserRepository)
+        self._sessions = core.of(Sessions)
+        self._devices = core.of(Devices)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Replace it, end every other session, and give this one a new token."""
-        core, session, caller = self._core, req.context.session, caller_of(req)
+        core, session, caller = self._core, principal_of(req).session, caller_of(req)
         names = (session.user.username, session.user.email)
         policy = partial(core.passwords.fault, names=names)
         body = read_body(req, PasswordChangeBody, {"new_password": policy})

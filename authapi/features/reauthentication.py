@@ -1,4 +1,4 @@
-"""Reauthentication: a session becomes fresh, for resources that say `fresh = True`.
+"""Reauthentication: a session becomes fresh, for resources that say `needs = (fresh,)`.
 
 Endpoint: POST /sessions/reauthenticate. Table: none of its own.
 """
@@ -14,6 +14,7 @@ from authapi.features.accounts import PasswordBody, UserRepository, password_giv
 from authapi.features.devices import Devices
 from authapi.features.sessions import Sessions
 from authapi.middleware import caller_of
+from authapi.principal import principal_of
 
 REQUIRES = ("accounts", "sessions", "devices")
 
@@ -26,13 +27,13 @@ class ReauthenticationResource:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
-        self._sessions = Sessions(core)
-        self._users = UserRepository(core.database)
-        self._devices = Devices(core)
+        self._sessions = core.of(Sessions)
+        self._users = core.of(UserRepository)
+        self._devices = core.of(Devices)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Check the password; give the session a new token, good for resources that ask for it."""
-        core, session, caller = self._core, req.context.session, caller_of(req)
+        core, session, caller = self._core, principal_of(req).session, caller_of(req)
         body = read_body(req, PasswordBody)
         with (
             password_given(core, self._users, session, body.password, caller) as credential,

@@ -43,10 +43,10 @@ class RegistrationResource:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
-        self._users = UserRepository(core.database)
-        self._sessions = Sessions(core)
-        self._limits = Limits(core)
-        self._devices = Devices(core)
+        self._users = core.of(UserRepository)
+        self._sessions = core.of(Sessions)
+        self._limits = core.of(Limits)
+        self._devices = core.of(Devices)
         self._rules = {
             "username": UsernamePolicy(core.settings.reserved).fault,
             "email": email_fault,

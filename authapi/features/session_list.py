@@ -9,8 +9,9 @@ import falcon
 
 from authapi.core import Core
 from authapi.events import SessionRevoked
-from authapi.features.sessions import Session, Sessions
+from authapi.features.sessions import Sessions
 from authapi.middleware import caller_of
+from authapi.principal import principal_of
 from authapi.wire import http_date
 
 REQUIRES = ("sessions",)
@@ -26,7 +27,7 @@ class SessionsResource:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer them all, newest first."""
-        current: Session = req.context.session
+        current = principal_of(req).session
         shown = [
             {
                 "id": session.id,
@@ -43,10 +44,10 @@ class SessionsResource:
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """End all but the current one. The session must be fresh (ASVS 7.5.2)."""
-        current: Session = req.context.session
+        current = principal_of(req).session
         current.require_fresh(self._core.clock())
         with self._core.database.transaction():
-            self._sessions.require(req.context.claims)
+            self._sessions.require(principal_of(req).claims)
             ended = self._sessions.end_others(current.user.id, caller_of(req), kept=current.id)
         self._core.wire.answer(resp, 200, "Other sessions ended.", ended=ended)
 
@@ -64,11 +65,11 @@ class SessionResource:
 
         To end another than the current one, the session must be fresh (ASVS 7.5.2).
         """
-        core, current = self._core, req.context.session
+        core, current = self._core, principal_of(req).session
         if session_id != current.id:
             current.require_fresh(core.clock())
         with core.database.transaction():
-            self._sessions.require(req.context.claims)
+            self._sessions.require(principal_of(req).claims)
             ended = self._sessions.end(session_id, current.user.id)
             if ended:
                 core.events.emit(SessionRevoked(current.user.id, caller_of(req), session_id))
@@ -81,6 +82,6 @@ class SessionResource:
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
     """Add the routes."""
-    sessions = Sessions(core)
+    sessions = core.of(Sessions)
     app.add_route("/sessions", SessionsResource(core, sessions))
     app.add_route("/sessions/{session_id}", SessionResource(core, sessions))

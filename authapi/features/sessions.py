@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import falcon
-import msgspec
 
 from authapi.core import Core
-from authapi.database import Database
-from authapi.errors import FreshLoginRequired, InvalidCredentials, InvalidToken
+from authapi.errors import InvalidCredentials, InvalidToken
 from authapi.events import (
     Caller,
     CredentialsChanged,
@@ -24,43 +22,15 @@ from authapi.events import (
     SessionRenewed,
     SessionRevoked,
 )
-from authapi.features.accounts import Credential, User
+from authapi.features.accounts import Credential
+from authapi.principal import Session, User
 from authapi.tokens import Claims
 
 REQUIRES = ("accounts",)
 
 PRUNED_AT_ONCE = 100  # rows; a login ends at most so many expired sessions
-FRESH_FOR = 300  # seconds
 REPLACED_FOR = 60  # seconds after which no answer to an older request is on its way any more
 RENEWAL_PATIENCE = 0.05  # seconds; a renewal that must wait longer is left to a later request
-
-
-class Session(msgspec.Struct, frozen=True):
-    """A live session; times are seconds since the epoch.
-
-    Its public `id` is the SHA-256, in hexadecimal, of the secret one that the token carries.
-    """
-
-    id: str
-    user: User
-    created_at: int
-    authenticated_at: int
-    last_seen_at: int
-    expires_at: int
-    ip: str
-    user_agent: str
-
-    def is_fresh(self, now: float) -> bool:
-        """Whether its password was given within FRESH_FOR seconds (ASVS 7.5.1).
-
-        SECURITY: a clock that was set back by more makes no session fresh until it is there again.
-        """
-        return abs(now - self.authenticated_at) < FRESH_FOR
-
-    def require_fresh(self, now: float) -> None:
-        """Raise FreshLoginRequired where its password was given too long ago."""
-        if not self.is_fresh(now):
-            raise FreshLoginRequired
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +50,9 @@ class Issued:
 class SessionRepository:
     """The sessions table. Writing happens inside transactions; expired rows are as good as gone."""
 
-    def __init__(self, database: Database) -> None:
-        """Take the database."""
-        self._statements = database.statements("sessions")
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._statements = core.database.statements("sessions")
 
     def insert(  # noqa: PLR0913 - a row
         self,
@@ -180,7 +150,7 @@ class Sessions:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
-        self._rows = SessionRepository(core.database)
+        self._rows = core.of(SessionRepository)
         self.authenticate = self._rows.authenticate
         self.of_user = self._rows.of_user
         self.was_replaced = self._rows.was_replaced
@@ -313,7 +283,7 @@ def _digest(secret: str) -> str:
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
     """End the other sessions where a user's credentials change, and all after a restore."""
-    sessions, repository = Sessions(core), SessionRepository(core.database)
+    sessions, repository = core.of(Sessions), core.of(SessionRepository)
 
     def end_others(event: Event) -> None:
         if event.user_id is not None:

@@ -1,0 +1,84 @@
+"""Principals: who sends a request, in which session, and what a resource may ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import falcon
+import msgspec
+
+from authapi.errors import FreshLoginRequired
+from authapi.tokens import Claims
+
+FRESH_FOR = 300  # seconds
+
+
+class User(msgspec.Struct, frozen=True):
+    """A user, as shown. Times are seconds since the epoch."""
+
+    id: int
+    username: str
+    email: str
+    created_at: int
+    updated_at: int
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A live session. Times are seconds since the epoch.
+
+    Its public `id` is the SHA-256, in hexadecimal, of the secret id that the token carries.
+    """
+
+    id: str
+    user: User
+    created_at: int
+    authenticated_at: int
+    last_seen_at: int
+    expires_at: int
+    ip: str
+    user_agent: str
+
+    def is_fresh(self, now: float) -> bool:
+        """Return whether the password was given within FRESH_FOR seconds (ASVS 7.5.1).
+
+        SECURITY: after a clock is set back by more than that, a session is not fresh until the
+        clock reaches the earlier time again.
+        """
+        return abs(now - self.authenticated_at) < FRESH_FOR
+
+    def require_fresh(self, now: float) -> None:
+        """Raise FreshLoginRequired if the password was given too long ago."""
+        if not self.is_fresh(now):
+            raise FreshLoginRequired
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who sends a request: a user, in a live session, by a token with these claims."""
+
+    user: User
+    session: Session
+    claims: Claims = field(repr=False)
+
+
+Need = Callable[[Principal, float], None]
+
+
+def fresh(principal: Principal, now: float) -> None:
+    """Raise FreshLoginRequired if the password was given too long ago.
+
+    A resource that says `needs = (fresh,)` is reached by fresh sessions only. A need of your own is
+    a function like this one: it gets the principal and the time, in seconds since the epoch, and
+    raises a Failure.
+    """
+    principal.session.require_fresh(now)
+
+
+def principal_of(req: falcon.Request) -> Principal:
+    """Return who sends a request. Raises LookupError where the resource is public."""
+    try:
+        principal: Principal = req.context.principal
+    except AttributeError:
+        raise LookupError("the resource is public: nobody was authenticated") from None
+    return principal
