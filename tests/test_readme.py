@@ -1,4 +1,4 @@
-"""The README: its walk answers as it says, its example works, its tables are whole."""
+"""The README: its walk answers as it says, its example works, its settings and links are real."""
 
 import dataclasses
 import re
@@ -44,15 +44,26 @@ def test_example(tmp_path):
         assert answer[:2] == (200, {"owner": USER["username"], "notes": []})
 
 
-def test_settings_table():
-    """The table names every setting."""
-    for setting in dataclasses.fields(Settings):
-        assert f"`AUTHAPI_{setting.name.upper()}`" in README
+def test_settings():
+    """Every setting that the README names exists."""
+    names = set(re.findall(r"AUTHAPI_\w+", README))
+
+    assert len(names) > 10
+    assert names <= {f"AUTHAPI_{each.name.upper()}" for each in dataclasses.fields(Settings)}
+
+
+def anchors(page):
+    """Return the anchors that GitHub gives the headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_links():
-    """What the pages link to is there."""
+    """The page and the heading that a link names exist."""
     root = Path(__file__).parent.parent
-    for page in [root / "README.md", *(root / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / target).exists(), (page, target)
+    pages = [root / "README.md", *(root / "docs").rglob("*.md"), *root.glob("benchmarks/*.md")]
+    for page in pages:
+        for path, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", page.read_text()):
+            target = page.parent / path if path else page
+            assert target.exists(), (page, path)
+            assert not anchor or anchor in anchors(target), (page, path, anchor)
