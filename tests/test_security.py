@@ -256,9 +256,9 @@ def _routes(nodes):
         ("operations.md", "Behind a proxy", "publicly trusted"),  # V12.2.2
         ("operations.md", "Behind a proxy", "127.0.0.1 or a private network"),  # V12.3.3
         ("security.md", "Passwords", "the parts of the public URL's host"),  # V6.1.2
-        ("security.md", "Who may call what", "The one way to\nlog in is the password"),  # V6.1.3
+        ("security.md", "Who may call what", "The only way to log in is the password"),  # V6.1.3
         ("security.md", "Tokens and sessions", "at most 100"),  # V7.1.1, V7.1.2
-        ("security.md", "Keys and how long they live", "NIST SP 800-57"),  # V11.1.1
+        ("security.md", "Keys", "NIST SP 800-57"),  # V11.1.1
         ("security.md", "Cryptography in use", "HMAC-SHA-256"),  # V11.1.2
         ("security.md", "What the service talks to", "opens no connection of its own"),  # V13.1.1
         ("security.md", "Data and its protection", "Clear-Site-Data"),  # V14.3.1
@@ -274,7 +274,7 @@ def test_what_the_pages_say(page, section, said):
     text = f"\n{(DOCS / page).read_text()}"
     headings = [each for each in re.split(r"(?m)^#{1,3} ", text) if each.startswith(f"{section}\n")]
 
-    assert any(said in each for each in headings)
+    assert any(said in " ".join(each.split()) for each in headings)
 
 
 def test_the_operators_statements(client, token):
