@@ -31,6 +31,7 @@ from authapi.middleware import (
 from authapi.migrations import migrate
 from authapi.notices import Notices
 from authapi.passwords import Passwords
+from authapi.root import load_root
 from authapi.settings import Settings, require_settings
 from authapi.tokens import Tokens
 from authapi.wire import Wire
@@ -185,7 +186,8 @@ def create_app(
     database = Database(settings.database_path, writers=settings.threads // 2)
     is_new, are_new = database.is_missing, lacks_keys(settings)
     migrate(database)
-    tokens = Tokens(load_keys(settings))
+    keys = load_keys(settings)
+    tokens = Tokens(keys)
     core = Core(
         settings=settings,
         clock=clock,
@@ -193,6 +195,7 @@ def create_app(
         events=Events(),
         notices=Notices(clock),
         passwords=Passwords(settings),
+        root=load_root(settings, keys),
         tokens=tokens,
         wire=Wire(settings, clock, tokens),
     )

@@ -10,6 +10,7 @@ from authapi.database import Database
 from authapi.events import Events
 from authapi.notices import Notices
 from authapi.passwords import Passwords
+from authapi.root import Root
 from authapi.settings import Settings
 from authapi.tokens import Tokens
 from authapi.wire import Wire
@@ -27,6 +28,7 @@ class Core:
     events: Events
     notices: Notices
     passwords: Passwords
+    root: Root
     tokens: Tokens
     wire: Wire
     _services: dict[object, object] = field(default_factory=dict, init=False, repr=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from functools import lru_cache
 
@@ -97,7 +95,6 @@ class Tokens:
         """Take the keys, oldest to newest."""
         self._ring = KeyRing(keys, "session+jwt")
         self._devices = KeyRing(keys, "device+jwt")
-        self._newest = keys[-1].secret
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(Claims)
         self.issue = lru_cache(maxsize=REMEMBERED)(self._issue)
@@ -164,11 +161,3 @@ class Tokens:
         if claims.exp <= now:
             raise InvalidToken
         return claims
-
-    def digest(self, text: str) -> str:
-        """A digest that only who knows the newest key can make, in hexadecimal.
-
-        SECURITY: what a token's signature is made of has no NUL, so that none can be made of this.
-        """
-        message = b"digest\0" + text.encode(errors="surrogatepass")
-        return hmac.new(self._newest, message, hashlib.sha256).hexdigest()

@@ -29,6 +29,7 @@ LEFTOVERS = [
     "authapi.db",
     "authapi.db-wal",
     "authapi.db.key",
+    "authapi.db.root",
     "tests/authapi.db.key",
     "docs/examples/.env",
     "sql/tls.key",
@@ -183,7 +184,7 @@ def test_context(wheel, tmp_path):
     built = build("wheel", copy(context, tmp_path / "context"), tmp_path / "wheel")
 
     assert first == "*"
-    assert {"**/__pycache__", "**/*.db*", "**/*.key", "**/.*"} <= set(lines)
+    assert {"**/__pycache__", "**/*.db*", "**/*.key", "**/*.root", "**/.*"} <= set(lines)
     with zipfile.ZipFile(built) as archive:
         assert set(archive.namelist()) == wheel[0]
 

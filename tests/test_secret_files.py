@@ -346,7 +346,9 @@ def test_a_volume_with_a_group(tmp_path):
         service.terminate()
         log = service.stderr.read()
 
-    assert {file.name for file in files} >= {"authapi.db", "authapi.db.key", "authapi.db.lock"}
+    assert {file.name for file in files} >= {
+        *("authapi.db", "authapi.db.key", "authapi.db.lock", "authapi.db.root")
+    }
     assert "others could read" in log
 
 

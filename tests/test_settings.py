@@ -29,6 +29,7 @@ def test_defaults(tmp_path, monkeypatch):
     ) == ("127.0.0.1", 3001, "http://127.0.0.1:3001")
     assert tmp_path / "authapi.db" == settings.database_path
     assert f"{tmp_path}/authapi.db.key" == settings.key_file
+    assert f"{tmp_path}/authapi.db.root" == settings.root_key_file
     assert (
         settings.cookie_name,
         settings.cookie_domain,

@@ -53,7 +53,8 @@ class Limits:
         field.
         """
         kind, key = name_key(identifier)
-        digest = self._core.tokens.digest(key)  # of known names too: it takes its time
+        root = self._core.root
+        digest = root.derive(root.newest, "limit", key).hex()  # of known names too: it takes time
         return Budget(self._account, f"{user_id or digest}:{kind}")
 
     def accounts(self, user_id: int) -> list[Budget]:

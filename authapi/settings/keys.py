@@ -41,10 +41,18 @@ class KeySettings(ServerSettings):
         "start. Default: the database's path and .key.",
     )
 
+    root_key_file: str = setting(
+        "",
+        "The file of the root key, a JWK Set that only its owner can read. Made at the first "
+        "start. Default: the database's path and .root, or, with a secret key, no file.",
+    )
+
     def __post_init__(self) -> None:
-        """Check the key, and fill in the file's path."""
+        """Check the key, and fill in the paths of the files."""
         super().__post_init__()
         self._fill(key_file=self.key_file or f"{self.database_path}.key")
+        if self.has_key_file:
+            self._fill(root_key_file=self.root_key_file or f"{self.database_path}.root")
         self._check_key()
 
     @property

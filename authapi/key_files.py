@@ -1,0 +1,129 @@
+"""Files of symmetric keys, as JWK Sets (RFC 7517): made at the first start, read at each one."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Self, TypeVar
+
+import msgspec
+
+from authapi.errors import StartError
+from authapi.files import synchronize
+from authapi.secret_files import GROUP, read_secret
+from authapi.settings import weak_key
+
+NEW_KEY_LENGTH = 32  # bytes
+
+
+class SymmetricKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A symmetric JWK (RFC 7517; RFC 7518, 6.4): `k` is the secret in base64url."""
+
+    kty: str
+    kid: str
+    k: str
+
+    def __repr__(self) -> str:
+        """Show which key it is, and never the key."""
+        return f"{type(self).__name__}(kid={self.kid!r})"
+
+    @property
+    def secret(self) -> bytes:
+        """Return the secret bytes. Raises ValueError where `k` is not base64url."""
+        return base64.b64decode(self.k + "=" * (-len(self.k) % 4), altchars=b"-_", validate=True)
+
+    @classmethod
+    def of(cls, secret: bytes) -> Self:
+        """Return the key of these bytes, named by a digest of them."""
+        encoded = base64.urlsafe_b64encode(secret).decode().rstrip("=")
+        kid = hashlib.sha256(b"authapi kid" + secret).hexdigest()[:16]
+        return cls(kty="oct", kid=kid, k=encoded)
+
+    def fault(self) -> str | None:
+        """Return what makes the key unfit, or None."""
+        if self.kty != "oct":
+            return "is not symmetric (kty oct)"
+        try:
+            return weak_key(self.secret)
+        except ValueError:
+            return "is not base64url"
+
+
+AnyKey = TypeVar("AnyKey", bound=SymmetricKey)
+
+
+class KeySet(msgspec.Struct, Generic[AnyKey], frozen=True):
+    """The file's content: a JWK Set (RFC 7517, 5), oldest key first."""
+
+    keys: list[AnyKey]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile(Generic[AnyKey]):
+    """A file of keys of one kind. The name, setting and advice are parts of error messages."""
+
+    name: str
+    setting: str
+    advice: str
+    kind: type[AnyKey]
+    decoder: msgspec.json.Decoder[KeySet[AnyKey]]
+
+    def load(self, path: Path) -> list[AnyKey]:
+        """Return the keys of the file, oldest first; make the file if there is none.
+
+        Raises StartError for a file that cannot be read, that others can read, or with bad keys.
+        """
+        try:
+            self._create(path)
+            text = read_secret(path, self.name, mended=GROUP)
+        except OSError as error:
+            raise StartError(
+                f"{self.name} {path} cannot be used ({error.strerror}): let this user read and "
+                f"write it, or set another {self.setting}."
+            ) from error
+        try:
+            keys = self.decoder.decode(text).keys
+            _check(keys)
+        except ValueError as error:
+            advice = self.advice
+            if b'"keys"' not in text and not weak_key(text):
+                advice = "name a key that is text in AUTHAPI_SECRET_KEY_FILE"
+            raise StartError(f"{self.name} {path} is not usable, {error}: {advice}.") from error
+        return keys
+
+    def _create(self, path: Path) -> None:
+        """Make a file with one key of random bytes, unless there is a file already.
+
+        The file appears whole or not at all: of two first starts at once, one makes it.
+        """
+        if path.exists():
+            return
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                key = self.kind.of(secrets.token_bytes(NEW_KEY_LENGTH))
+                file.write(msgspec.json.encode(KeySet(keys=[key])))
+                file.flush()
+                os.fsync(descriptor)
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+        synchronize(path.parent)
+
+
+def _check(keys: list[AnyKey]) -> None:
+    """Raise ValueError, which says what is wrong with which key."""
+    if not keys:
+        raise ValueError("holds no key")
+    for key in keys:
+        if fault := key.fault():
+            raise ValueError(f"holds a key ({key.kid!r}) that {fault}")
+    if len({key.kid for key in keys}) < len(keys):
+        raise ValueError("holds two keys of one kid")
