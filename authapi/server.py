@@ -48,6 +48,23 @@ def _adjustments(listener: socket.socket, threads: int, connections: int) -> Any
     return adjustments
 
 
+class Accepted:
+    """A connection that is accepted, and is opened when it is its network's turn."""
+
+    kept = 0  # bytes
+    asked = True  # nobody has looked yet
+
+    def __init__(self, connection: socket.socket, address: Any) -> None:  # noqa: ANN401 - socket's
+        """Take what `accept` returned."""
+        self.connection, self.address = connection, address
+        self.peer_networks = tuple(reversed(networks_of(address[0])))
+        self.waits_since = time.monotonic()
+
+    def evict(self) -> None:
+        """Close the connection. Its client gets no answer."""
+        self.connection.close()
+
+
 class Server(TcpWSGIServer):
     """Waitress on a socket that is bound already, with a loop and a thread pool of our own.
 
@@ -73,7 +90,7 @@ class Server(TcpWSGIServer):
         self.forwarding = Forwarding(app.core.settings, app.core.notices)
         self._is_quick, self._maintain = app.is_quick, app.maintain
         self.loop = Loop(self._answer)
-        self._unopened: set[socket.socket] = set()  # connections that are accepted
+        self._unopened: dict[Accepted, None] = {}  # in the order in which they came
         self._loop_thread = threading.get_ident()
         self._trigger_lock = threading.RLock()  # a signal handler may call `stop` anywhere
         self._ended = False
@@ -106,12 +123,15 @@ class Server(TcpWSGIServer):
                 return
             if accepted is None:
                 return
-            self._unopened.add(accepted[0])
-            networks = tuple(reversed(networks_of(accepted[1][0])))
-            self.loop.put(networks, partial(self._open, *accepted))
+            connection = Accepted(*accepted)
+            self._unopened[connection] = None
+            self.loop.put(connection.peer_networks, partial(self._open, connection))
 
-    def _open(self, connection: socket.socket, address: Any) -> None:  # noqa: ANN401 - socket's
-        self._unopened.remove(connection)
+    def _open(self, accepted: Accepted) -> None:
+        if accepted not in self._unopened:  # it was evicted
+            return
+        del self._unopened[accepted]
+        connection, address = accepted.connection, accepted.address
         try:
             self.set_socket_options(connection)
         except OSError:  # it has ended meanwhile, on macOS
@@ -120,14 +140,12 @@ class Server(TcpWSGIServer):
             self.loop.begin(Channel(self, connection, address, self.adj, map=self._map))
 
     @property
-    def _is_crowded(self) -> bool:
-        """Whether few places are left. Only connections that are open can make room."""
-        return len(self._map) >= self._crowded
+    def _taken(self) -> int:
+        return len(self._map) + len(self._unopened)
 
     def readable(self) -> bool:
         """Return whether there is a place for another connection."""
-        taken = len(self._map) + len(self._unopened)
-        return self.accepting and taken < self.adj.connection_limit
+        return self.accepting and self._taken < self.adj.connection_limit
 
     def maintenance(self, now: float) -> None:
         """Close what is idle or overdue, and have the application look after itself."""
@@ -179,7 +197,7 @@ class Server(TcpWSGIServer):
         """Answer requests until `stop`, then let those that run finish."""
         self._loop_thread = threading.get_ident()
         while not self.stopping:
-            self._turn(MAINTENANCE_INTERVAL)
+            self.turn(MAINTENANCE_INTERVAL)
         self._maintain()  # before another service can have the port
         self.accepting = False
         if self._listens:
@@ -187,12 +205,12 @@ class Server(TcpWSGIServer):
         wasyncore.dispatcher.close(self)  # the listener alone: threads still pull the trigger
         deadline = time.monotonic() + DRAIN_DEADLINE
         while self._close_idle() and time.monotonic() < deadline:
-            self._turn(0.05)
+            self.turn(0.05)
         self.task_dispatcher.shutdown(1)
         for channel in list(self.active_channels.values()):
             channel.handle_close()
         for connection in self._unopened:
-            connection.close()
+            connection.evict()
         with self._trigger_lock:
             self._ended = True
             self.trigger.close()
@@ -208,11 +226,11 @@ class Server(TcpWSGIServer):
             if not self._ended:
                 self.trigger.pull_trigger()
 
-    def _turn(self, seconds: float) -> None:
-        """Wait for the sockets, at most so long, then work for a while."""
+    def turn(self, seconds: float) -> None:
+        """Wait for the sockets for so many seconds at most, then work for a while."""
         self.loop.wait(seconds)
         self.loop.work()
-        if self._is_crowded or self.loop.kept > KEPT_LIMIT:
+        if self._taken >= self._crowded or self.loop.kept > KEPT_LIMIT:
             self._evict()
         if self._listens != self.readable():
             self._listen()
@@ -229,15 +247,21 @@ class Server(TcpWSGIServer):
             self.loop.unwatch(self.socket.fileno())
 
     def _evict(self) -> None:
-        """Evict connections where few places are left, or where they make us keep too much."""
-        chosen = []
-        if self._is_crowded:
-            chosen += least_worth(self.active_channels.values())
+        """Evict connections when few places are left, or when they make us keep too much.
+
+        SECURITY: connections that are not open yet count and are evicted too. Otherwise one network
+        could take the last places with them, and everybody else would wait until they are opened.
+        """
+        chosen: list[Channel | Accepted] = []
+        if self._taken >= self._crowded:
+            chosen += least_worth([*self.active_channels.values(), *self._unopened])
         excess = self.loop.kept - KEPT_LIMIT
         if excess > 0:
             chosen += heaviest(self.active_channels.values(), excess + KEPT_LIMIT // SHARE)
-        for channel in chosen:
-            channel.evict()
+        for connection in chosen:
+            if isinstance(connection, Accepted):
+                del self._unopened[connection]
+            connection.evict()
 
     def _close_idle(self) -> bool:
         """Close the connections with nothing to do; tell whether any are left."""

@@ -95,6 +95,29 @@ def test_clients_that_read_nothing_make_room(small, client, running_on, token):
             assert asked(port, token) == b"200"
 
 
+def test_connections_that_wait_to_be_opened_make_room(client, token):
+    """Connections that one network opens faster than the server gets to them keep nobody out."""
+    service = server.Server(client.app, listen(Settings(port=0)), threads=8, connections=60)
+    work, service.loop.work = service.loop.work, lambda: None  # the server has no time
+    port = service.socket.getsockname()[1]
+    with ExitStack() as held:
+        for _ in range(200):
+            held.enter_context(connected(port))
+        late = held.enter_context(
+            socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.2", 0))
+        )
+        late.sendall(f"GET /user HTTP/1.1\r\nHost: x\r\nCookie: jwt={token}\r\n\r\n".encode())
+        for _ in range(50):
+            service.turn(0)
+        service.loop.work = work
+        service.turn(0)
+        answer = late.recv(65_536)
+    service.stop()
+    service.run()
+
+    assert answer[9:12] == b"200"
+
+
 @contextmanager
 def serving(app, connections=1_000):
     """Serve in a thread; give the server, which the test may stop itself."""
