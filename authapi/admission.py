@@ -12,9 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 import falcon
 
 from authapi.errors import HandOver, Overloaded
+from authapi.hash_lane import HOLDER
 from authapi.hosts import networks_of
 from authapi.middleware import CARRIED, IN_LOOP, SAFE_METHODS, caller_of
-from authapi.passwords import HOLDER
 
 PLACE = "place"  # in what the loop leaves for a thread
 SHARE = 4  # a place in so many is for known users, and one for networks that hold none

@@ -36,6 +36,7 @@ from faults.harness import ROOT
 
 SUBJECTS = {
     "tokens": "tokens replay devices sessions",
+    "hash_lane": "hash_lane passwords admission",
     "passwords": "passwords password registration hashing login",
     "middleware": "middleware cors sessions embed forward_auth",
     "authentication": "cookies middleware sessions embed forward_auth security",

@@ -218,7 +218,7 @@ def test_turns(make_client, monkeypatch):
         Hasher._tag,
     )
     client.register()
-    lane, deadline = client.app.core.passwords._lane, time.monotonic() + PATIENCE
+    lane, deadline = client.app.core.passwords.lane, time.monotonic() + PATIENCE
     lane.close()
     lane._slots = 1
 

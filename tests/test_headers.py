@@ -8,7 +8,7 @@ import pytest
 from conftest import CHEAP, connected, exchange, running
 
 from authapi import AuthAPI, Settings, channel, mount, protect
-from authapi.passwords import Lane
+from authapi.hash_lane import Lane
 
 APP, STRANGER = "https://app.example.com", "https://evil.example"
 PUBLIC_URL = "https://auth.example.com"

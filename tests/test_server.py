@@ -501,7 +501,7 @@ def test_session_checks_while_every_thread_waits(make_client):
     """With all threads held by logins, session checks are still answered."""
     client = make_client(threads=4, hash_slots=2)
     token = token_of(client.register()).encode()
-    lane = client.app.core.passwords._lane
+    lane = client.app.core.passwords.lane
     lane._places = client.app.admission._others._places = 100  # more than there are threads
     check = GET + b"Cookie: jwt=" + token + b"\r\nConnection: close\r\n\r\n"
     body = b'{"usernameOrEmail":"a","password":"b"}'

@@ -1,0 +1,170 @@
+"""The hash lane: the bounded executor that runs password hashes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import ContextVar
+from functools import cache, partial
+from typing import Any, TypeVar
+
+from authapi.errors import Overloaded
+from authapi.signals import kept_from_threads
+
+# The holder of the place that the current request hashes with: a network or a known user.
+HOLDER: ContextVar[str] = ContextVar("HOLDER", default="")
+
+Result = TypeVar("Result")
+Task = Callable[[], None]
+
+logger = logging.getLogger("authapi.passwords")
+
+
+class _Queue:
+    """A blocking queue that serves the holders of places round robin, one task each.
+
+    A task waits for one task of each other holder, and not for all tasks of a network that floods.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: OrderedDict[str, deque[Task]] = OrderedDict()  # by holder, the next first
+        self._arrived = threading.Semaphore(0)  # counts tasks and ends
+
+    def put(self, holder: str, task: Task) -> None:
+        with self._lock:
+            self._waiting.setdefault(holder, deque()).append(task)
+        self._arrived.release()
+
+    def end(self) -> None:
+        """Let one `get` return None once no task waits."""
+        self._arrived.release()
+
+    def get(self) -> Task | None:
+        self._arrived.acquire()
+        with self._lock:
+            if not self._waiting:
+                return None
+            holder, tasks = self._waiting.popitem(last=False)
+            task = tasks.popleft()
+            if tasks:
+                self._waiting[holder] = tasks
+        return task
+
+
+class Lane:
+    """A bounded executor: it runs `slots` tasks at once, queues further ones, and refuses the rest.
+
+    NOTE: `places` counts the tasks that run or wait. The server has more threads than there are
+    places, so that a request that hashes nothing always finds a thread. Tasks run in threads of
+    their own, which have a low priority: a thread can lower its priority, but never raise it again.
+    A process that exits does not wait for them.
+    """
+
+    def __init__(self, slots: int, places: int, nice: int) -> None:
+        """Take the numbers and the threads' nice value. Threads start with the first task."""
+        self._slots, self._places, self._nice = slots, places, nice
+        self.begin()
+        _lanes.add(self)
+
+    def begin(self) -> None:
+        """Forget all tasks and threads: a forked child has none of the parent's threads."""
+        self._lock = threading.Lock()
+        self._taken = 0
+        self._threads: list[threading.Thread] = []
+        self._queue = _Queue()
+
+    def run(self, task: Callable[..., Result], *arguments: object) -> Result:
+        """Run a task in the lane; return or raise what it does.
+
+        Raises Overloaded where all places are taken, and for a lack of memory or threads, which
+        says nothing about the password.
+        """
+        result: Future[Result] = Future()
+        with self._lock:
+            if self.is_full:
+                raise Overloaded
+            self._start_threads()
+            self._taken += 1
+        try:
+            self._queue.put(HOLDER.get(), partial(_do, result, task, arguments))
+            return result.result()
+        except MemoryError as error:
+            raise Overloaded from error
+        finally:
+            with self._lock:
+                self._taken -= 1
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether `run` would refuse a task now."""
+        return self._taken >= self._places
+
+    def close(self) -> None:
+        """End the threads after the tasks that wait, and free the memory that they keep."""
+        with self._lock:
+            for _ in self._threads:
+                self._queue.end()
+            self._threads = []
+
+    def _start_threads(self) -> None:
+        try:
+            while len(self._threads) < self._slots:
+                thread = threading.Thread(
+                    target=_work, args=[self._queue, self._nice], name="authapi-hash", daemon=True
+                )
+                with kept_from_threads():
+                    thread.start()
+                self._threads.append(thread)
+        except RuntimeError as error:  # the system has no thread left: fewer are enough
+            if not self._threads:
+                raise Overloaded from error
+
+
+_lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for lane in _lanes:
+        lane.begin()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
+
+
+def _work(queue: _Queue, nice: int) -> None:
+    """Run one task after the other until the queue returns None."""
+    _lower_priority(nice)
+    while (task := queue.get()) is not None:
+        task()
+        del task  # it holds a password
+
+
+def _lower_priority(nice: int) -> None:
+    """Lower the priority of the calling thread to a nice value, unless it is as low already."""
+    thread = threading.get_native_id()
+    if sys.platform != "linux" or nice <= os.getpriority(os.PRIO_PROCESS, thread):
+        return  # elsewhere the number is a process's
+    try:
+        os.setpriority(os.PRIO_PROCESS, thread, nice)
+    except OSError as error:
+        _warn_of_priority(error.strerror)
+
+
+@cache
+def _warn_of_priority(cause: str) -> None:
+    """Log once that a sandbox forbids other priorities."""
+    logger.warning("hashing cannot lower its priority (%s): session checks may wait for it", cause)
+
+
+def _do(result: Future[Any], task: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+    try:
+        result.set_result(task(*arguments))
+    except BaseException as error:  # noqa: BLE001 - `run` raises it in the caller's thread
+        result.set_exception(error)
