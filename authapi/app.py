@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import quote
 
 import falcon
-from falcon import inspect
-from falcon.routing import CompiledRouter
 
 from authapi import errors, features
 from authapi.admission import Admission, Admit
@@ -19,6 +15,7 @@ from authapi.authentication import Authenticate
 from authapi.core import Core
 from authapi.database import Database
 from authapi.events import Events, log
+from authapi.falcon_errors import failure_of
 from authapi.features.accounts import Users
 from authapi.features.sessions import Sessions
 from authapi.keys import lacks_keys, load_keys
@@ -32,11 +29,10 @@ from authapi.migrations import migrate
 from authapi.notices import Notices
 from authapi.passwords import Passwords
 from authapi.root import load_root
+from authapi.routing import Router
 from authapi.settings import Settings, require_settings
 from authapi.tokens import Tokens
 from authapi.wire import Wire
-
-_PATH_CHARACTERS = "/:@!$&'()*+,;=~"  # RFC 3986, 3.3
 
 logger = logging.getLogger("authapi")
 
@@ -67,7 +63,7 @@ class AuthAPI(_FalconApp):
                 self.authenticate,
                 Admit(self.admission),
             ],
-            router=_Router(),
+            router=Router(),
         )
         self.add_error_handler(errors.Failure, self.fail)
         self.add_error_handler(falcon.HTTPError, self._fail_as_falcon)
@@ -163,7 +159,7 @@ class AuthAPI(_FalconApp):
     ) -> None:
         """Answer what Falcon, or an application's own resource, raised."""
         resp.set_headers(error.headers or {})
-        self.fail(req, resp, _failure_of(req, error), None)
+        self.fail(req, resp, failure_of(req, error), None)
 
     def _fail_internally(
         self, req: falcon.Request, resp: falcon.Response, error: Exception, _params: object
@@ -228,71 +224,3 @@ def _warn_of_losses(core: Core, *, is_new: bool, are_new: bool) -> None:
             settings.key_file,
             advice,
         )
-
-
-def check_resource(resource: object) -> None:
-    """Raise TypeError for a resource that would be open when it should not be.
-
-    SECURITY: Falcon calls no authentication before one that is falsy.
-    """
-    kind = type(resource)
-    if resource is not None and (hasattr(kind, "__bool__") or hasattr(kind, "__len__")):
-        raise TypeError(f"{kind.__name__} must define neither __bool__ nor __len__")
-    needs = getattr(resource, "needs", ())
-    are_needs = isinstance(needs, tuple) and all(map(callable, needs))
-    if not are_needs or hasattr(resource, "fresh"):  # as version 0.1 had it
-        raise TypeError(f"{kind.__name__}: write `needs = (fresh,)` for a fresh session")
-    if getattr(resource, "public", False) is True and needs:
-        raise TypeError(f"{kind.__name__} cannot be public and have needs")
-
-
-class _Methods(dict[str, Any]):
-    """The responders of a route; a method that HTTP does not know gets the 405 too."""
-
-    def __missing__(self, _method: str) -> Any:  # noqa: ANN401 - a Falcon responder
-        return self["TRACE"]
-
-
-class _Router(CompiledRouter):
-    """Falcon's router, where HEAD answers wherever GET does."""
-
-    def find(self, uri: str, req: falcon.Request | None = None) -> Any:  # noqa: ANN401 - Falcon's
-        """Find the route of a path; Falcon itself would take `//user` for `/user`."""
-        return None if uri.startswith("//") else super().find(uri, req)
-
-    def map_http_methods(self, resource: object, **kwargs: Any) -> _Methods:  # noqa: ANN401
-        """Map the methods of a resource to its responders."""
-        check_resource(resource)
-        methods = _Methods(super().map_http_methods(resource, **kwargs))
-        if "GET" in methods:
-            methods.setdefault("HEAD", methods["GET"])
-        return methods
-
-
-inspect.register_router(_Router)(inspect.inspect_compiled_router)  # for falcon-inspect-app
-
-
-class _FalconFailure(errors.Failure):
-    """A falcon.HTTPError in our shape."""
-
-    def __init__(self, error: falcon.HTTPError) -> None:
-        super().__init__()
-        self.status = error.status_code
-        self.error = re.sub(r"^\d+ ", "", error.title).lower().replace(" ", "_")
-        self.message = error.description or error.title
-
-
-def _received_path(req: falcon.Request) -> str:
-    """The path as the client wrote it, where the server tells, with nothing left to encode."""
-    target = str(req.env.get("REQUEST_URI", ""))
-    if target.startswith("/"):
-        return quote(target.partition("?")[0], safe=f"{_PATH_CHARACTERS}%")
-    return quote(req.root_path + req.path, safe=_PATH_CHARACTERS)
-
-
-def _failure_of(req: falcon.Request, error: falcon.HTTPError) -> errors.Failure:
-    if isinstance(error, falcon.HTTPRouteNotFound):
-        return errors.NotFound(_received_path(req))
-    if isinstance(error, falcon.HTTPMethodNotAllowed):
-        return errors.MethodNotAllowed()
-    return _FalconFailure(error)

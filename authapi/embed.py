@@ -12,9 +12,10 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import falcon
 
-from authapi.app import AuthAPI, check_resource, create_app
+from authapi.app import AuthAPI, create_app
 from authapi.errors import CrossSiteRequest, Failure, InvalidToken, NotAuthenticated
 from authapi.middleware import add_headers, request_id_of
+from authapi.routing import check_resource
 from authapi.settings import Settings
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")

@@ -83,8 +83,8 @@ def test_falcon():
     edge = {
         f"authapi.{name}"
         for name in (
-            *("admission", "app", "authentication", "bodies", "embed", "middleware"),
-            *("principal", "wire"),
+            *("admission", "app", "authentication", "bodies", "embed", "falcon_errors"),
+            *("middleware", "principal", "routing", "wire"),
         )
     }
 

@@ -1,0 +1,51 @@
+"""Falcon's router, and the check of each resource that is routed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+from falcon import inspect
+from falcon.routing import CompiledRouter
+
+
+def check_resource(resource: object) -> None:
+    """Raise TypeError for a resource that would be open by mistake.
+
+    SECURITY: Falcon runs no middleware, so no authentication, before a resource that is falsy.
+    """
+    kind = type(resource)
+    if resource is not None and (hasattr(kind, "__bool__") or hasattr(kind, "__len__")):
+        raise TypeError(f"{kind.__name__} must define neither __bool__ nor __len__")
+    needs = getattr(resource, "needs", ())
+    are_needs = isinstance(needs, tuple) and all(map(callable, needs))
+    if not are_needs or hasattr(resource, "fresh"):  # as version 0.1 had it
+        raise TypeError(f"{kind.__name__}: write `needs = (fresh,)` for a fresh session")
+    if getattr(resource, "public", False) is True and needs:
+        raise TypeError(f"{kind.__name__} cannot be public and have needs")
+
+
+class _Methods(dict[str, Any]):
+    """The responders of a route. A method that HTTP does not know is answered 405 too."""
+
+    def __missing__(self, _method: str) -> Any:  # noqa: ANN401 - a Falcon responder
+        return self["TRACE"]
+
+
+class Router(CompiledRouter):
+    """Falcon's router, with HEAD wherever a resource has GET."""
+
+    def find(self, uri: str, req: falcon.Request | None = None) -> Any:  # noqa: ANN401 - Falcon's
+        """Find the route of a path. Falcon's own router takes `//user` for `/user`."""
+        return None if uri.startswith("//") else super().find(uri, req)
+
+    def map_http_methods(self, resource: object, **kwargs: Any) -> _Methods:  # noqa: ANN401
+        """Map the methods of a resource to its responders."""
+        check_resource(resource)
+        methods = _Methods(super().map_http_methods(resource, **kwargs))
+        if "GET" in methods:
+            methods.setdefault("HEAD", methods["GET"])
+        return methods
+
+
+inspect.register_router(Router)(inspect.inspect_compiled_router)  # for falcon-inspect-app
