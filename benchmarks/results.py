@@ -26,9 +26,9 @@ NONE = "-"
 HEAD = """\
 # Results
 
-Written by `python benchmarks/compare.py`. [README.md](README.md) says what each figure is, and
-what each peer does otherwise than authapi. Each cell is the median of the rounds, with the lowest
-and the highest.
+Written by `python benchmarks/compare.py`. [README.md](README.md) explains each figure, and how the
+work of the services differs. Each cell is the median of the rounds, with the lowest and the
+highest.
 
 ![The medians as bars](results.svg)
 """
@@ -88,10 +88,7 @@ class Column:
 TABLES = (
     (
         "Session checks",
-        (
-            "Answers per second, 8 kept-alive connections for each process; p99 is the time within "
-            "which 99 of 100 are answered, in ms."
-        ),
+        ("Answers per second over 8 kept-alive connections for each process; p99 in ms."),
         (
             Column("1 process", "checks"),
             Column("its p99", "checks p99", 1),
@@ -106,9 +103,9 @@ TABLES = (
     (
         "A storm of logins: the session checks",
         (
-            f"Five times the logins that each can do at {OWN} are offered to it at a fixed rate, "
-            "while 8 connections check sessions; p99 in ms. Errors are the checks that were "
-            "refused, broken or not answered within 2 seconds."
+            f"Each service gets five times the logins that it can do at {OWN}, at a fixed rate, "
+            "while 8 connections check sessions; p99 in ms. Errors are checks that were refused, "
+            "broken or not answered within 2 seconds."
         ),
         (
             Column("of the calm rate, %", "storm kept"),
@@ -120,9 +117,8 @@ TABLES = (
     (
         "A storm of logins: the logins",
         (
-            "Shed is answered 503 at once. Unanswered are those that had no other answer one "
-            "second after the storm. The time of those that succeeded, in s, is from when a login "
-            "was due to its answer."
+            "Shed logins got 503 at once. Unanswered logins had no other answer one second after "
+            "the storm. The time of successful logins, in s, counts from when each was due."
         ),
         (
             Column("offered, /s", "storm offered", 1),
@@ -135,8 +131,8 @@ TABLES = (
     (
         "Start and memory",
         (
-            "Seconds from the start to the first answer, on a database that is there. MiB at rest "
-            "one second after that: the proportional sizes (PSS) of all its processes."
+            "Seconds from the start to the first answer, on an existing database. MiB at rest one "
+            "second later: the proportional set sizes (PSS) of all processes."
         ),
         (
             Column("start", "start", 2),
@@ -203,9 +199,16 @@ def versions(found: Results) -> Iterator[tuple[str, str]]:
 
 
 def commands(bench: Bench, home: Path) -> list[str]:
-    """What was run, with names in place of what differs from run to run."""
-    found = [command.replace(str(home), "HOME") for command in bench.commands]
-    return ["```", *(re.sub(r"\s+", " ", command) for command in found), "```"]
+    """Return what was run, each command once, with names for what differs between runs."""
+    text = "\n".join(re.sub(r"\s+", " ", command) for command in bench.commands)
+    for pattern, name in (
+        (re.escape(str(home)), "HOME"),
+        (r"((?:AUTHAPI_)?ARGON2)_MEMORY_KIB=\d+ \S+_TIME_COST=\d+ \S+_LANES=\d+", r"\1_…=COST"),
+        (r"-\d+(/|\.db)", r"-COST\1"),
+        (r"(WORKERS=|--workers )\d+", r"\1N"),
+    ):
+        text = re.sub(pattern, name, text)
+    return ["```", *dict.fromkeys(text.splitlines()), "```"]
 
 
 def write(out: Path, bench: Bench, found: Results, home: Path, absent: list[str]) -> None:
