@@ -16,8 +16,8 @@ from authapi.core import Core
 from authapi.database import Database
 from authapi.events import Events, log
 from authapi.falcon_errors import failure_of
-from authapi.features.accounts import Users
 from authapi.features.sessions import Sessions
+from authapi.features.users import Users
 from authapi.keys import lacks_keys, load_keys
 from authapi.middleware import (
     SAFE_METHODS,

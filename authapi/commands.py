@@ -11,7 +11,7 @@ from authapi.app import AuthAPI, create_app
 from authapi.database import Database, DatabaseError
 from authapi.errors import StartError, Unavailable
 from authapi.events import Caller, Restored
-from authapi.features import login
+from authapi.features import lockout
 from authapi.keys import lacks_keys
 from authapi.middleware import new_request_id
 from authapi.settings import Settings
@@ -25,7 +25,7 @@ def unlock(settings: Settings, identifier: str) -> bool | None:
     Raises StartError where there is no service with these settings: nothing is made.
     """
     with _existing(settings) as app:
-        return login.unlock(app.core, identifier)
+        return lockout.unlock(app.core, identifier)
 
 
 def restored(settings: Settings, lost: Path | None = None) -> None:

@@ -49,9 +49,9 @@ from authapi import Settings, create_app
 from authapi.core import Core
 from authapi.database import Database
 from authapi.events import Caller, LoggedIn
-from authapi.features.accounts import UserRepository
 from authapi.features.audit import AuditRepository
 from authapi.features.sessions import SessionRepository
+from authapi.features.users import UserRepository
 from authapi.middleware import IN_LOOP
 from authapi.tokens import Claims
 

@@ -2,11 +2,8 @@
 
 import pytest
 from conftest import OTHER, USER, deletes_cookie, token_of
-from hypothesis import given
-from hypothesis import strategies as st
 
-from authapi.features.accounts import UserRepository
-from authapi.identifiers import email_fault, email_key, username_key
+from authapi.features.users import UserRepository
 
 
 @pytest.mark.parametrize("path", ["/user", "/"])
@@ -30,100 +27,6 @@ def test_head(client, path, token):
 
     assert (answer.status_code, answer.text) == (200, "")
     assert len(client.get_as(token, path).content) == int(answer.headers["content-length"])
-
-
-def test_id_is_never_reused(client):
-    """The id of a deleted user is never anyone else's."""
-    client.register()
-    client.query("DELETE FROM users")
-
-    assert client.register().json["user"]["id"] == 2
-
-
-def test_updated_at_follows_a_change(client, token):
-    """The schema itself keeps `updated_at`, and a rehash does not count as a change."""
-    client.query("UPDATE users SET updated_at = 0, password_hash = password_hash || 'x'")
-    assert client.get_as(token).json["user"]["updated_at"] == "Thu, 01 Jan 1970 00:00:00 GMT"
-
-    client.query("UPDATE users SET email = 'new@example.com', email_key = 'new@example.com'")
-    user = client.get_as(token).json["user"]
-    assert user["created_at"][:16] == user["updated_at"][:16]  # the day
-
-
-@pytest.mark.parametrize(
-    "email",
-    ["a@b", "crispengari@gmail.com", "a.b+c@d-e.f", "!#$%&'*+/=?^_`{|}~-@x.y", f"a@{'b' * 63}.c"],
-)
-def test_good_emails(email):
-    """What a browser's `input type=email` takes is an email."""
-    assert email_fault(email) is None
-
-
-@pytest.mark.parametrize(
-    "email",
-    ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@-b", "a@b-", "a@b..c", "a@b\n", "é@b", "a@é"]
-    + [f"a@{'b' * 64}", "a\r\nBcc: x@y"],
-)
-def test_bad_emails(email):
-    """What a browser would not take is refused."""
-    assert email_fault(email) == "Is not an email address."
-
-
-def test_email_length():
-    """254 characters are an email, one more is not."""
-    domain = ".".join(["d" * 60] * 4)
-
-    assert email_fault("a" * (253 - len(domain)) + "@" + domain) is None
-    assert email_fault("a" * (254 - len(domain)) + "@" + domain) is not None
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("CrispenGari", "crispengari"),
-        ("ÉCOLE", "école"),
-        ("e\u0301cole", "école"),
-        ("straße", "STRASSE"),
-        ("ﬁn", "fin"),
-        ("ｗｉｄｅ", "wide"),  # noqa: RUF001
-        ("Σίσυφος", "ΣΊΣΥΦΟΣ"),
-    ],
-)
-def test_usernames_are_caseless(client, one, other):
-    """Two spellings of one name are one name: at registration, and at login."""
-    client.register(username=one)
-
-    taken = client.register(username=other, email="other@example.com")
-    assert (taken.status_code, taken.json["error"]) == (409, "username_taken")
-    assert one == client.log_in(other).json["user"]["username"]
-
-
-def test_emails_are_caseless(client):
-    """So it is with emails."""
-    client.register()
-
-    taken = client.register(username="other", email=USER["email"].upper())
-    assert (taken.status_code, taken.json["error"]) == (409, "email_taken")
-    assert USER["email"] == client.log_in(USER["email"].upper()).json["user"]["email"]
-
-
-@given(st.text())
-def test_keys_are_stable(text):
-    """A key's key is itself, so that no name has two."""
-    assert username_key(text) == username_key(username_key(text))
-    assert email_key(text) == email_key(email_key(text))
-
-
-def test_every_character_has_a_stable_key():
-    """So it is for each character that there is."""
-    for number in range(0x110000):
-        key = username_key(chr(number))
-        assert key == username_key(key)
-
-
-def test_caseless_keys_of_reordered_marks():
-    """Marks in another order, which Unicode holds for the same text, make the same key."""
-    assert username_key("\u03b1\u0345\u0301") == username_key("\u1fb4")
 
 
 # Another username

@@ -10,7 +10,7 @@ from conftest import OTHER, USER, token_of
 
 from authapi import events
 from authapi.features import audit
-from authapi.features.accounts import UserRepository
+from authapi.features.users import UserRepository
 
 DAY = 86_400
 

@@ -169,7 +169,7 @@ def test_one_name_32_threads(make_client):
 def test_constraint_has_the_last_word(client, monkeypatch):
     """Two who both found the name free: the second is told that it is taken, and leaves no row."""
     client.register()
-    monkeypatch.setattr("authapi.features.accounts.UserRepository.require_free", lambda *_: None)
+    monkeypatch.setattr("authapi.features.users.UserRepository.require_free", lambda *_: None)
 
     by_name = client.register(email="other@example.com")
     by_email = client.register(username="other")

@@ -14,7 +14,7 @@ from conftest import CHEAPLY, USER, request, start, token_of
 
 from authapi import events
 from authapi.database import SQL
-from authapi.features import accounts, login, password, registration
+from authapi.features import accounts, login, password_change, registration
 from authapi.tokens import Claims
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -201,7 +201,7 @@ def test_every_field_has_its_rule():
         registration.RegistrationBody,
         login.LoginBody,
         login.LogoutBody,
-        password.PasswordChangeBody,
+        password_change.PasswordChangeBody,
         accounts.RenameBody,
         accounts.PasswordBody,
     ]

@@ -316,7 +316,7 @@ def test_a_deleted_name_is_free(client):
 def test_a_refused_name_leaves_nothing(client, monkeypatch):
     """Two who both found a lookalike free: the second is refused, and leaves no row."""
     client.register(username="coca")
-    monkeypatch.setattr("authapi.features.accounts.UserRepository.require_free", lambda *_: None)
+    monkeypatch.setattr("authapi.features.users.UserRepository.require_free", lambda *_: None)
 
     answer = client.register(**{**OTHER, "username": CYRILLIC_COCA})
 

@@ -8,7 +8,9 @@ from types import ModuleType
 
 DEFAULT = (
     "audit",  # first, so that it keeps what other subscribers do in their order
+    "users",
     "limits",
+    "lockout",
     "accounts",
     "devices",
     "sessions",
@@ -16,7 +18,7 @@ DEFAULT = (
     "registration",
     "login",
     "reauthentication",
-    "password",
+    "password_change",
     "forward_auth",
 )
 

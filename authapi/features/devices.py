@@ -17,12 +17,12 @@ import falcon
 from authapi.cookies import host_cookie
 from authapi.core import Core
 from authapi.errors import InvalidToken
-from authapi.features.accounts import UserRepository
+from authapi.features.users import UserRepository
 from authapi.identifiers import name_key
 from authapi.principal import User
 from authapi.tokens import DeviceClaims
 
-REQUIRES = ("accounts",)
+REQUIRES = ("users",)
 
 LIFETIME = 365 * 86_400  # seconds
 MOST_OWNERS = 4  # whose cookies are looked at before a login has a place

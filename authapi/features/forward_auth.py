@@ -13,7 +13,7 @@ import falcon
 from authapi.core import Core
 from authapi.principal import principal_of
 
-REQUIRES = ("accounts",)
+REQUIRES: tuple[str, ...] = ()
 
 _PLAIN = string.punctuation.replace("%", "")  # what a header may hold as it is, but for the escape
 

@@ -13,17 +13,17 @@ from authapi.bodies import has_json, read_body
 from authapi.budgets import Budget
 from authapi.core import Core
 from authapi.errors import InvalidCredentials, InvalidToken
-from authapi.events import Caller, LockedOut, LoggedIn, LoggedOut, LoginFailed, Unlocked
-from authapi.features.accounts import Credential, UserRepository
+from authapi.events import Caller, LockedOut, LoggedIn, LoggedOut, LoginFailed
 from authapi.features.devices import Devices
 from authapi.features.limits import Limits
 from authapi.features.sessions import Issued, Sessions, public_id
-from authapi.middleware import caller_of, new_request_id
+from authapi.features.users import Credential, UserRepository
+from authapi.middleware import caller_of
 from authapi.passwords import Verdict
 from authapi.principal import principal_of
 from authapi.tokens import Claims
 
-REQUIRES = ("accounts", "sessions", "limits", "devices")
+REQUIRES = ("users", "sessions", "limits", "devices")
 
 
 class LoginBody(msgspec.Struct, rename="camel"):
@@ -116,25 +116,6 @@ def _reason(credential: Credential | None, verdict: Verdict) -> str:
     if credential.disabled:
         return "disabled"
     return verdict.reason
-
-
-def unlock(core: Core, identifier: str) -> bool | None:
-    """Clear the failed logins counted for a name and its user; False where there were none.
-
-    None where there is no such user either.
-    """
-    limits = core.of(Limits)
-    credential = core.of(UserRepository).by_identifier(identifier)
-    if credential:
-        budgets = [*limits.accounts(credential.user.id), limits.password(credential.user.id)]
-    else:
-        budgets = [limits.account(identifier, None)]
-    with core.database.transaction():
-        forgotten = limits.clear(*budgets)
-        if forgotten:
-            caller = Caller(ip="", user_agent="authapi unlock", request_id=new_request_id())
-            core.events.emit(Unlocked(credential.user.id if credential else None, caller))
-    return forgotten if forgotten or credential else None
 
 
 class LogoutBody(msgspec.Struct):

@@ -15,15 +15,15 @@ from authapi.bodies import read_body
 from authapi.core import Core
 from authapi.errors import RegistrationClosed
 from authapi.events import Registered
-from authapi.features.accounts import UserRepository
 from authapi.features.devices import Devices
 from authapi.features.limits import Limits
 from authapi.features.sessions import Sessions
+from authapi.features.users import UserRepository
 from authapi.identifiers import email_fault
 from authapi.middleware import caller_of
 from authapi.usernames import UsernamePolicy
 
-REQUIRES = ("accounts", "sessions", "limits", "devices")
+REQUIRES = ("users", "sessions", "limits", "devices")
 
 
 class RegistrationBody(msgspec.Struct):

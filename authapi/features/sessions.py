@@ -22,11 +22,11 @@ from authapi.events import (
     SessionRenewed,
     SessionRevoked,
 )
-from authapi.features.accounts import Credential
+from authapi.features.users import Credential
 from authapi.principal import Session, User
 from authapi.tokens import Claims
 
-REQUIRES = ("accounts",)
+REQUIRES = ("users",)
 
 PRUNED_AT_ONCE = 100  # rows; a login ends at most so many expired sessions
 REPLACED_FOR = 60  # seconds after which no answer to an older request is on its way any more

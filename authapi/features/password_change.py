@@ -14,13 +14,14 @@ from authapi.bodies import read_body
 from authapi.core import Core
 from authapi.errors import WrongPassword
 from authapi.events import CredentialsChanged, PasswordChanged
-from authapi.features.accounts import UserRepository, password_given
+from authapi.features.accounts import password_given
 from authapi.features.devices import Devices
 from authapi.features.sessions import Sessions
+from authapi.features.users import UserRepository
 from authapi.middleware import caller_of
 from authapi.principal import principal_of
 
-REQUIRES = ("accounts", "sessions", "devices")
+REQUIRES = ("users", "accounts", "sessions", "devices")
 
 
 class PasswordChangeBody(msgspec.Struct):

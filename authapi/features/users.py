@@ -1,0 +1,187 @@
+"""Users: who a user is, and what a login is checked against.
+
+Endpoints: none. Table: users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import falcon
+
+from authapi.core import Core
+from authapi.database import UniqueViolation
+from authapi.errors import EmailTaken, UsernameLookalike, UsernameTaken
+from authapi.events import Restored
+from authapi.identifiers import email_key, name_key, username_key
+from authapi.principal import User
+from authapi.usernames import lookalikes
+
+REQUIRES: tuple[str, ...] = ()
+
+SKIPPED_AT_RESTORE = 1_000_000  # user ids, and password versions of a user
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a login is checked against; the version counts the passwords that the user has had."""
+
+    user: User
+    password_hash: str = field(repr=False)
+    password_version: int
+    disabled: bool
+
+
+class UserRepository:
+    """The users table. Names and emails are found by their caseless keys."""
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._statements = core.database.statements("users")
+
+    def insert(self, username: str, email: str, password_hash: str) -> Credential:
+        """Add a user, inside a transaction. Raises UsernameTaken or EmailTaken."""
+        with _taken():
+            row = self._statements.insert(
+                username=username,
+                username_key=username_key(username),
+                email=email,
+                email_key=email_key(email),
+                password_hash=password_hash,
+            )
+        credential = _credential(row)
+        self._keep_lookalikes(credential.user.id, username)
+        return credential
+
+    def newest_id(self) -> int:
+        """The highest id that a user ever had."""
+        return int(self._statements.newest_id())
+
+    def skip(self, newest_id: int) -> None:
+        """Leave out the ids and the password versions that a lost database may have given.
+
+        SECURITY: else another user gets the data that an application keeps by a lost user's id,
+        and a device cookie of a lost password counts again.
+        """
+        newest_id = max(self.newest_id(), newest_id)
+        self._statements.forget_newest_id()
+        self._statements.remember_newest_id(id=newest_id + SKIPPED_AT_RESTORE)
+        self._statements.skip_password_versions(number=SKIPPED_AT_RESTORE)
+
+    def by_id(self, user_id: int) -> Credential | None:
+        """The credential of a user."""
+        row = self._statements.by_id(id=user_id)
+        return row and _credential(row)
+
+    def by_session(self, session_id: str) -> Credential | None:
+        """The credential of a session's user; None where the session has ended.
+
+        SECURITY: asked inside a transaction it tells whether the session ended while its request
+        waited for its turn to write.
+        """
+        row = self._statements.by_session(id_hash=session_id)
+        return row and _credential(row)
+
+    def by_identifier(self, identifier: str) -> Credential | None:
+        """The credential of a username or an email."""
+        row, (kind, key) = None, name_key(identifier)
+        if kind == "email":
+            row = self._statements.by_email(email_key=key)
+        elif kind == "username":
+            row = self._statements.by_username(username_key=key)
+        return row and _credential(row)
+
+    def require_free(self, username: str, email: str) -> None:
+        """Raise UsernameTaken or EmailTaken. Somebody may be quicker yet: `insert` has the say."""
+        if self._statements.is_username_taken(username_key=username_key(username)):
+            raise UsernameTaken
+        self._require_no_lookalike(0, username)
+        if self._statements.is_email_taken(email_key=email_key(email)):
+            raise EmailTaken
+
+    def _require_no_lookalike(self, user_id: int, username: str) -> None:
+        """Raise UsernameLookalike where a username looks like another user's.
+
+        SECURITY: whoever reads a name takes it for the one that looks the same.
+        """
+        keys = {username_key(username), *lookalikes(username)}
+        if any(self._statements.is_lookalike(id=user_id, key=key) for key in keys):
+            raise UsernameLookalike
+
+    def _keep_lookalikes(self, user_id: int, username: str) -> None:
+        self._require_no_lookalike(user_id, username)
+        for lookalike in lookalikes(username):
+            self._statements.add_lookalike(user_id=user_id, lookalike=lookalike)
+
+    def rehash(self, credential: Credential, new_hash: str) -> None:
+        """Replace the hash that was verified, inside a transaction."""
+        self._statements.rehash(
+            id=credential.user.id, verified_hash=credential.password_hash, new_hash=new_hash
+        )
+
+    def change_password(self, credential: Credential, new_hash: str) -> bool:
+        """Replace a password, inside a transaction; False where it has changed meanwhile."""
+        changed = self._statements.change_password(
+            id=credential.user.id, password_version=credential.password_version, new_hash=new_hash
+        )
+        return bool(changed)
+
+    def rename(self, user_id: int, username: str) -> bool:
+        """Give a user another username, inside a transaction. Raises UsernameTaken.
+
+        False where it is the one that they have, or they are gone.
+        """
+        with _taken():
+            renamed = self._statements.rename(
+                id=user_id, username=username, username_key=username_key(username)
+            )
+        if renamed:
+            self._statements.forget_lookalikes(user_id=user_id)
+            self._keep_lookalikes(user_id, username)
+        return bool(renamed)
+
+    def delete(self, credential: Credential) -> bool:
+        """Delete a user and all that is theirs, inside a transaction.
+
+        False where they are gone already, or the password has changed meanwhile.
+        """
+        deleted = self._statements.delete(
+            id=credential.user.id, password_version=credential.password_version
+        )
+        return bool(deleted)
+
+
+class Users:
+    """The users, as an application that embeds the service may see them."""
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._rows = core.of(UserRepository)
+
+    def get(self, user_id: int) -> User | None:
+        """The user with an id; None where there is none, or no longer. Raises Unavailable."""
+        credential = self._rows.by_id(user_id)
+        return credential.user if credential else None
+
+
+@contextmanager
+def _taken() -> Iterator[None]:
+    """Turn a collision into UsernameTaken or EmailTaken."""
+    try:
+        yield
+    except UniqueViolation as violation:
+        taken = UsernameTaken if violation.column == "users.username_key" else EmailTaken
+        raise taken from violation
+
+
+def _credential(row: tuple[Any, ...]) -> Credential:
+    return Credential(User(*row[:5]), row[5], row[6], disabled=bool(row[7]))
+
+
+def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
+    """Give no id and no password version again after a restore."""
+    users = core.of(UserRepository)
+    core.events.subscribe(lambda event: users.skip(event.newest_user_id), Restored)
