@@ -14,6 +14,7 @@ from authapi.admission import Admission, Admit
 from authapi.authentication import Authenticate
 from authapi.core import Core
 from authapi.database import Database
+from authapi.database_watch import DatabaseWatch
 from authapi.events import Events, log
 from authapi.falcon_errors import failure_of
 from authapi.features.sessions import Sessions
@@ -48,7 +49,6 @@ class AuthAPI(_FalconApp):
     def __init__(self, core: Core) -> None:
         """Wire the middleware, the router and the error handlers onto the core."""
         self.core = core
-        self._is_in_place = True
         self._paths: set[str] = set()
         self._quick_paths: set[str] = set()
         self._hashing_paths: set[str] = set()
@@ -92,30 +92,19 @@ class AuthAPI(_FalconApp):
         return path in (self._quick_paths if method in SAFE_METHODS else self._hashing_paths)
 
     def maintain(self) -> None:
-        """Notice what requests would, where none come; for a server to call each second or so.
-
-        It keeps a connection: without one nobody knows which log is the database's.
-        """
-        self.core.notices.maintain()
-        try:
-            self.core.database.require_in_place()
-            _ = self.core.database.connection
-        except errors.Unavailable as unavailable:
-            if self._is_in_place:
-                logger.error("%s", unavailable.__cause__)  # noqa: TRY400 - it has no traceback
-            self._is_in_place = False
-        else:
-            self._is_in_place = True
+        """Wake the background services. A server calls this about once a second."""
+        self.core.background.wake()
 
     def prepare_to_fork(self) -> None:
-        """Let go of what a fork would break; what is needed again opens at its first use."""
-        self.core.passwords.close()
-        self.core.database.disconnect()
+        """Release what cannot be carried through a fork; the next use acquires it again."""
+        self.core.background.before_fork()
 
     def close(self) -> None:
-        """Close the database and end the hash lane, when no request is running any more."""
-        self.core.passwords.close()
-        self.core.database.close()
+        """Close the background services, the database too, within 8 seconds.
+
+        No request may be running any more.
+        """
+        self.core.background.close()
 
     def add_sink(self, *_args: object, **_kwargs: object) -> NoReturn:
         """Refuse: Falcon calls no authentication before a sink."""
@@ -198,6 +187,7 @@ def create_app(
     _warn_of_losses(core, is_new=is_new, are_new=are_new)
     database.disconnect()  # the server that gets the application may fork
     core.events.subscribe(lambda event: database.after_commit(lambda: log(event)))
+    core.background.add(DatabaseWatch(database), core.passwords.lane, core.notices)
     app = AuthAPI(core)
     for feature in features.load(names):
         feature.setup(app, core)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
+from authapi.background import Background
 from authapi.database import Database
 from authapi.events import Events
 from authapi.notices import Notices
@@ -31,6 +32,7 @@ class Core:
     root: Root
     tokens: Tokens
     wire: Wire
+    background: Background = field(default_factory=Background)
     _services: dict[object, object] = field(default_factory=dict, init=False, repr=False)
 
     def of(self, kind: Callable[[Core], Service]) -> Service:

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import threading
-import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -14,6 +13,7 @@ from contextvars import ContextVar
 from functools import cache, partial
 from typing import Any, TypeVar
 
+from authapi.background import BackgroundService
 from authapi.errors import Overloaded
 from authapi.signals import kept_from_threads
 
@@ -58,7 +58,7 @@ class _Queue:
         return task
 
 
-class Lane:
+class Lane(BackgroundService):
     """A bounded executor: it runs `slots` tasks at once, queues further ones, and refuses the rest.
 
     NOTE: `places` counts the tasks that run or wait. The server has more threads than there are
@@ -70,8 +70,7 @@ class Lane:
     def __init__(self, slots: int, places: int, nice: int) -> None:
         """Take the numbers and the threads' nice value. Threads start with the first task."""
         self._slots, self._places, self._nice = slots, places, nice
-        self.begin()
-        _lanes.add(self)
+        super().__init__()
 
     def begin(self) -> None:
         """Forget all tasks and threads: a forked child has none of the parent's threads."""
@@ -106,12 +105,17 @@ class Lane:
         """Return whether `run` would refuse a task now."""
         return self._taken >= self._places
 
-    def close(self) -> None:
-        """End the threads after the tasks that wait, and free the memory that they keep."""
+    def close(self) -> bool:
+        """End the threads after the tasks that wait, which frees the memory that they keep."""
         with self._lock:
             for _ in self._threads:
                 self._queue.end()
             self._threads = []
+        return True
+
+    def before_fork(self) -> None:
+        """End the threads; the next task starts others."""
+        self.close()
 
     def _start_threads(self) -> None:
         try:
@@ -125,17 +129,6 @@ class Lane:
         except RuntimeError as error:  # the system has no thread left: fewer are enough
             if not self._threads:
                 raise Overloaded from error
-
-
-_lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
-
-
-def _begin_anew() -> None:
-    for lane in _lanes:
-        lane.begin()
-
-
-os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _work(queue: _Queue, nice: int) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from authapi.background import BackgroundService
 from authapi.hosts import networks_of
 
 INTERVAL = 60  # seconds between two lines about one kind of refusal and one network
@@ -32,7 +33,7 @@ class _Line:
     left_out: int = 0
 
 
-class Notices:
+class Notices(BackgroundService):
     """Tells an operator which requests are refused, and why (ASVS 16.3.2, 16.3.3).
 
     The first refusal of a kind from a network is logged at once. Further ones are counted, and the
@@ -42,6 +43,10 @@ class Notices:
     def __init__(self, clock: Callable[[], float]) -> None:
         """Take a clock, in seconds."""
         self._clock = clock
+        super().__init__()
+
+    def begin(self) -> None:
+        """Have logged nothing yet."""
         self._lock = threading.Lock()
         self._lines: dict[tuple[str, str], _Line] = {}
         self._said: set[str] = set()
@@ -75,7 +80,7 @@ class Notices:
             self._said.add(kind)
         logger.warning(text, *arguments)
 
-    def maintain(self) -> None:
+    def wake(self) -> None:
         """Log the counts that are due, also where no further request comes."""
         with self._lock:
             self._forget(self._clock())

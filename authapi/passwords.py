@@ -43,7 +43,6 @@ class Passwords:
         self._decoy = self._hasher.decoy()
         self.lane = Lane(settings.hash_slots, settings.hash_places, settings.hash_nice)
         self.fault = PasswordPolicy(settings).fault
-        self.close = self.lane.close
 
     def hash(self, password: str) -> str:
         """Return the encoded hash. Raises Overloaded."""

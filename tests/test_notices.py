@@ -31,7 +31,7 @@ def test_repeats_are_counted(notices, caplog, clock):
     for _ in range(4):
         notices.refused("cross_site_request", "192.0.2.1")
     clock.move(INTERVAL)
-    notices.maintain()
+    notices.wake()
 
     assert lines(caplog) == [
         "refused error=cross_site_request network=192.0.2.1",
