@@ -97,7 +97,7 @@ def _settings() -> str:
 
 
 def _serve(settings: Settings) -> None:
-    from authapi.serve import serve  # noqa: PLC0415 - waitress is for this command alone
+    from authapi.server import serve  # noqa: PLC0415 - waitress is for this command alone
 
     serve(settings)
 

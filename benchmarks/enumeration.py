@@ -26,7 +26,7 @@ from harness import HOST, JSON_HEADERS, USER, Bench, BenchError, Server, ask, re
 
 from authapi import AuthAPI, Settings, create_app
 from authapi.passwords import Verdict
-from authapi.serve import serve
+from authapi.server import serve
 
 SIGNIFICANCE = 0.01
 NAMES = 20  # of each kind

@@ -17,9 +17,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from authapi import parser
-from authapi import server as service
 from authapi.bodies import BODY_LIMIT
+from authapi.server import http_server as service
+from authapi.server import parser
 from authapi.setting import PREFIX
 from authapi.settings import Settings
 

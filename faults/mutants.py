@@ -45,7 +45,7 @@ SUBJECTS = {
     "hosts": "hosts",
     "fields": "fields",
     "headers": "headers cors",
-    "forwarded": "proxy",
+    "server/forwarded": "proxy",
     "features/sessions": "sessions session_list replay password tokens accounts races cookies",
     "admission": "admission",
     "budgets": "limits devices login password reauthentication registration attackers",

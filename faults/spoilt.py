@@ -19,7 +19,7 @@ from typing import Any
 
 from authapi import AuthAPI, Settings, create_app
 from authapi.database import Database
-from authapi.serve import serve
+from authapi.server import serve
 
 PUT_OFF = 0.5  # seconds
 BACKSLASH, OCTAL = re.compile(r"\\."), re.compile(r"\\[0-3][0-7][0-7]")

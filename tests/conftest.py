@@ -19,9 +19,8 @@ import hypothesis
 import pytest
 from falcon import testing
 
-from authapi import AuthAPI, Settings, create_app, server
-from authapi.serve import listen
-from authapi.server import Server
+from authapi import AuthAPI, Settings, create_app
+from authapi.server import Server, http_server, listen
 
 OTHER = {"username": "other", "email": "other@example.com", "password": "correct horse"}
 USER = {"username": "crispengari", "email": "crispengari@gmail.com", "password": "crispengari"}
@@ -125,7 +124,7 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def _maintained_often(monkeypatch):
     """Have servers in this process look each 50 ms at what is overdue."""
-    monkeypatch.setattr(server, "MAINTENANCE_INTERVAL", 0.05)
+    monkeypatch.setattr(http_server, "MAINTENANCE_INTERVAL", 0.05)
 
 
 @pytest.fixture(name="clock")

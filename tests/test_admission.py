@@ -14,8 +14,8 @@ from authapi.admission import Admission
 from authapi.errors import Overloaded
 from authapi.hashing import Hasher
 from authapi.passwords import Passwords
-from authapi.pool import Pool
 from authapi.server import Server
+from authapi.server.pool import Pool
 
 PLACES = 8  # of a service with 16 threads
 PATIENCE = 30  # seconds until a test gives up

@@ -11,13 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_hostile import eventually
 
-from authapi import Settings, channel, server
-from authapi.eviction import heaviest
-from authapi.fairness import FairQueue
-from authapi.parser import MOST_FIELDS
-from authapi.pool import Pool
-from authapi.serve import listen
-from authapi.server import Server
+from authapi import Settings
+from authapi.server import Server, channel, http_server, listen
+from authapi.server.eviction import heaviest
+from authapi.server.fairness import FairQueue
+from authapi.server.parser import MOST_FIELDS
+from authapi.server.pool import Pool
 
 
 def connect(port, host):
@@ -152,7 +151,7 @@ def test_the_loop_serves_networks_in_turns(make_app):
 
 def test_new_connections_take_turns(make_app, monkeypatch):
     """A new connection is served in its network's turn, however many of another came before it."""
-    monkeypatch.setattr(server, "ACCEPTING", 60)
+    monkeypatch.setattr(http_server, "ACCEPTING", 60)
     app, recorder = make_app(), Recorder()
     app.add_route("/asked", recorder)
     get = b"GET /asked%s HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -221,7 +220,7 @@ def test_framing_of_a_body(make_app, framing):
 
 def test_what_is_kept_is_bounded(make_app, monkeypatch):
     """Where connections make the service keep too much, those of the greediest network end."""
-    monkeypatch.setattr(server, "KEPT_LIMIT", 200_000)
+    monkeypatch.setattr(http_server, "KEPT_LIMIT", 200_000)
     app = make_app()
     body = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n" + b"{" * 50_000
     service = Server(app, listen(Settings(port=0)), threads=4)

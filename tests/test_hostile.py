@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 from conftest import connected, exchange, running, token_of
 
-from authapi import Settings, channel, serve, server
-from authapi.eviction import least_worth
-from authapi.serve import listen
+from authapi import Settings
+from authapi.server import Server, channel, http_server, listen, process
+from authapi.server.eviction import least_worth
 from faults import mutations
 
 LOGIN = b'{"usernameOrEmail":"crispengari","password":"crispengari"}'
@@ -50,9 +50,9 @@ def _running_on(make_app):
 @pytest.fixture(name="small")
 def _small(monkeypatch):
     """A service with places for 60 connections."""
-    init = server.Server.__init__
+    init = Server.__init__
     monkeypatch.setattr(
-        server.Server,
+        Server,
         "__init__",
         lambda self, app, listener, threads: init(self, app, listener, threads, 60),
     )
@@ -121,7 +121,7 @@ def test_connections_that_wait_to_be_opened_make_room(client, token):
 @contextmanager
 def serving(app, connections=1_000):
     """Serve in a thread; give the server, which the test may stop itself."""
-    service = server.Server(app, listen(Settings(port=0)), threads=8, connections=connections)
+    service = Server(app, listen(Settings(port=0)), threads=8, connections=connections)
     thread = threading.Thread(target=service.run)
     thread.start()
     try:
@@ -219,7 +219,7 @@ def test_a_stop_sends_what_is_unsent(make_app):
 
 def test_a_stop_ends_although_nobody_reads(make_app, monkeypatch):
     """A client that does not read holds up a stop until the deadline, and no longer."""
-    monkeypatch.setattr(server, "DRAIN_DEADLINE", 0)
+    monkeypatch.setattr(http_server, "DRAIN_DEADLINE", 0)
     with unsent(make_app) as (service, thread, _):
         service.stop()
         thread.join(60)
@@ -245,14 +245,14 @@ class Reader:
 
 def test_a_thread_that_runs_after_the_end(make_app, monkeypatch):
     """It keeps its connection to the database."""
-    monkeypatch.setattr(server, "DRAIN_DEADLINE", 0)
+    monkeypatch.setattr(http_server, "DRAIN_DEADLINE", 0)
     app, servers = make_app(), []
-    monkeypatch.setattr(serve, "_stop_on_signals", lambda one, **_: servers.append(one))
+    monkeypatch.setattr(process, "_stop_on_signals", lambda one, **_: servers.append(one))
     reader = Reader(app.core.database)
     app.add_route("/read", reader)
     with closing(listen(Settings(port=0))) as listener:
         arguments = (app.core.settings, app, listener, lambda: None)
-        thread = threading.Thread(target=serve._answer, args=arguments)
+        thread = threading.Thread(target=process._answer, args=arguments)
         thread.start()
         with connected(listener.getsockname()[1]) as connection:
             connection.sendall(b"POST /read HTTP/1.1\r\nHost: x\r\n\r\n")

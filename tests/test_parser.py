@@ -4,7 +4,7 @@ import pytest
 from waitress.adjustments import Adjustments
 
 from authapi.errors import BadRequest
-from authapi.parser import LONGEST_REMEMBERED, REMEMBERED, StrictParser, _parsed
+from authapi.server.parser import LONGEST_REMEMBERED, REMEMBERED, StrictParser, _parsed
 
 ADJUSTMENTS = Adjustments()
 GET = b"GET /user?a=b HTTP/1.1\r\nHost: a\r\nCookie: jwt=x\r\n"

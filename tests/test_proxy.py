@@ -13,10 +13,9 @@ import pytest
 from conftest import USER, exchange, process, request, running, start
 
 from authapi import SettingError, Settings, StartError
-from authapi.forwarded import Forwarding
 from authapi.notices import Notices
-from authapi.serve import listen
-from authapi.server import Server
+from authapi.server import Server, listen
+from authapi.server.forwarded import Forwarding
 
 FORGED = {
     "X-Forwarded-For": "203.0.113.9",
@@ -449,7 +448,7 @@ def test_a_host_name_without_an_address(tmp_path, name):
 
 STUCK = """
 import ctypes, os, signal, socket
-from authapi.forwarded import resolved
+from authapi.server.forwarded import resolved
 
 lock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(256)
 

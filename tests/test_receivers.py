@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waitress.adjustments import Adjustments
 
-from authapi.parser import StrictParser
-from authapi.receivers import ChunkedReceiver, SizedReceiver
+from authapi.server.parser import StrictParser
+from authapi.server.receivers import ChunkedReceiver, SizedReceiver
 
 ADJUSTMENTS = Adjustments()
 CHUNKS = st.lists(st.binary(min_size=1, max_size=40), max_size=5)

@@ -22,9 +22,10 @@ import pytest
 from conftest import RUN, USER, connected, exchange, process, request, running, start, token_of
 
 import authapi
-from authapi import AuthAPI, Settings, channel, serve, server
+from authapi import AuthAPI, Settings
 from authapi.bodies import BODY_LIMIT
-from authapi.serve import listen
+from authapi.server import Server, channel, http_server, listen
+from authapi.server import process as service_process
 
 NOHUP = """
 import os, signal, sys
@@ -622,9 +623,9 @@ def test_blank_lines_are_no_request(port, monkeypatch, before):
 @pytest.mark.parametrize("message", [b"", b"GET / HT", GET + b"\r\n"])
 def test_a_stop_waits_for_nothing_idle(make_app, monkeypatch, message):
     """Neither a kept connection, nor headers that never end, hold up a stop."""
-    monkeypatch.setattr(server, "DRAIN_DEADLINE", 3_600)
+    monkeypatch.setattr(http_server, "DRAIN_DEADLINE", 3_600)
     listener = listen(Settings(port=0))
-    service = server.Server(make_app(), listener, threads=2)
+    service = Server(make_app(), listener, threads=2)
     thread = threading.Thread(target=service.run, daemon=True)
     thread.start()
     port = listener.getsockname()[1]
@@ -655,7 +656,7 @@ def test_connections_follow_the_limit_of_files(monkeypatch, limits, connections,
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
     monkeypatch.setattr(resource, "setrlimit", lambda _, new: done.append(new[0]))
 
-    assert serve._connections(Settings(threads=16, hash_slots=2)) == connections
+    assert service_process._connections(Settings(threads=16, hash_slots=2)) == connections
     assert done == raised
 
 
@@ -725,7 +726,7 @@ def test_idle_connections(port, monkeypatch):
         idle.sendall(GET + b"\r\n")
         assert b" 401 " in idle.recv(65_536)
         ticks = itertools.count(1e12, 1e6)
-        monkeypatch.setattr(server.time, "monotonic", lambda: next(ticks))
+        monkeypatch.setattr(http_server.time, "monotonic", lambda: next(ticks))
         assert idle.recv(1) == b""
 
 
@@ -734,8 +735,8 @@ def test_a_clock_that_is_set(port, monkeypatch):
     with connected(port) as kept:
         kept.sendall(GET + b"\r\n")
         assert b" 401 " in kept.recv(65_536)
-        monkeypatch.setattr(server, "MAINTENANCE_INTERVAL", 0)
-        monkeypatch.setattr(server.time, "time", lambda: 1e12)
+        monkeypatch.setattr(http_server, "MAINTENANCE_INTERVAL", 0)
+        monkeypatch.setattr(http_server.time, "time", lambda: 1e12)
         for _ in range(3):
             assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
         kept.sendall(GET + b"\r\n")
@@ -748,7 +749,7 @@ def test_a_clock_that_is_set(port, monkeypatch):
 )
 def test_cheap_hashing_is_warned_of(caplog, memory, passes, warned):
     """Hashing below each of OWASP's choices is said at the start."""
-    serve._warn_of_cost(Settings(argon2_memory_kib=memory, argon2_time_cost=passes))
+    service_process._warn_of_cost(Settings(argon2_memory_kib=memory, argon2_time_cost=passes))
 
     assert bool(caplog.messages) is warned
 

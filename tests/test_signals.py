@@ -42,19 +42,19 @@ if PLACE == "at the name server":
         lock(mutex)
     socket.getaddrinfo = stuck
 elif PLACE == "before the server":
-    from authapi import serve
-    serve.Server = wait
+    from authapi.server import process
+    process.Server = wait
 elif PLACE == "behind the server":
-    from authapi import serve
-    serve._stop_on_signals = wait
+    from authapi.server import process
+    process._stop_on_signals = wait
 elif PLACE == "in a worker":
-    from authapi import serve
-    serve.listen_beside = wait
+    from authapi.server import process
+    process.listen_beside = wait
 else:
     sys.meta_path.insert(0, AtImport())
 runpy.run_path(RUN, run_name="__main__")
 """
-IMPORTS = ["argparse", "msgspec", "falcon", "authapi.serve", "waitress"]
+IMPORTS = ["argparse", "msgspec", "falcon", "authapi.server", "waitress"]
 PLACES = [*IMPORTS, "at the name server", "before the server", "behind the server", "in a worker"]
 
 
@@ -203,7 +203,7 @@ def test_a_script_that_embeds(tmp_path):
         f"import sys; sys.path.insert(0, {str(RUN.parent)!r})\n"
         "import time\n"
         "from authapi import Settings\n"
-        "from authapi.serve import serve\n"
+        "from authapi.server import serve\n"
         "def create(settings):\n"
         "    print('waits', flush=True)\n"
         "    time.sleep(60)\n"

@@ -10,7 +10,7 @@ from test_secret_files import NOBODY, as_user
 
 from authapi import Settings, StartError, create_app, mount, protect
 from authapi.cli import main
-from authapi.serve import hold, listen, serve
+from authapi.server.process import hold, listen, serve
 
 UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 OPTIONS = {"host", "port", "public_url", "database_url"}

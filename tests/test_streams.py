@@ -17,7 +17,7 @@ from test_workers import children, eventually
 
 PATIENCE = 30  # seconds until a service that does not go on has failed
 PIPE_SIZE = 4_096  # bytes that a pipe holds when nobody reads it
-ROOM = "from authapi import streams; streams.MOST_KEPT = 20_000"
+ROOM = "from authapi.server import streams; streams.MOST_KEPT = 20_000"
 DEBUG = {"AUTHAPI_LOG_LEVEL": "debug", "AUTHAPI_RATE_LIMITS": "off"}
 
 
@@ -212,13 +212,13 @@ def test_everything_that_goes_to_standard_error(tmp_path, statement):
     """Warnings, prints, tracebacks of threads and other loggers do not wait for a reader either."""
     program = f"""
 import logging, threading, sys, warnings
-from authapi import serve
-say_ready = serve._say_ready
+from authapi.server import process
+say_ready = process._say_ready
 def say(*arguments):
     for _ in range(200):
         {statement}
     say_ready(*arguments)
-serve._say_ready = say
+process._say_ready = say
 """
     with (
         closing(Pipe(is_full=True)) as pipe,

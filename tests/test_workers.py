@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 from conftest import RUN, USER, exchange, process, start
 
-from authapi import Settings, server, streams, workers
+from authapi import Settings
 from authapi.errors import StartError
 from authapi.machine import available_cpus
-from authapi.serve import hold, listen, listen_beside, memory_needed
-from authapi.workers import LONGEST_PAUSE, SOON, Workers
+from authapi.server import http_server, streams, workers
+from authapi.server.process import hold, listen, listen_beside, memory_needed
+from authapi.server.workers import LONGEST_PAUSE, SOON, Workers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
 
@@ -415,17 +416,17 @@ def test_a_worker_for_each_cpu(tmp_path):
         assert b" 401 " in exchange(service.port, GET)
 
 
-QUICKLY = "from authapi import workers; workers.FIRST_PAUSE = 0.001\n"
+QUICKLY = "from authapi.server import workers; workers.FIRST_PAUSE = 0.001\n"
 OF_ITS_OWN = f"""{QUICKLY}
 import os, signal, sys
-from authapi import serve
+from authapi.server import process
 from authapi.cli import main
 from authapi.errors import StartError
 
 def fall(*_):
     %s
 
-serve.listen_beside = fall
+process.listen_beside = fall
 sys.exit(main(["serve"]))
 """
 
@@ -468,7 +469,7 @@ def test_workers_that_are_ready_too_late(tmp_path):
     """A service that stops does not say that it listens."""
     program = (
         "import signal, sys\n"
-        "from authapi.workers import Workers\n"
+        "from authapi.server.workers import Workers\n"
         "def work(ready):\n"
         "    signal.signal(signal.SIGTERM, lambda *_: (ready(), sys.exit()))\n"
         "    print('waits', flush=True)\n"
@@ -513,7 +514,7 @@ def test_what_a_worker_executes(tmp_path):
     show = ("cat", "/proc/self/status")
     program = (
         "import signal, subprocess\n"
-        "from authapi.workers import Workers\n"
+        "from authapi.server.workers import Workers\n"
         "def work(ready):\n"
         f"    subprocess.run({show!r}, check=True)\n"
         "    signal.pause()\n"
@@ -545,7 +546,7 @@ def test_output_that_is_kept_back(tmp_path):
     """What was printed before the fork is written once, and what a worker prints is not lost."""
     program = (
         "import os, signal\n"
-        "from authapi.workers import Workers\n"
+        "from authapi.server.workers import Workers\n"
         "def work(ready):\n"
         "    print('a worker')\n"
         "    signal.signal(signal.SIGTERM, lambda *_: None)\n"
@@ -586,7 +587,7 @@ workers.Workers(2, work).run(lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 STUBBORN = """
 import logging, os, signal
-from authapi import workers
+from authapi.server import workers
 logging.basicConfig()
 workers.STOP_DEADLINE = 0.05
 def work(ready):
@@ -613,7 +614,7 @@ def test_a_worker_that_does_not_stop(tmp_path):
 
 def test_deadlines_of_a_stop():
     """A worker has its time for requests, threads and log lines; a container kills after all."""
-    assert server.DRAIN_DEADLINE + 1 + streams.DRAIN_DEADLINE < workers.STOP_DEADLINE
+    assert http_server.DRAIN_DEADLINE + 1 + streams.DRAIN_DEADLINE < workers.STOP_DEADLINE
     assert workers.STOP_DEADLINE + streams.DRAIN_DEADLINE < 10
 
 
@@ -633,7 +634,7 @@ def test_strangers_children(tmp_path):
     """As process 1 of a container, the parent buries whoever is left to it."""
     program = """
 import ctypes, signal, subprocess
-from authapi.workers import Workers
+from authapi.server.workers import Workers
 PR_SET_CHILD_SUBREAPER = 36
 ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 def work(ready):
@@ -739,8 +740,8 @@ def test_memory(settings, text):
 def test_memory_of_the_container(monkeypatch):
     """Without a limit of its own, it is the container's that counts; there may be none."""
     settings = Settings(hash_slots=1)
-    monkeypatch.setattr("authapi.serve.memory_limit", lambda: None)
+    monkeypatch.setattr("authapi.server.process.memory_limit", lambda: None)
     assert memory_needed(settings).startswith("166 MiB ")
-    monkeypatch.setattr("authapi.serve.memory_limit", lambda: 165 << 20)
+    monkeypatch.setattr("authapi.server.process.memory_limit", lambda: 165 << 20)
     with pytest.raises(StartError, match="The memory limit of 165 MiB is less than the 166 MiB"):
         memory_needed(settings)

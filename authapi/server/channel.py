@@ -11,8 +11,8 @@ from waitress.channel import HTTPChannel
 
 from authapi import errors
 from authapi.hosts import networks_of
-from authapi.parser import StrictParser
-from authapi.tasks import FailureTask, Task
+from authapi.server.parser import StrictParser
+from authapi.server.wsgi import FailureTask, Task
 
 DISCARD_LIMIT = 1_048_576  # bytes that are read and dropped after a failure
 RECEIVED = 8_192  # bytes that are read at once

@@ -18,7 +18,7 @@ from authapi.hosts import (
 )
 from authapi.middleware import SAFE_METHODS
 from authapi.notices import Notices, quoted
-from authapi.parser import is_host_header
+from authapi.server.parser import is_host_header
 from authapi.settings import Settings
 
 REMEMBERED = 1_024  # addresses

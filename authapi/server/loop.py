@@ -10,8 +10,8 @@ from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
 
-from authapi.channel import Channel
-from authapi.fairness import FairQueue
+from authapi.server.channel import Channel
+from authapi.server.fairness import FairQueue
 
 TURN = 0.005  # seconds of work before the loop looks at the sockets again
 BATCH = 16  # steps before the quick answers that they led to

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from typing import Protocol
 
-from authapi.fairness import FairQueue
+from authapi.server.fairness import FairQueue
 
 RESERVED = 4  # one thread in so many is kept free of any one network
 

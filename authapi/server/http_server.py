@@ -15,12 +15,12 @@ from waitress.server import TcpWSGIServer
 
 from authapi import errors
 from authapi.app import AuthAPI
-from authapi.channel import Channel
-from authapi.eviction import SHARE, heaviest, least_worth
-from authapi.forwarded import Forwarding
 from authapi.hosts import networks_of
-from authapi.loop import Loop
-from authapi.pool import Pool
+from authapi.server.channel import Channel
+from authapi.server.eviction import SHARE, heaviest, least_worth
+from authapi.server.forwarded import Forwarding
+from authapi.server.loop import Loop
+from authapi.server.pool import Pool
 
 MOST_CONNECTIONS = 1_000
 KEPT_LIMIT = 8 << 20  # bytes that all connections together may make us keep

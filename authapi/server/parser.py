@@ -12,7 +12,7 @@ from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNot
 from authapi import errors
 from authapi.bodies import BODY_LIMIT
 from authapi.fields import WHITE_SPACE, elements
-from authapi.receivers import ChunkedReceiver, SizedReceiver
+from authapi.server.receivers import ChunkedReceiver, SizedReceiver
 
 HEADER_LIMIT = 16_384  # bytes, request line included
 MOST_FIELDS = 100  # header fields

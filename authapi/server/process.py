@@ -17,14 +17,14 @@ from typing import Any
 from authapi.app import AuthAPI, create_app
 from authapi.database import SQLITE_VERSION
 from authapi.errors import StartError
-from authapi.forwarded import resolved
 from authapi.hosts import are_same_site, look_up
 from authapi.machine import memory_limit
-from authapi.server import MOST_CONNECTIONS, Server
+from authapi.server.forwarded import resolved
+from authapi.server.http_server import MOST_CONNECTIONS, Server
+from authapi.server.streams import unblock
+from authapi.server.workers import Workers
 from authapi.settings import Settings, require_settings
 from authapi.signals import END_SIGNALS, end_at_once
-from authapi.streams import unblock
-from authapi.workers import Workers
 
 FEWEST_CONNECTIONS = 16
 SPARE_FILES = 32  # descriptors for all but connections and the database

@@ -17,8 +17,8 @@ from functools import partial
 from typing import NoReturn
 
 from authapi.errors import StartError
+from authapi.server.streams import drain
 from authapi.signals import END_SIGNALS, end_by, kept_from_threads
-from authapi.streams import drain
 
 SOON = 10  # seconds; a worker that falls within them fell at once
 MOST_FALLS = 5  # in a row, each at once: where all workers have so many, the parent gives up
