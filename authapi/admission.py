@@ -11,12 +11,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import falcon
 
-from authapi.errors import HandOver, Overloaded
+from authapi.errors import Overloaded
 from authapi.hash_lane import HOLDER
 from authapi.hosts import networks_of
-from authapi.middleware import CARRIED, IN_LOOP, SAFE_METHODS, caller_of
+from authapi.inline import kept_by_loop, leave_loop
+from authapi.middleware import SAFE_METHODS, caller_of
 
-PLACE = "place"  # in what the loop leaves for a thread
 SHARE = 4  # a place in so many is for known users, and one for networks that hold none
 
 
@@ -116,16 +116,15 @@ class Admit:
     def process_resource(
         self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: dict[str, Any]
     ) -> None:
-        """Raise Overloaded, what `admit` raises, or in the loop, which must not hash, HandOver."""
+        """Raise Overloaded or what `admit` raises; leave the server's loop, which must not hash."""
         if getattr(resource, "hashes", False) is not True or req.method in SAFE_METHODS:
             return
-        carried = req.env.get(CARRIED, {})
-        if PLACE not in carried:
+        place: Place | None = kept_by_loop(req.env, "place")
+        if place is None:
             users, network = _known_users(req, resource), networks_of(caller_of(req).ip)[-1]
-            carried[PLACE] = self._admission.admit(network, users)
-            if req.env.get(IN_LOOP):
-                raise HandOver
-        req.context.authapi_place = place = carried[PLACE]
+            place = self._admission.admit(network, users)
+            leave_loop(req.env, place=place)
+        req.context.authapi_place = place
         HOLDER.set(place.holder)
 
     def process_response(

@@ -19,9 +19,9 @@ from authapi.events import Events, log
 from authapi.falcon_errors import failure_of
 from authapi.features.sessions import Sessions
 from authapi.features.users import Users
+from authapi.inline import InlineRoutes
 from authapi.keys import lacks_keys, load_keys
 from authapi.middleware import (
-    SAFE_METHODS,
     CrossSite,
     Headers,
     caller_of,
@@ -50,8 +50,7 @@ class AuthAPI(_FalconApp):
         """Wire the middleware, the router and the error handlers onto the core."""
         self.core = core
         self._paths: set[str] = set()
-        self._quick_paths: set[str] = set()
-        self._hashing_paths: set[str] = set()
+        self.inline = InlineRoutes()
         self.cross_site = CrossSite(core.settings, core.notices)
         self.authenticate = Authenticate(core, core.of(Sessions))
         self.users = core.of(Users)
@@ -78,18 +77,7 @@ class AuthAPI(_FalconApp):
             raise ValueError(f"{uri_template} is routed already: choose another path")
         self._paths.add(uri_template)
         super().add_route(uri_template, resource, **kwargs)
-        if getattr(resource, "quick", False) is True:
-            self._quick_paths.add(uri_template)
-        if getattr(resource, "hashes", False) is True:
-            self._hashing_paths.add(uri_template)
-
-    def is_quick(self, method: str, path: str) -> bool:
-        """Whether a server's loop may run a request, because it takes no longer than a look-up.
-
-        A resource with `quick = True` only reads: its GET never waits, for a lock, a hash or a
-        network. One with `hashes = True` is refused in the loop, or handed over to a thread.
-        """
-        return path in (self._quick_paths if method in SAFE_METHODS else self._hashing_paths)
+        self.inline.add(uri_template, resource)
 
     def maintain(self) -> None:
         """Wake the background services. A server calls this about once a second."""

@@ -11,13 +11,13 @@ import falcon
 from authapi.core import Core
 from authapi.errors import (
     Failure,
-    HandOver,
     InvalidToken,
     NotAuthenticated,
     Unavailable,
 )
 from authapi.events import Caller
-from authapi.middleware import IN_LOOP, caller_of
+from authapi.inline import leave_loop
+from authapi.middleware import caller_of
 from authapi.principal import Principal, Session, principal_of
 from authapi.tokens import Claims
 from authapi.wire import Presented
@@ -175,9 +175,10 @@ class Authenticate:
         return alive or self._sessions.was_replaced(claims, now)
 
     def renewed(self, req: falcon.Request) -> Issued | None:
-        """A newer token for the session of a request, where its own is old. Raises HandOver.
+        """Return a newer token for the session of a request, where its own is old.
 
-        At most one request in `session_renew_after` seconds writes; the older token stays good.
+        At most one request in `session_renew_after` seconds writes, on a thread and not in the
+        server's loop. The older token stays good.
         """
         principal, now = principal_of(req), self._clock()
         claims, session = principal.claims, principal.session
@@ -186,8 +187,7 @@ class Authenticate:
         if self._sessions.is_due(session, now):
             if self._turns.are_stuck:  # threads that wait for them are for others
                 return None
-            if req.env.get(IN_LOOP):
-                raise HandOver
+            leave_loop(req.env)
         try:
             issued = self._sessions.renew(session, claims, caller_of(req), now)
         except Unavailable as unavailable:  # a session is worth its answer, renewed or not

@@ -17,14 +17,6 @@ class StartError(Exception):
     """What stops the start. Its text is one sentence that says what to do."""
 
 
-class HandOver(BaseException):
-    """A request that must wait, in a server's loop: to be run again from its start by a thread.
-
-    Raised before anything is changed, and only where the environ has `authapi.in_loop`. It is
-    no failure, so nothing on its way to the server may take it for one.
-    """
-
-
 class Failure(Exception):
     """An answer with a status of 400 or above."""
 

@@ -15,8 +15,6 @@ from authapi.settings import Settings
 from authapi.wire import Wire
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1; there is no TRACE here
-IN_LOOP = "authapi.in_loop"  # in the environ: whether a server's loop runs the application
-CARRIED = "authapi.carried"  # in the environ: what the loop leaves for the thread of a request
 USER_AGENT_LENGTH = 256  # characters
 
 

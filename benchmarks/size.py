@@ -52,7 +52,7 @@ from authapi.events import Caller, LoggedIn
 from authapi.features.audit import AuditRepository
 from authapi.features.sessions import SessionRepository
 from authapi.features.users import UserRepository
-from authapi.middleware import IN_LOOP
+from authapi.inline import IN_LOOP
 from authapi.tokens import Claims
 
 SIZES = (1_000, 1_000_000, 10_000_000)

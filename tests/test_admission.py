@@ -9,10 +9,10 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from conftest import OTHER, USER, connected, cookie_of, running, token_of
 
-from authapi import AuthAPI
 from authapi.admission import Admission
 from authapi.errors import Overloaded
 from authapi.hashing import Hasher
+from authapi.inline import InlineRoutes
 from authapi.passwords import Passwords
 from authapi.server import Server
 from authapi.server.pool import Pool
@@ -362,7 +362,7 @@ def test_whatever_hashes_needs_a_place(make_client, method, path):
     token = token_of(client.register())
     with full(client):
         assert client.request_as(token, method, path).json["error"] == "overloaded"
-        assert client.app.is_quick(method, path)
+        assert client.app.inline.takes(method, path)
         assert client.request_as(token, "OPTIONS", path).status_code == 200
         assert client.get_as(token).status_code == 200
         assert client.request_as(token, "POST", "/logout").status_code == 200
@@ -415,7 +415,7 @@ def test_the_loop_never_hashes(client, token, monkeypatch):
         return verify(self, *arguments, **options)
 
     monkeypatch.setattr(Passwords, "verify", spy)
-    monkeypatch.setattr(AuthAPI, "is_quick", lambda *_: True)
+    monkeypatch.setattr(InlineRoutes, "takes", lambda *_: True)
     monkeypatch.setattr(
         Server, "run", lambda self: loops.append(threading.get_ident()) or run(self)
     )

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import pytest
 from conftest import USER, connected, running, token_of
 
-from authapi.middleware import IN_LOOP
+from authapi.inline import IN_LOOP
 
 HEADERS = ("X-Auth-User-Id", "X-Auth-Username", "X-Auth-Email")
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"

@@ -22,10 +22,11 @@ from conftest import (
 
 from authapi import migrations
 from authapi.database import LOCK_TIMEOUT, Database
-from authapi.errors import HandOver, InvalidToken
+from authapi.errors import InvalidToken
 from authapi.events import Caller
 from authapi.features.sessions import PRUNED_AT_ONCE, RENEWAL_PATIENCE, Issued, Sessions
 from authapi.files import Turns
+from authapi.inline import IN_LOOP, HandOver
 from authapi.tokens import Claims
 
 
@@ -690,15 +691,15 @@ def test_renewals_are_not_patient(client, token, clock, monkeypatch):
 @pytest.mark.parametrize("path", ["/", "/user", "/verify"])
 def test_checks_are_quick(client, path):
     """What checks a session is answered in the server's loop, and what lists them is not."""
-    assert client.app.is_quick("GET", path)
-    assert not client.app.is_quick("POST", path)
-    assert not client.app.is_quick("GET", "/sessions")
+    assert client.app.inline.takes("GET", path)
+    assert not client.app.inline.takes("POST", path)
+    assert not client.app.inline.takes("GET", "/sessions")
 
 
 def test_renewal_where_turns_are_stuck(client, token, clock, monkeypatch):
     """While another program keeps turns to write, a check is answered in the loop, unrenewed."""
     clock.move(3_600)
-    in_the_loop = {"authapi.in_loop": True}
+    in_the_loop = {IN_LOOP: True}
     with pytest.raises(HandOver):
         client.get_as(token, extras=in_the_loop)
 

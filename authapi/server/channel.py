@@ -27,7 +27,7 @@ class Served:
     NOTE: in slots, because the attributes of an object are slower where it has more than 30.
     """
 
-    __slots__ = ("counted", "events", "interest", "is_paused", "is_queued", "is_quick")
+    __slots__ = ("counted", "events", "interest", "is_inline", "is_paused", "is_queued")
 
     def __init__(self) -> None:
         """Wait for nothing yet."""
@@ -35,7 +35,7 @@ class Served:
         self.events = self.interest = 0  # what the socket is ready for; what the loop waits for
         self.is_paused = False  # whether it is not read for a moment
         self.is_queued = False  # whether it waits for its turn
-        self.is_quick = False  # whether the loop answers its request
+        self.is_inline = False  # whether the loop answers its request
 
 
 class Channel(Served, HTTPChannel):
@@ -289,7 +289,7 @@ class Channel(Served, HTTPChannel):
         with self.requests_lock:
             if self.waits_since is None:
                 return
-            self.behind, self.is_quick = b"", False
+            self.behind, self.is_inline = b"", False
             if self.running is None:
                 self.requests.clear()
             self.handle_close()

@@ -13,9 +13,9 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
-from authapi import errors
 from authapi.app import AuthAPI
 from authapi.hosts import networks_of
+from authapi.inline import HandOver
 from authapi.server.channel import Channel
 from authapi.server.eviction import SHARE, heaviest, least_worth
 from authapi.server.forwarded import Forwarding
@@ -88,7 +88,7 @@ class Server(TcpWSGIServer):
         self.wire = app.core.wire
         self.stopping = False
         self.forwarding = Forwarding(app.core.settings, app.core.notices)
-        self._is_quick, self._maintain = app.is_quick, app.maintain
+        self._takes_inline, self._maintain = app.inline.takes, app.maintain
         self.loop = Loop(self._answer)
         self._unopened: dict[Accepted, None] = {}  # in the order in which they came
         self._loop_thread = threading.get_ident()
@@ -153,27 +153,24 @@ class Server(TcpWSGIServer):
         self._maintain()
         for channel in list(self.active_channels.values()):
             channel.expire()
-            if channel.is_quick:
+            if channel.is_inline:
                 self.loop.enqueue(channel)
             if channel.will_close:
                 channel.handle_close()
 
     def add_task(self, channel: Channel) -> None:
-        """Have a channel's request answered: a quick one by the loop, others by a thread.
-
-        NOTE: a session check takes less time than handing it to a thread, which then competes with
-        all the others for the interpreter lock; and no login can keep one waiting.
-        """
+        """Pass on a channel's request: to the loop if it may be answered inline, or to a thread."""
         request = channel.requests[0]
-        channel.is_quick = bool(request.error or self._is_quick(request.command, request.path))
-        if not channel.is_quick:
+        channel.is_inline = bool(request.error or self._takes_inline(request.command, request.path))
+        if not channel.is_inline:
             self.task_dispatcher.add(channel)
 
     def _answer(self, channel: Channel) -> None:
-        channel.is_quick = False
+        channel.is_inline = False
         try:
             channel.service()
-        except errors.HandOver:
+        except HandOver as handed_over:
+            channel.requests[0].kept_by_loop = handed_over.kept
             self.task_dispatcher.add(channel)
         else:
             if channel.close_when_flushed and not channel.is_closed:

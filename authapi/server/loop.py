@@ -14,14 +14,14 @@ from authapi.server.channel import Channel
 from authapi.server.fairness import FairQueue
 
 TURN = 0.005  # seconds of work before the loop looks at the sockets again
-BATCH = 16  # steps before the quick answers that they led to
+BATCH = 16  # steps before the inline answers that they led to
 PAUSE = 0.02  # seconds that a client which sends in small pieces is not read
 
 logger = logging.getLogger("authapi.server")
 
 
 class Loop:
-    """Serves connections, one step at a time: a read, a write, or a quick answer.
+    """Serves connections, one step at a time: a read, a write, or an inline answer.
 
     The networks take turns, a step each, so that a client with many connections or expensive
     requests delays a step of another network by one step of its own.
@@ -36,7 +36,7 @@ class Loop:
         self._answer = answer
         self._selector = selectors.DefaultSelector()
         self._work: FairQueue[Channel | Callable[[], None]] = FairQueue()
-        self._quick: list[Channel] = []  # to be answered in this batch
+        self._inline: list[Channel] = []  # to be answered in this batch
         self._touched: deque[Channel] = deque()  # by threads
         self._paused: deque[tuple[float, Channel]] = deque()  # until when, in monotonic seconds
 
@@ -84,9 +84,9 @@ class Loop:
                 if step is None:
                     break
                 self._attempt(self._advance if isinstance(step, Channel) else _call, step)
-            for channel in self._quick:
+            for channel in self._inline:
                 self._attempt(self._finish, channel)
-            self._quick.clear()
+            self._inline.clear()
 
     def _attempt(self, do: Callable[[Any], None], step: Any) -> None:  # noqa: ANN401 - either kind
         """Have a failure of ours end one connection, and not the loop."""
@@ -157,8 +157,8 @@ class Loop:
             channel.handle_read()
         elif channel.may_proceed:
             channel.proceed()
-        if channel.is_quick:
-            self._quick.append(channel)
+        if channel.is_inline:
+            self._inline.append(channel)
         else:
             self.settle(channel)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
@@ -68,7 +70,7 @@ class StrictParser(HTTPRequestParser):
     body_rcv: SizedReceiver | ChunkedReceiver | None = None
     header = b""  # what has arrived of it, until it is whole
     header_size = lines = 0
-    carried: dict[str, Any] | None = None  # from the loop to the thread that answers the request
+    kept_by_loop: Mapping[str, object] = MappingProxyType({})  # for the thread that answers it
 
     @property
     def kept(self) -> int:

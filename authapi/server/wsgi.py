@@ -10,7 +10,8 @@ from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import build_http_date
 
 from authapi import errors
-from authapi.middleware import CARRIED, IN_LOOP, new_request_id
+from authapi.inline import IN_LOOP, KEPT
+from authapi.middleware import new_request_id
 
 logger = logging.getLogger("authapi.server")
 
@@ -48,7 +49,7 @@ class Task(WSGITask):
         environ: dict[str, Any] = super().get_environment()
         environ["PATH_INFO"] = self.request.path
         environ[IN_LOOP] = self.channel.server.is_loop()
-        environ[CARRIED] = self.request.carried = self.request.carried or {}
+        environ[KEPT] = self.request.kept_by_loop
         self.channel.server.forwarding.apply(environ)
         return environ
 
