@@ -22,6 +22,8 @@ from authapi.principal import Principal, Session, principal_of
 from authapi.tokens import Claims
 from authapi.wire import Presented
 
+MOST_RESOURCES = 1_024  # whose methods are remembered
+
 logger = logging.getLogger("authapi")
 
 
@@ -94,6 +96,7 @@ class Authenticate:
         self._turns = core.database.turns
         self._renew_after = core.settings.session_renew_after
         self._sessions = sessions
+        self._methods = _Methods()
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: object, _params: dict[str, Any]
@@ -106,7 +109,7 @@ class Authenticate:
             for need in getattr(resource, "needs", ()):
                 need(principal, self._clock())
         except Failure:
-            methods = _methods(resource)
+            methods = self._methods.of(resource)
             if req.method in methods:
                 raise
             raise falcon.HTTPMethodNotAllowed([*methods, "OPTIONS"]) from None
@@ -198,8 +201,27 @@ class Authenticate:
         return issued
 
 
+class _Methods:
+    """The methods that each resource answers, found once for each resource.
+
+    NOTE: by identity, because a resource need not be hashable, and two may be equal. It is kept
+    beside its methods, so that its id stays its own.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[object, list[str]]] = {}
+
+    def of(self, resource: object) -> list[str]:
+        known = self._known.get(id(resource))
+        if known is None:
+            if len(self._known) >= MOST_RESOURCES:
+                self._known.clear()
+            known = self._known[id(resource)] = resource, _methods(resource)
+        return known[1]
+
+
 def _methods(resource: object) -> list[str]:
-    """The methods that a resource takes, under whatever suffix of a route.
+    """Return the methods that a resource answers, under any suffix of a route.
 
     SECURITY: whatever this says, nothing passes that is not authenticated: it only decides between
     401 and 405.
