@@ -97,7 +97,7 @@ def test_clients_that_read_nothing_make_room(small, client, running_on, token):
 
 def test_connections_that_wait_to_be_opened_make_room(client, token):
     """Connections that one network opens faster than the server gets to them keep nobody out."""
-    service = server.Server(client.app, listen(Settings(port=0)), threads=8, connections=60)
+    service = Server(client.app, listen(Settings(port=0)), threads=8, connections=60)
     work, service.loop.work = service.loop.work, lambda: None  # the server has no time
     port = service.socket.getsockname()[1]
     with ExitStack() as held:
