@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from authapi.errors import Failure, StartError
     from authapi.events import Event
     from authapi.principal import Principal, Session, User, fresh, principal_of
-    from authapi.setting import SettingError
-    from authapi.settings import Settings
+    from authapi.settings import SettingError, Settings
 
 __all__ = [
     "AuthAPI",
@@ -45,7 +44,7 @@ if not TYPE_CHECKING:
         "Principal": "principal",
         "Protected": "embed",
         "Session": "principal",
-        "SettingError": "setting",
+        "SettingError": "settings",
         "Settings": "settings",
         "StartError": "errors",
         "User": "principal",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import falcon
 
-from authapi import errors, features
+from authapi import errors
 from authapi.admission import Admission, Admit
 from authapi.authentication import Authenticate
 from authapi.core import Core
@@ -149,9 +149,8 @@ def create_app(
     settings: Settings,
     *,
     clock: Callable[[], float] = time.time,
-    names: Iterable[str] = features.DEFAULT,
 ) -> AuthAPI:
-    """Open the database, bring its schema up to date, and wire the named features.
+    """Open the database, bring its schema up to date, and wire the features of the settings.
 
     `clock` gives seconds since the epoch. Raises StartError.
     """
@@ -177,7 +176,7 @@ def create_app(
     core.events.subscribe(lambda event: database.after_commit(lambda: log(event)))
     core.background.add(DatabaseWatch(database), core.passwords.lane, core.notices)
     app = AuthAPI(core)
-    for feature in features.load(names):
+    for feature in settings.features:
         feature.setup(app, core)
     return app
 

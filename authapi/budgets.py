@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from authapi.database import Database
 from authapi.errors import TooManyFailures, TooManyRequests
-from authapi.setting import Rate
+from authapi.settings import Rate
 
 SECOND = 1_000_000  # microseconds
 KEPT_FOR = 90 * 86_400 * SECOND  # that as many failures as lock out are remembered

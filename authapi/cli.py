@@ -6,13 +6,11 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import fields
 
 import authapi
 from authapi.errors import StartError
 from authapi.secret_files import become_owner
-from authapi.setting import PREFIX, SettingError
-from authapi.settings import Settings
+from authapi.settings import SettingError, Settings, declared_settings, variable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,10 +35,9 @@ def _refuse_others(parser: argparse.ArgumentParser, others: list[str]) -> None:
         return
     option = others[0].partition("=")[0]
     name = option.removeprefix("--").replace("-", "_")
-    if option.startswith("--") and name in {each.name for each in fields(Settings)}:
+    if option.startswith("--") and name in {each.name for each in declared_settings()}:
         raise SettingError(
-            f"{option} is no option of this command: set the environment variable "
-            f"{PREFIX}{name.upper()}."
+            f"{option} is no option of this command: set the environment variable {variable(name)}."
         )
     parser.error(f"unrecognized arguments: {' '.join(others)}")
 
@@ -57,17 +54,17 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"authapi {authapi.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
     serve = commands.add_parser(
         "serve",
         help="run the service",
         description="Run the service. Every setting is an environment variable. An option\n"
         "wins over its variable.",
-        epilog=_settings(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     serve.set_defaults(command=_serve)
+    serve.shows_settings = True
     serve.add_argument("--host", help="the address to listen on (AUTHAPI_HOST)")
     serve.add_argument("--port", help="the port to listen on (AUTHAPI_PORT)")
     serve.add_argument("--public-url", help="where clients see it (AUTHAPI_PUBLIC_URL)")
@@ -85,14 +82,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Command(argparse.ArgumentParser):
+    """A command, whose help may list the settings: to know them all takes a while."""
+
+    shows_settings = False
+
+    def format_help(self) -> str:
+        """Return the help."""
+        if self.shows_settings:
+            self.epilog = _settings()
+        return super().format_help()
+
+
 def _settings() -> str:
-    """What each setting is, for the help."""
+    """Return what each setting is, for the help."""
     lines = ["settings (docs/settings.md has more of each):"]
-    for declared in fields(Settings):
+    for declared in declared_settings():
         text = textwrap.fill(
             declared.metadata["help"], 78, initial_indent=" " * 6, subsequent_indent=" " * 6
         )
-        lines += [f"  {PREFIX}{declared.name.upper()}", text]
+        lines += [f"  {variable(declared.name)}", text]
     return "\n".join(lines)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
@@ -129,16 +131,20 @@ class Restored(Event):
 
 
 class Events:
-    """Hands each event to the subscribers, in order, in the caller's thread.
+    """Hands each event to the subscribers, in the caller's thread.
 
-    An event is emitted inside the transaction of the change that it follows, so a subscriber that
-    raises undoes the change, and what it writes is kept or lost with it. One that follows no
-    change, LoginFailed, has a transaction of its own.
+    An event is emitted inside the transaction of the change that it follows. A subscriber that
+    raises undoes the change, and what it writes is kept or lost with the change. An event that
+    follows no change, such as LoginFailed, has a transaction of its own.
+
+    An event that a subscriber emits is handed out after the one that caused it has reached every
+    subscriber. So all of them get the events in the same order, whatever order they subscribed in.
     """
 
     def __init__(self) -> None:
         """Begin with no subscribers."""
         self._subscribers: list[tuple[type[Event], Callable[[Event], None]]] = []
+        self._waiting = _Waiting()
 
     @overload
     def subscribe(self, subscriber: Callable[[Event], None]) -> None: ...
@@ -155,10 +161,26 @@ class Events:
         self._subscribers.append((kind, subscriber))
 
     def emit(self, event: Event) -> None:
-        """Tell every subscriber."""
-        for kind, subscriber in self._subscribers:
-            if isinstance(event, kind):
-                subscriber(event)
+        """Hand an event to every subscriber; inside a subscriber, do so after its own event."""
+        waiting = self._waiting.events
+        waiting.append(event)
+        if len(waiting) > 1:
+            return
+        try:
+            while waiting:
+                for kind, subscriber in self._subscribers:
+                    if isinstance(waiting[0], kind):
+                        subscriber(waiting[0])
+                waiting.popleft()
+        finally:
+            waiting.clear()
+
+
+class _Waiting(threading.local):
+    """The event that a thread is handing out, and those that wait for it."""
+
+    def __init__(self) -> None:
+        self.events: deque[Event] = deque()
 
 
 def log(event: Event) -> None:

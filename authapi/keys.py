@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -84,4 +83,4 @@ def with_secret_key(settings: Settings) -> Settings:
         fault = "holds a JWK Set: name it in AUTHAPI_KEY_FILE"
     if fault:
         raise StartError(f"The secret key file {path} {fault}.")
-    return replace(settings, secret_key=key.decode(errors="surrogateescape"), secret_key_file="")
+    return settings.replace(secret_key=key.decode(errors="surrogateescape"), secret_key_file="")

@@ -16,6 +16,15 @@ from authapi.identifiers import username_key
 LONGEST = 80  # code points
 MOST_MARKS = 4  # on one letter; UTS 39, 5.4
 
+# Mailboxes that stand for an organisation (RFC 2142; CA/Browser Forum, Baseline Requirements,
+# 3.2.2.4.4), accounts of systems, and what readers take for the operator or for nobody.
+RESERVED = (
+    "abuse admin administrator anonymous authapi billing daemon devnull ftp guest helpdesk "
+    "hostmaster info mailer-daemon marketing moderator news no-reply nobody noc null official "
+    "operator owner postmaster root sales security ssl-admin ssl-administrator ssl-webmaster "
+    "staff superuser support sysadmin sysop system undefined usenet uucp webmaster www"
+)
+
 _EAST_ASIAN = frozenset({"Hanb", "Jpan", "Kore"})
 # A dot over a letter that has one cannot be seen (UTS 39, 5.4). Latin, then Cyrillic.
 _HIDDEN_DOT = re.compile("[ijl\u0131\u0237\u0456\u0458]\u0307")

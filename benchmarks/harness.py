@@ -20,8 +20,7 @@ from pathlib import Path
 from authapi.bodies import BODY_LIMIT
 from authapi.server import http_server as service
 from authapi.server import parser
-from authapi.setting import PREFIX
-from authapi.settings import Settings
+from authapi.settings import PREFIX, Settings
 
 HOST = "127.0.0.1"
 START_DEADLINE = 30  # seconds until a first answer

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 
-from authapi.setting import PREFIX
+from authapi.settings import PREFIX
 from faults.accounts import Account, Answer, Ledger, Step
 
 ROOT = Path(__file__).parents[1]

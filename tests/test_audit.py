@@ -2,13 +2,14 @@
 
 import re
 import sqlite3
+from contextlib import closing
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
-from conftest import OTHER, USER, token_of
+from conftest import CHEAP, OTHER, USER, Client, token_of
 
-from authapi import events
+from authapi import Settings, create_app, events, features
 from authapi.features import audit
 from authapi.features.users import UserRepository
 
@@ -303,3 +304,27 @@ def test_a_subscriber_hears_of_what_it_asked_for(client, token):
 
     assert everything == ["logged_in", "user_renamed"]
     assert renames == ["user_renamed"]
+
+
+def test_the_order_of_features_changes_nothing(tmp_path, clock):
+    """A change's entries stand in the order of its events, in whatever order features are named."""
+    orders = (features.DEFAULT, features.DEFAULT[::-1])
+
+    logs = [
+        _entries_of_a_password_change(tmp_path / f"{order[0]}.db", clock, order) for order in orders
+    ]
+
+    assert logs[0][-3:] == ["password_changed", "credentials_changed", "session_revoked"]
+    assert logs[0] == logs[1]
+
+
+def _entries_of_a_password_change(path, clock, names):
+    settings = Settings(database_url=f"sqlite:///{path}", features=names, **CHEAP)
+    app = create_app(settings, clock=clock)
+    with closing(app):
+        client = Client(app)
+        token = token_of(client.register())
+        client.log_in()
+        body = {"current_password": USER["password"], "new_password": "another password"}
+        client.request_as(token, "PUT", "/user/password", body)
+        return client.events()

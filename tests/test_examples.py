@@ -4,13 +4,12 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from conftest import RUN, USER, process, request
 
-from authapi import Settings
+from authapi.settings import declared_settings
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 UNIT, COMPOSE = EXAMPLES / "authapi.service", EXAMPLES / "compose.yaml"
@@ -109,7 +108,7 @@ def test_the_examples_set_settings(path):
     names = set(re.findall(r"AUTHAPI_\w+", path.read_text()))
 
     assert names
-    assert names <= {f"AUTHAPI_{each.name.upper()}" for each in fields(Settings)}
+    assert names <= {f"AUTHAPI_{each.name.upper()}" for each in declared_settings()}
 
 
 def test_the_examples_wait_for_a_stop():

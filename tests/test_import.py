@@ -10,6 +10,7 @@ from conftest import unmeasured
 
 import authapi
 from authapi import SettingError, Settings
+from authapi.settings import declared_settings
 
 SECRET = "a planted secret, which nothing may show"
 LIBRARIES = {"aiosql", "argon2", "falcon", "jwt", "msgspec", "sqlite3", "waitress"}
@@ -103,7 +104,7 @@ def test_settings_show_no_secret(show):
 
 def secrets():
     """The settings that are declared secret."""
-    return [name for name, field in Settings.__dataclass_fields__.items() if not field.repr]
+    return [each.name for each in declared_settings() if not each.repr]
 
 
 REFUSED = [

@@ -1,6 +1,5 @@
 """The README: its walk answers as it says, its example works, its settings and links are real."""
 
-import dataclasses
 import re
 import shutil
 import subprocess
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import USER, process, request, running
 
-from authapi import Settings
+from authapi.settings import declared_settings
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 DATE = re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT")
@@ -49,7 +48,7 @@ def test_settings():
     names = set(re.findall(r"AUTHAPI_\w+", README))
 
     assert len(names) > 10
-    assert names <= {f"AUTHAPI_{each.name.upper()}" for each in dataclasses.fields(Settings)}
+    assert names <= {f"AUTHAPI_{each.name.upper()}" for each in declared_settings()}
 
 
 def anchors(page):

@@ -1,7 +1,6 @@
 """What stops a start, and what it says to whoever started it."""
 
 import os
-from dataclasses import fields
 from pathlib import Path
 
 import falcon
@@ -11,6 +10,7 @@ from test_secret_files import NOBODY, as_user
 from authapi import Settings, StartError, create_app, mount, protect
 from authapi.cli import main
 from authapi.server.process import hold, listen, serve
+from authapi.settings import declared_settings
 
 UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 OPTIONS = {"host", "port", "public_url", "database_url"}
@@ -38,7 +38,7 @@ def test_an_address_of_another_machine():
         listen(Settings(host="203.0.113.1", port=0))
 
 
-@pytest.mark.parametrize("name", sorted({each.name for each in fields(Settings)} - OPTIONS))
+@pytest.mark.parametrize("name", sorted({each.name for each in declared_settings()} - OPTIONS))
 @pytest.mark.parametrize("ending", [["2"], []])
 def test_a_setting_as_an_option(capsys, name, ending):
     """An option that would be a setting is refused with the name of the variable."""
@@ -76,7 +76,7 @@ def test_help_has_every_setting(capsys):
         main(["serve", "--help"])
 
     shown = " ".join(capsys.readouterr().out.split())
-    for declared in fields(Settings):
+    for declared in declared_settings():
         assert f"AUTHAPI_{declared.name.upper()} {declared.metadata['help']}" in shown
 
 

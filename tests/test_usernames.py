@@ -16,8 +16,7 @@ from authapi import migrations
 from authapi.characters import FILE
 from authapi.database import Database
 from authapi.identifiers import username_key
-from authapi.settings.identity import RESERVED
-from authapi.usernames import fault
+from authapi.usernames import RESERVED, fault
 
 CYRILLIC_COCA = "\u0441\u043e\u0441\u0430"
 

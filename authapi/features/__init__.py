@@ -1,13 +1,9 @@
-"""The features: each is one module with `REQUIRES` and `setup(app, core)`."""
+"""The features. Each is one module; `authapi.feature` says what it may declare."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from importlib import import_module
-from types import ModuleType
-
 DEFAULT = (
-    "audit",  # first, so that it keeps what other subscribers do in their order
+    "audit",
     "users",
     "limits",
     "lockout",
@@ -21,22 +17,3 @@ DEFAULT = (
     "password_change",
     "forward_auth",
 )
-
-
-def load(names: Iterable[str]) -> list[ModuleType]:
-    """The modules of these features, each once, and what it requires before it.
-
-    Raises ModuleNotFoundError for a feature that is not there.
-    """
-    loaded: dict[str, ModuleType] = {}
-
-    def visit(name: str) -> None:
-        if name not in loaded:
-            module = import_module(f"{__name__}.{name}")
-            for required in module.REQUIRES:
-                visit(required)
-            loaded[name] = module
-
-    for name in names:
-        visit(name)
-    return list(loaded.values())

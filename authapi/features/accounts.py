@@ -16,7 +16,7 @@ from authapi.core import Core
 from authapi.errors import InvalidToken, WrongPassword
 from authapi.events import Caller, LockedOut, LoginFailed, UserDeleted, UserRenamed
 from authapi.features.limits import Limits
-from authapi.features.users import Credential, UserRepository
+from authapi.features.users import Credential, UserRepository, UserSettings
 from authapi.middleware import caller_of
 from authapi.principal import Session, User, principal_of
 from authapi.usernames import UsernamePolicy
@@ -85,7 +85,7 @@ class UserResource(ExampleResource):
         """Take the core."""
         super().__init__(core)
         self._users = core.of(UserRepository)
-        self._usernames = UsernamePolicy(core.settings.reserved)
+        self._usernames = UsernamePolicy(core.settings.of(UserSettings).reserved)
 
     def on_patch(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Give the user another username, and a token that carries it.

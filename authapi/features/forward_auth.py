@@ -6,16 +6,29 @@ Endpoint: GET /verify. Table: none of its own.
 from __future__ import annotations
 
 import string
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import falcon
 
 from authapi.core import Core
 from authapi.principal import principal_of
+from authapi.settings import SettingsGroup, setting
 
 REQUIRES: tuple[str, ...] = ()
 
 _PLAIN = string.punctuation.replace("%", "")  # what a header may hold as it is, but for the escape
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForwardAuthSettings(SettingsGroup):
+    """What applications behind a proxy are told of a user."""
+
+    verify_email_header: str = setting(
+        "confirmed",
+        "Which email addresses GET /verify sends as X-Auth-Email: confirmed or always.",
+        choices=("confirmed", "always"),
+    )
 
 
 class VerificationResource:
@@ -27,7 +40,8 @@ class VerificationResource:
     def __init__(self, core: Core) -> None:
         """Take the wire, and which email addresses may be sent."""
         self._wire = core.wire
-        self._sends_every_email = core.settings.verify_email_header == "always"
+        settings = core.settings.of(ForwardAuthSettings)
+        self._sends_every_email = settings.verify_email_header == "always"
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer the user, in the headers too.

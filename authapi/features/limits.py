@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import falcon
 
@@ -16,11 +17,46 @@ from authapi.errors import Overloaded, TooManyRequests, Unavailable
 from authapi.events import Event, LoggedIn, PasswordChanged, Reauthenticated, UserDeleted
 from authapi.hosts import networks_of
 from authapi.identifiers import name_key
-from authapi.setting import Rate
+from authapi.settings import Rate, SettingsGroup, setting
 
 REQUIRES: tuple[str, ...] = ()
 
 WIDER = {"-56": 2, "-48": 4}  # IPv6: how many times the tries of a /64 a /56 and a /48 have
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateLimits(SettingsGroup):
+    """The switch of all limits."""
+
+    rate_limits: str = setting(
+        "on", "Whether tries are limited at all: on or off.", choices=("on", "off")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoginLimits(SettingsGroup):
+    """How often passwords may be tried, and names registered."""
+
+    login_account_limit: str = setting(
+        "10/hour", "Failed logins in a row with one name.", rate=True
+    )
+    login_network_limit: str = setting(
+        "300/hour",
+        "Logins from one network: an IPv4 address or an IPv6 /64; a /56 has twice as many, "
+        "a /48 four times.",
+        rate=True,
+    )
+    login_lockout: int = setting(
+        100,
+        "Failed logins in a row after which a name is locked out, but for browsers that it has "
+        "logged in with before.",
+        low=1,
+        high=1_000_000,
+    )
+    registration_limit: str = setting("20/hour", "Registrations from one network.", rate=True)
+    password_limit: str = setting(
+        "10/hour", "Wrong passwords in a row in the sessions of one user.", rate=True
+    )
 
 
 class Limits:
@@ -34,8 +70,8 @@ class Limits:
         """Take the core."""
         self._core = core
         self._rows = BudgetRepository(core.database)
-        settings = core.settings
-        self._enabled = settings.rate_limits == "on"
+        self._enabled = core.settings.of(RateLimits).rate_limits == "on"
+        settings = core.settings.of(LoginLimits)
         lockout = settings.login_lockout
         account = Rate.parse(settings.login_account_limit)
         self._account = Limit("login-account", account, lockout)

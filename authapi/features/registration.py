@@ -6,6 +6,7 @@ Endpoints: POST /register. Table: none of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import falcon
@@ -18,12 +19,22 @@ from authapi.events import Registered
 from authapi.features.devices import Devices
 from authapi.features.limits import Limits
 from authapi.features.sessions import Sessions
-from authapi.features.users import UserRepository
+from authapi.features.users import UserRepository, UserSettings
 from authapi.identifiers import email_fault
 from authapi.middleware import caller_of
+from authapi.settings import SettingsGroup, setting
 from authapi.usernames import UsernamePolicy
 
 REQUIRES = ("users", "sessions", "limits", "devices")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistrationSettings(SettingsGroup):
+    """Who may register."""
+
+    registration: str = setting(
+        "open", "Who may register: open (anyone) or closed (nobody).", choices=("open", "closed")
+    )
 
 
 class RegistrationBody(msgspec.Struct):
@@ -47,8 +58,9 @@ class RegistrationResource:
         self._sessions = core.of(Sessions)
         self._limits = core.of(Limits)
         self._devices = core.of(Devices)
+        self._is_closed = core.settings.of(RegistrationSettings).registration == "closed"
         self._rules = {
-            "username": UsernamePolicy(core.settings.reserved).fault,
+            "username": UsernamePolicy(core.settings.of(UserSettings).reserved).fault,
             "email": email_fault,
         }
 
@@ -57,7 +69,7 @@ class RegistrationResource:
 
         Nobody who registers is known.
         """
-        if self._core.settings.registration == "closed":
+        if self._is_closed:
             raise RegistrationClosed
         self._limits.require(*self._limits.registration(caller_of(req).ip))
         return []

@@ -24,6 +24,7 @@ from authapi.events import (
 )
 from authapi.features.users import Credential
 from authapi.principal import Session, User
+from authapi.settings import SessionSettings
 from authapi.tokens import Claims
 
 REQUIRES = ("users",)
@@ -150,6 +151,7 @@ class Sessions:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
+        self._settings = core.settings.of(SessionSettings)
         self._rows = core.of(SessionRepository)
         self.authenticate = self._rows.authenticate
         self.of_user = self._rows.of_user
@@ -166,14 +168,14 @@ class Sessions:
         Where the user has too many, the longest unused one ends. Raises InvalidCredentials for a
         user who was deleted or disabled, or got another password, a moment ago.
         """
-        core, user, now = self._core, credential.user, self._now()
+        user, now = credential.user, self._now()
         replaced = [claims for claims in replaced if self.end(public_id(claims), claims.id)]
         for claims in replaced:
             self._tell([public_id(claims)], claims.id, caller)
         secret = _new_secret()
         expires_at = self._expiry(now, created_at=now)
         self._rows.prune(now)
-        ended = self._rows.revoke_unused(user.id, kept=core.settings.max_sessions - 1, now=now)
+        ended = self._rows.revoke_unused(user.id, kept=self._settings.max_sessions - 1, now=now)
         self._tell(ended, user.id, caller)
         if not self._rows.insert(
             _digest(secret),
@@ -200,7 +202,7 @@ class Sessions:
 
     def is_due(self, session: Session, now: float) -> bool:
         """Whether its renewal is due: at most one write in `session_renew_after` seconds."""
-        return now - session.last_seen_at >= self._core.settings.session_renew_after
+        return now - session.last_seen_at >= self._settings.session_renew_after
 
     def renew(self, session: Session, claims: Claims, caller: Caller, now: float) -> Issued | None:
         """The newest token of a session, its expiry moved where that is due.
@@ -211,7 +213,7 @@ class Sessions:
         core, seen_at, expires_at = self._core, session.last_seen_at, session.expires_at
         if self.is_due(session, now):
             seen_at, expires_at = int(now), self._expiry(int(now), session.created_at)
-            seen_until = seen_at - core.settings.session_renew_after
+            seen_until = seen_at - self._settings.session_renew_after
             with core.database.transaction(patience=RENEWAL_PATIENCE):
                 if not self._rows.renew(
                     session.id, caller, seen_until=seen_until, now=seen_at, expires_at=expires_at
@@ -260,7 +262,7 @@ class Sessions:
         return Issued(claims, self._core.tokens.issue(claims), max_age)
 
     def _expiry(self, now: int, created_at: int) -> int:
-        settings = self._core.settings
+        settings = self._settings
         return min(now + settings.session_lifetime, created_at + settings.session_max_lifetime)
 
     def _now(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import falcon
 
@@ -18,11 +18,35 @@ from authapi.errors import EmailTaken, UsernameLookalike, UsernameTaken
 from authapi.events import Restored
 from authapi.identifiers import email_key, name_key, username_key
 from authapi.principal import User
-from authapi.usernames import lookalikes
+from authapi.settings import Settings, SettingsGroup, refused, setting
+from authapi.usernames import RESERVED, fault, lookalikes
 
 REQUIRES: tuple[str, ...] = ()
 
 SKIPPED_AT_RESTORE = 1_000_000  # user ids, and password versions of a user
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserSettings(SettingsGroup):
+    """What users may be called."""
+
+    reserved_usernames: str = setting(
+        RESERVED,
+        "Usernames that nobody may take, with a space between them; none reserves none.",
+    )
+
+    def completed(self, settings: Settings) -> Self:
+        """Return the group. Raises SettingError for a reserved name that could be no username."""
+        for name in self.reserved:
+            if fault(name):
+                raise refused("reserved_usernames", name, "usernames with a space between them")
+        return super().completed(settings)
+
+    @property
+    def reserved(self) -> list[str]:
+        """Return the reserved usernames."""
+        names = self.reserved_usernames.split()
+        return [] if names == ["none"] else names
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -62,7 +61,7 @@ def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app
     one = settings.workers == 1
     with closing(listen(settings) if one else hold(settings)) as port:
         settings = settings.on_port(port.getsockname()[1])
-        settings = replace(settings, trusted_proxy=resolved(settings.trusted_proxy))
+        settings = settings.replace(trusted_proxy=resolved(settings.trusted_proxy))
         ready = partial(_say_ready, settings, memory)
         app = create(settings)
         if one:

@@ -1,57 +1,203 @@
-"""The settings: one frozen dataclass, which refuses to be made of what makes no sense.
+"""The settings: groups of the core, one file each here, and groups that features declare.
 
-Each file here declares one group and its rules. A group builds on the one before it, so that its
-rules can use those values.
+`Settings` reads and checks them all. It refuses to be made of values that make no sense.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-from authapi.hosts import as_origin
-from authapi.setting import parse, unknown
+from authapi.feature import Feature, load
+from authapi.features import DEFAULT
+from authapi.settings.database import DatabaseSettings
+from authapi.settings.declared import (
+    every_group,
+    every_setting,
+    groups_of,
+    refuse_settings_of,
+    switched_off,
+)
 from authapi.settings.environment import read_environment
-from authapi.settings.identity import IdentitySettings
-from authapi.settings.keys import weak_key
+from authapi.settings.group import (
+    PREFIX,
+    Rate,
+    SettingError,
+    SettingsGroup,
+    Value,
+    checked,
+    likeliest,
+    parse,
+    refused,
+    setting,
+    variable,
+)
+from authapi.settings.keys import KeySettings, weak_key
+from authapi.settings.passwords import PasswordSettings
+from authapi.settings.server import ServerSettings
+from authapi.settings.sessions import SessionSettings
+from authapi.settings.workers import WorkerSettings
 
-__all__ = ["Settings", "require_settings", "weak_key"]
+__all__ = [
+    "PREFIX",
+    "DatabaseSettings",
+    "KeySettings",
+    "PasswordSettings",
+    "Rate",
+    "ServerSettings",
+    "SessionSettings",
+    "SettingError",
+    "Settings",
+    "SettingsGroup",
+    "WorkerSettings",
+    "declared_settings",
+    "refused",
+    "require_settings",
+    "setting",
+    "variable",
+    "weak_key",
+]
+
+Group = TypeVar("Group", bound=SettingsGroup)
+
+if TYPE_CHECKING:
+
+    class _Core(
+        ServerSettings,
+        DatabaseSettings,
+        KeySettings,
+        SessionSettings,
+        PasswordSettings,
+        WorkerSettings,
+    ):
+        """Gives the core's settings, which can be read as `settings.port` too, their types."""
+
+else:
+    _Core = object
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings(IdentitySettings):
+class Settings(_Core):
     """Everything that can be set, with the defaults; `docs/settings.md` is the same for people.
 
-    Raises SettingError, whether it is made by hand or by `from_env`.
+    `Settings(port=8080)` sets by name; the names are those of every group. `settings.of(Group)`
+    returns a group, and `settings.port` the value of a name. Settings cannot be changed; two are
+    equal where all values are. `features` are the features that the service is to have.
+
+    Raises SettingError, whether it is made by hand or by `from_env`, and TypeError for a name that
+    is no setting's.
     """
 
+    if TYPE_CHECKING:
+        features: tuple[Feature, ...]  # those that are on
+        _asked_for: tuple[str | ModuleType, ...]
+        _values: dict[str, Value]
+        _groups: dict[type[SettingsGroup], SettingsGroup]
+
+    def __init__(self, *, features: Iterable[str | ModuleType] = DEFAULT, **values: Value) -> None:
+        """Check every value by its declaration, then what follows from several."""
+        asked_for = tuple(features)
+        loaded = load(asked_for)
+        declared = every_setting(loaded)
+        for name in values:
+            if name not in declared:
+                raise TypeError(f"Settings() takes no {name!r}{_meant(name, list(declared))}")
+        used = {
+            name: checked(each, values.get(name, each.default)) for name, each in declared.items()
+        }
+        off = switched_off(loaded, used)
+        refuse_settings_of(off, values)
+        vars(self).update(_asked_for=asked_for, _values=values, _groups={})
+        vars(self).update(features=tuple(each for each in loaded if each not in off))
+        unchecked = {group for feature in off for group in groups_of(feature)}
+        for kind in every_group(loaded):
+            group = kind(**{each.name: used[each.name] for each in dataclasses.fields(kind)})
+            self._groups[kind] = group if kind in unchecked else group.completed(self)
+
+    def of(self, kind: type[Group]) -> Group:
+        """Return a group. Raises LookupError for one that no feature of these settings declares."""
+        if kind not in self._groups:
+            raise LookupError(f"{kind.__name__} belongs to no feature of these settings")
+        return cast("Group", self._groups[kind])
+
+    def replace(self, **values: Value) -> Settings:
+        """Return these settings with other values. Raises SettingError."""
+        return Settings(features=self._asked_for, **{**self._values, **values})
+
     def on_port(self, port: int) -> Settings:
-        """The settings for the port that was found where any free one was asked for."""
-        public_url = "" if self.public_url == as_origin(self.address) else self.public_url
-        return dataclasses.replace(self, port=port, public_url=public_url)
+        """Return the settings for the port that was found where any free one was asked for."""
+        return self.replace(port=port)
 
     @classmethod
     def from_env(
-        cls, environ: Mapping[str, str] | None = None, **overrides: str | None
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        features: Iterable[str | ModuleType] = DEFAULT,
+        **overrides: str | None,
     ) -> Settings:
         """Read every `AUTHAPI_…` variable of the process's environment, or of another mapping.
 
         An override wins over its variable. An empty text is as good as none. Raises SettingError,
         for an unknown `AUTHAPI_…` name too.
         """
-        known = {declared.name.upper(): declared for declared in dataclasses.fields(cls)}
+        asked_for = tuple(features)
+        known = {each.name.upper(): each for each in declared_settings(asked_for)}
         texts = read_environment(os.environ if environ is None else environ)
         for name in texts:
             if name not in known:
-                raise unknown(name, list(known))
+                meant = _meant(name, list(known), PREFIX)
+                raise SettingError(f"{PREFIX}{name} is no setting{meant}: rename or unset it.")
         texts |= {name.upper(): text for name, text in overrides.items() if text}
-        values: dict[str, Any] = {
-            known[name].name: parse(known[name], text) for name, text in texts.items()
-        }
-        return cls(**values)
+        values = {known[name].name: parse(known[name], text) for name, text in texts.items()}
+        return cls(features=asked_for, **values)
+
+    def __repr__(self) -> str:
+        """Show every value that is no secret."""
+        shown = (
+            f"{each.name}={getattr(group, each.name)!r}"
+            for group in self._groups.values()
+            for each in dataclasses.fields(group)
+            if each.repr
+        )
+        return f"Settings({', '.join(shown)})"
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether other settings have the same features and the same values."""
+        return isinstance(other, Settings) and self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        """Return the hash of the values."""
+        return hash(self._compared())
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        """Refuse: settings do not change while the service runs."""
+        raise dataclasses.FrozenInstanceError(f"cannot assign to {name!r}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        """Refuse: settings do not change while the service runs."""
+        raise dataclasses.FrozenInstanceError(f"cannot delete {name!r}")
+
+    def _compared(self) -> tuple[object, ...]:
+        return self.features, *self._groups.values()
+
+    if not TYPE_CHECKING:  # the types are those of _Core
+
+        def __getattr__(self, name: str) -> object:
+            """Return the value of a name, or a property, of any group."""
+            for group in vars(self).get("_groups", {}).values():
+                if hasattr(group, name):
+                    return getattr(group, name)
+            raise AttributeError(f"Settings has no {name!r}")
+
+
+def declared_settings(
+    features: Iterable[str | ModuleType] = DEFAULT,
+) -> list[dataclasses.Field[Any]]:
+    """Return the declaration of every setting of a service with these features."""
+    return list(every_setting(load(features)).values())
 
 
 def require_settings(settings: object) -> None:
@@ -64,3 +210,9 @@ def require_settings(settings: object) -> None:
     elif isinstance(settings, Mapping):
         advice = "write Settings(**values), or Settings.from_env(environ) for AUTHAPI_… names"
     raise TypeError(f"authapi takes Settings, not {type(settings).__name__}: {advice}")
+
+
+def _meant(name: str, known: list[str], prefix: str = "") -> str:
+    """Return what to add to the refusal of a name: the known one that is most like it, if any."""
+    meant = likeliest(name, known)
+    return f"; {prefix}{meant} was likely meant" if meant else ""

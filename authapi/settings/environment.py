@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 
-from authapi.setting import PREFIX
+from authapi.settings.group import PREFIX
 
 # The variables that Kubernetes sets in each pod for each service of the namespace ("Service", in
 # "Discovering services"): with a service called authapi, or authapi-db, they begin as settings do.
@@ -20,7 +20,7 @@ logger = logging.getLogger("authapi.settings")
 
 
 def read_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The texts of the settings that are set, by name without the prefix.
+    """Return the texts of the settings that are set, by name without the prefix.
 
     An empty text counts as unset: that is what `AUTHAPI_X=${X:-}` in a compose file comes to.
     """

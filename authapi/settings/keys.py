@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
-from authapi.setting import SettingError, setting
-from authapi.settings.server import ServerSettings
+from authapi.settings.database import DatabaseSettings
+from authapi.settings.group import SettingError, SettingsGroup, setting
+
+if TYPE_CHECKING:
+    from authapi.settings import Settings
 
 LEAST_LENGTH = 32  # bytes
 LEAST_DIFFERENT = 8
@@ -23,7 +27,7 @@ _KNOWN_KEYS = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeySettings(ServerSettings):
+class KeySettings(SettingsGroup):
     """A key in the environment, or a file of keys."""
 
     secret_key: str = setting(
@@ -47,29 +51,32 @@ class KeySettings(ServerSettings):
         "start. Default: the database's path and .root, or, with a secret key, no file.",
     )
 
-    def __post_init__(self) -> None:
-        """Check the key, and fill in the paths of the files."""
-        super().__post_init__()
-        self._fill(key_file=self.key_file or f"{self.database_path}.key")
-        if self.has_key_file:
-            self._fill(root_key_file=self.root_key_file or f"{self.database_path}.root")
-        self._check_key()
+    def completed(self, settings: Settings) -> Self:
+        """Return the group with the paths of the files filled in. Raises SettingError."""
+        path = settings.of(DatabaseSettings).database_path
+        self._check(f"{path}.key")
+        root = f"{path}.root" if self.has_key_file else ""
+        return replace(
+            self,
+            key_file=self.key_file or f"{path}.key",
+            root_key_file=self.root_key_file or root,
+        )
 
     @property
     def has_key_file(self) -> bool:
-        """Whether the keys are in a key file, which the service makes itself."""
+        """Return whether the keys are in a key file, which the service makes itself."""
         return not self.secret_key and not self.secret_key_file
 
     @property
     def secret_bytes(self) -> bytes:
-        """The secret key's bytes, also those of the environment that are not UTF-8."""
+        """Return the secret key's bytes, also those of the environment that are not UTF-8."""
         return self.secret_key.encode(errors="surrogateescape")
 
-    def _check_key(self) -> None:
+    def _check(self, default: str) -> None:
         named = {
             "AUTHAPI_SECRET_KEY": self.secret_key,
             "AUTHAPI_SECRET_KEY_FILE": self.secret_key_file,
-            "AUTHAPI_KEY_FILE": self.key_file != f"{self.database_path}.key",
+            "AUTHAPI_KEY_FILE": self.key_file not in {"", default},
         }
         both = [name for name, value in named.items() if value]
         if len(both) > 1:
@@ -84,7 +91,7 @@ class KeySettings(ServerSettings):
 
 
 def weak_key(key: bytes) -> str | None:
-    """What makes a signing key unfit, or None.
+    """Return what makes a signing key unfit, or None.
 
     A key is as long as the hash or longer (RFC 7518, 3.2). It can be guessed where it is in print,
     has few different bytes, is a repeated word, or where little is left without repeats and runs.
@@ -102,12 +109,12 @@ def weak_key(key: bytes) -> str | None:
 
 
 def _is_repeated(key: bytes) -> bool:
-    """Whether a key begins again before its end, with 8 bytes or more: `change-me-change-me`."""
+    """Return whether 8 bytes or more of a key begin again before its end: `secret-1secret-1`."""
     return any(key[start:] == key[:-start] for start in range(1, len(key) - 7))
 
 
 def _own_bytes(key: bytes) -> int:
-    """How many bytes of a key follow from nothing before them.
+    """Return how many bytes of a key follow from nothing before them.
 
     A byte follows where it ends three bytes that stood together before (`changeme-changeme`), or
     goes on with a run (`abcdef`, `8642`, `aaaa`). Of 32 random hexadecimal digits some 28 follow

@@ -1,18 +1,19 @@
-"""Passwords, what a hash costs, and the processes and threads that answer and hash."""
+"""The policy for passwords, and what a hash costs."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
-from authapi.machine import available_cpus
-from authapi.setting import SettingError, setting
-from authapi.settings.sessions import SessionSettings
+from authapi.settings.group import SettingError, SettingsGroup, setting
+
+if TYPE_CHECKING:
+    from authapi.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class PasswordSettings(SessionSettings):
-    """The policy for passwords, and how many are hashed at once."""
+class PasswordSettings(SettingsGroup):
+    """Which new passwords are refused, and the cost of argon2id."""
 
     password_min_length: int = setting(
         8, "The fewest characters of a new password.", low=8, high=64
@@ -33,53 +34,12 @@ class PasswordSettings(SessionSettings):
     )
     argon2_time_cost: int = setting(1, "Passes of one password hash.", low=1, high=1_000)
     argon2_lanes: int = setting(1, "Lanes of one password hash.", low=1, high=255)
-    workers: int = setting(
-        1, "Processes that answer requests; auto is one for each CPU.", low=0, high=256
-    )
-    hash_slots: int = setting(
-        0, "Passwords that a worker hashes at once. Default: CPUs by workers.", low=0, high=256
-    )
-    hash_nice: int = setting(
-        19,
-        "The nice value of the threads that hash, on Linux: 19 lets everything else run first, 0 "
-        "is the priority of the service itself.",
-        low=0,
-        high=19,
-    )
-    threads: int = setting(
-        0,
-        "Threads of each worker that answer requests; at most half of them hash. "
-        "Default: 16, or four for each hash slot where that is more.",
-        low=0,
-        high=1_024,
-    )
 
-    def __post_init__(self) -> None:
-        """Check the cost, and fill in what follows from the CPUs."""
-        super().__post_init__()
-        self._check_hashing()
-
-    @property
-    def hash_places(self) -> int:
-        """How many requests may hash, or wait for a hash slot, at once."""
-        return self.threads // 2
-
-    def _check_hashing(self) -> None:
+    def completed(self, settings: Settings) -> Self:
+        """Return the group. Raises SettingError for less memory than argon2 works with."""
         if self.argon2_memory_kib < 8 * self.argon2_lanes:
             raise SettingError(
                 "AUTHAPI_ARGON2_MEMORY_KIB must be at least 8 for each of AUTHAPI_ARGON2_LANES "
                 f"(RFC 9106, 3.1): set it to {8 * self.argon2_lanes} or more."
             )
-        cpus = available_cpus()
-        workers = self.workers or min(cpus, 256)
-        if workers > 1 and sys.platform != "linux":
-            raise SettingError("AUTHAPI_WORKERS must be 1 but on Linux: no other balances them.")
-        most = max(self.threads // 2, 1) if self.threads else 256
-        slots = self.hash_slots or min(max(cpus // workers, 1), most)
-        threads = self.threads or max(16, 4 * slots)
-        if 2 * slots > threads:
-            raise SettingError(
-                f"AUTHAPI_THREADS must be at least twice AUTHAPI_HASH_SLOTS ({slots}), so that "
-                f"session checks always find a thread: set it to {2 * slots} or more."
-            )
-        self._fill(workers=workers, hash_slots=slots, threads=threads)
+        return super().completed(settings)

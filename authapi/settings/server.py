@@ -1,13 +1,15 @@
-"""Where the service listens, where clients see it, and whom it believes."""
+"""Where the service listens, where clients see it, and which proxies it trusts."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 from authapi.hosts import as_origin, bracketed, is_host, is_name, plain_network
-from authapi.setting import SettingError, checked, listed, refused, setting
+from authapi.settings.group import SettingsGroup, listed, refused, setting
+
+if TYPE_CHECKING:
+    from authapi.settings import Settings
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -20,15 +22,11 @@ _PROXIES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerSettings:
-    """The first group: it checks every value by its declaration, then its own."""
+class ServerSettings(SettingsGroup):
+    """The address of the service, its public URL, and the proxies and origins it trusts."""
 
     host: str = setting("127.0.0.1", "The address to listen on.")
     port: int = setting(3001, "The port to listen on; 0 takes any free one.", low=0, high=65_535)
-    database_url: str = setting(
-        "sqlite:///authapi.db",
-        "The database: sqlite:///relative.db or sqlite:////absolute.db.",
-    )
     public_url: str = setting(
         "",
         "Where clients see the service: scheme and host, no path. "
@@ -46,13 +44,13 @@ class ServerSettings:
     )
     log_level: str = setting("info", "What is logged to standard error.", choices=LOG_LEVELS)
 
-    def __post_init__(self) -> None:
-        """Check every value, then what follows from several; each group goes on from here."""
-        for declared in dataclasses.fields(self):
-            self._fill(**{declared.name: checked(declared, getattr(self, declared.name))})
+    def completed(self, settings: Settings) -> Self:
+        """Return the group with hosts and origins in canonical form. Raises SettingError."""
+        del settings
         if not is_host(self.host):
             raise refused("host", self.host, "an IP address or a host name")
-        self._fill(
+        return replace(
+            self,
             public_url=_origin("public_url", self.public_url or self.address, _A_URL),
             allowed_origins=" ".join(
                 _origin("allowed_origins", url, _ORIGINS) for url in listed(self.allowed_origins)
@@ -60,35 +58,20 @@ class ServerSettings:
             trusted_proxy=" ".join(map(_proxy, listed(self.trusted_proxy))),
         )
 
-    def _fill(self, **values: str | int) -> None:
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-
     @property
     def address(self) -> str:
-        """Where the service itself listens."""
+        """Return the URL at which the service itself listens."""
         return f"http://{bracketed(self.host)}:{self.port}"
 
     @property
     def https(self) -> bool:
-        """Whether clients come over TLS."""
+        """Return whether clients come over TLS."""
         return self.public_url.startswith("https:")
 
     @property
     def origins(self) -> frozenset[str]:
-        """The allowed origins, each as a browser writes it."""
+        """Return the allowed origins, each as a browser writes it."""
         return frozenset(self.allowed_origins.split())
-
-    @property
-    def database_path(self) -> Path:
-        """The database file, absolute."""
-        path = self.database_url.removeprefix("sqlite:///")
-        if path == self.database_url or not path or path == ":memory:" or set(path) & set("?#\0"):
-            # SECURITY: the value is not shown, for a URL of another database may hold a password.
-            raise SettingError(
-                "AUTHAPI_DATABASE_URL must be sqlite:///relative.db or sqlite:////absolute.db."
-            )
-        return Path(path).absolute()
 
 
 def _origin(name: str, url: str, wanted: str) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 from authapi.hosts import host_of, is_name
-from authapi.setting import SettingError, refused, setting
-from authapi.settings.keys import KeySettings
+from authapi.settings.group import SettingError, SettingsGroup, refused, setting
+from authapi.settings.server import ServerSettings
+
+if TYPE_CHECKING:
+    from authapi.settings import Settings
 
 LONGEST_SESSION = 3_650 * 86_400  # seconds
 LONGEST_COOKIE_LIFETIME = 400 * 86_400  # seconds; browsers cut longer ones (RFC 6265bis, 5.5)
@@ -17,7 +21,7 @@ _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionSettings(KeySettings):
+class SessionSettings(SettingsGroup):
     """How long sessions live, how many a user has, and how the cookie is called."""
 
     cookie_name: str = setting(
@@ -52,14 +56,22 @@ class SessionSettings(KeySettings):
         100, "Sessions of one user; the longest unused goes first.", low=1, high=10_000
     )
 
-    def __post_init__(self) -> None:
-        """Check the lifetimes against each other, and the cookie against the public URL."""
-        super().__post_init__()
-        self._fill(cookie_name=self.cookie_name or ("__Host-jwt" if self.https else "jwt"))
-        self._check_sessions()
-        self._check_cookie()
+    def completed(self, settings: Settings) -> Self:
+        """Return the group with its defaults filled in. Raises SettingError.
 
-    def _check_sessions(self) -> None:
+        The lifetimes are checked against each other, and the cookie against the public URL.
+        """
+        server = settings.of(ServerSettings)
+        name = self.cookie_name or ("__Host-jwt" if server.https else "jwt")
+        _check_cookie_name(name, https=server.https)
+        return replace(
+            self,
+            cookie_name=name,
+            cookie_domain=_checked_domain(self.cookie_domain, name, host_of(server.public_url)),
+            session_renew_after=self._renewal(),
+        )
+
+    def _renewal(self) -> int:
         if self.session_max_lifetime < self.session_lifetime:
             raise SettingError(
                 "AUTHAPI_SESSION_MAX_LIFETIME must be at least AUTHAPI_SESSION_LIFETIME: "
@@ -71,34 +83,36 @@ class SessionSettings(KeySettings):
                 "AUTHAPI_SESSION_RENEW_AFTER must be less than AUTHAPI_SESSION_LIFETIME "
                 f"({self.session_lifetime}), or sessions end unrenewed."
             )
-        self._fill(session_renew_after=renew_after)
+        return renew_after
 
-    def _check_cookie(self) -> None:
-        name = self.cookie_name
-        if not _TOKEN.fullmatch(name):
-            raise refused("cookie_name", name, "a cookie name (RFC 6265: letters, digits, - and _)")
-        if name.lower().removeprefix("__host-") == "device":
-            raise refused("cookie_name", name, "another name: that is the device cookie's")
-        prefixed = name.lower().startswith(("__host-", "__secure-"))
-        if prefixed and not self.https:
-            raise SettingError(
-                f"AUTHAPI_COOKIE_NAME {name!r} needs an https AUTHAPI_PUBLIC_URL, "
-                "or browsers drop the cookie: set one, or choose a name without the prefix."
-            )
-        if not self.cookie_domain:
-            return
-        if name.lower().startswith("__host-"):
-            raise SettingError(
-                "AUTHAPI_COOKIE_DOMAIN cannot go with a __Host- cookie: "
-                "set AUTHAPI_COOKIE_NAME=__Secure-jwt, or leave the domain unset."
-            )
-        domain = self.cookie_domain.lower().removeprefix(".")
-        host = host_of(self.public_url)
-        named = self.cookie_domain.isascii() and _HOST_NAME.fullmatch(domain) and is_name(host)
-        if not named or not f".{host}".endswith(f".{domain}"):
-            raise refused(
-                "cookie_domain",
-                self.cookie_domain,
-                f"the host of AUTHAPI_PUBLIC_URL ({host}) or a parent domain of it",
-            )
-        self._fill(cookie_domain=domain)
+
+def _check_cookie_name(name: str, *, https: bool) -> None:
+    if not _TOKEN.fullmatch(name):
+        raise refused("cookie_name", name, "a cookie name (RFC 6265: letters, digits, - and _)")
+    if name.lower().removeprefix("__host-") == "device":
+        raise refused("cookie_name", name, "another name: that is the device cookie's")
+    if name.lower().startswith(("__host-", "__secure-")) and not https:
+        raise SettingError(
+            f"AUTHAPI_COOKIE_NAME {name!r} needs an https AUTHAPI_PUBLIC_URL, "
+            "or browsers drop the cookie: set one, or choose a name without the prefix."
+        )
+
+
+def _checked_domain(given: str, name: str, host: str) -> str:
+    """Return the cookie's domain in lower case, without a dot before it. Raises SettingError."""
+    if not given:
+        return ""
+    if name.lower().startswith("__host-"):
+        raise SettingError(
+            "AUTHAPI_COOKIE_DOMAIN cannot go with a __Host- cookie: "
+            "set AUTHAPI_COOKIE_NAME=__Secure-jwt, or leave the domain unset."
+        )
+    domain = given.lower().removeprefix(".")
+    named = given.isascii() and _HOST_NAME.fullmatch(domain) and is_name(host)
+    if not named or not f".{host}".endswith(f".{domain}"):
+        raise refused(
+            "cookie_domain",
+            given,
+            f"the host of AUTHAPI_PUBLIC_URL ({host}) or a parent domain of it",
+        )
+    return domain

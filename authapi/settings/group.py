@@ -1,4 +1,4 @@
-"""One setting: how it is declared, read from text, checked and refused."""
+"""A group of settings: how each one is declared, read from text, checked and refused."""
 
 from __future__ import annotations
 
@@ -7,62 +7,90 @@ import difflib
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from authapi.settings import Settings
 
 PREFIX = "AUTHAPI_"
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 _RATE = re.compile(rf"([1-9][0-9]{{0,8}})/({'|'.join(_SECONDS)})")
 
+Value = str | int
+
 
 class SettingError(Exception):
     """A setting that makes no sense. Its text is one sentence that names it and says what to do."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SettingsGroup:
+    """The settings of one part of the service, or of one feature.
+
+    A subclass is a frozen, keyword-only dataclass whose fields are made by `setting`.
+    `settings.of(Subclass)` returns its one instance.
+    """
+
+    def completed(self, settings: Settings) -> Self:
+        """Return the group with the defaults that follow from other settings filled in.
+
+        The values are of the declared types and ranges. `settings` already has the groups of the
+        core that come before, and those of the features that are required. Raises SettingError for
+        values that do not fit together. It is not called while the feature is off.
+        """
+        del settings
+        return self
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many tries at once, and as many again in so many seconds."""
+    """A number of tries at once, and as many again in a number of seconds."""
 
     tries: int
     seconds: int
 
     @classmethod
     def parse(cls, text: str) -> Rate:
-        """The rate of a text such as `10/hour`. Raises ValueError."""
+        """Return the rate of a text such as `10/hour`. Raises ValueError."""
         match = _RATE.fullmatch(text)
         if not match:
             raise ValueError(text)
         return cls(int(match[1]), _SECONDS[match[2]])
 
 
-def setting(default: str | int, text: str, *, secret: bool = False, **rule: object) -> Any:  # noqa: ANN401 - as dataclasses.field itself
+def setting(default: Value, text: str, *, secret: bool = False, **rule: object) -> Any:  # noqa: ANN401 - as dataclasses.field itself
     """Declare a setting. A default of 0 or "" that `text` explains is worked out at the start.
 
     A rule is `low`, `high` and perhaps a `unit` for a number, `choices` for a text, or `rate=True`.
+    A number may have a `word`, which stands for 0.
     """
-    metadata = {"help": text, "low": 0, "high": 0, "unit": "", "choices": (), "rate": False, **rule}
-    return field(default=default, metadata=metadata, repr=not secret)
+    metadata = {"help": text, "low": 0, "high": 0, "unit": "", "choices": (), "rate": False}
+    return field(default=default, metadata={**metadata, "word": "", **rule}, repr=not secret)
 
 
 def refused(name: str, value: object, wanted: str) -> SettingError:
-    """The error for a value that is not what is wanted."""
+    """Return the error for a value that is not what is wanted."""
     # SECURITY: a URL with an @ may hold a password.
     shown = "" if name == "secret_key" or "@" in str(value) else f", not {value!r}"
-    return SettingError(f"{PREFIX}{name.upper()} must be {wanted}{shown}.")
+    return SettingError(f"{variable(name)} must be {wanted}{shown}.")
 
 
-def unknown(name: str, known: list[str]) -> SettingError:
-    """The error for a name without its prefix that is no setting's, with the likeliest one."""
-    likely = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    meant = f"; {PREFIX}{likely[0]} was likely meant" if likely else ""
-    return SettingError(f"{PREFIX}{name} is no setting{meant}: rename or unset it.")
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"{PREFIX}{name.upper()}"
 
 
-def parse(declared: dataclasses.Field[Any], text: str) -> str | int:
-    """The value that a text gives a setting. Raises SettingError."""
+def likeliest(name: str, known: list[str]) -> str | None:
+    """Return the known name that is most like another one, if any is."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), None)
+
+
+def parse(declared: dataclasses.Field[Any], text: str) -> Value:
+    """Return the value that a text gives a setting. Raises SettingError."""
     if isinstance(declared.default, str):
         return text
-    if declared.name == "workers" and text.casefold() == "auto":
+    if text.casefold() == declared.metadata["word"]:
         return 0
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
         raise refused(declared.name, text, _wanted(declared))
@@ -70,12 +98,12 @@ def parse(declared: dataclasses.Field[Any], text: str) -> str | int:
 
 
 def listed(text: str) -> list[str]:
-    """The items of a list, with white space or commas between them."""
+    """Return the items of a list that are separated by white space or commas."""
     return [item for item in re.split(r"[ \t\r\n,]+", text) if item]
 
 
-def checked(declared: dataclasses.Field[Any], value: object) -> str | int:
-    """The value as the service uses it: choices are caseless. Raises SettingError."""
+def checked(declared: dataclasses.Field[Any], value: object) -> Value:
+    """Return the value as the service uses it: choices in lower case. Raises SettingError."""
     rule = declared.metadata
     if type(value) is not type(declared.default) or not isinstance(value, (str, int)):
         raise _of_another_type(declared, value)
@@ -90,7 +118,7 @@ def checked(declared: dataclasses.Field[Any], value: object) -> str | int:
 
 
 def _of_another_type(declared: dataclasses.Field[Any], value: object) -> SettingError:
-    """The error for a value that a program passes by name. SECURITY: it does not show the value."""
+    """Return the error for a value of another type. SECURITY: it does not show the value."""
     name, wanted = declared.name, type(declared.default).__name__
     advice = ""
     if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value):
@@ -100,7 +128,7 @@ def _of_another_type(declared: dataclasses.Field[Any], value: object) -> Setting
     elif isinstance(value, (list, tuple, set, frozenset)) and wanted == "str":
         advice = ": join the items with a space between them"
     return SettingError(
-        f"{PREFIX}{name.upper()} must be of type {wanted}, not {type(value).__name__}{advice}."
+        f"{variable(name)} must be of type {wanted}, not {type(value).__name__}{advice}."
     )
 
 
@@ -110,7 +138,7 @@ def _wanted(declared: dataclasses.Field[Any]) -> str:
         return " or ".join(rule["choices"])
     if rule["rate"]:
         return "a number of tries for a second, minute, hour or day, such as 10/hour"
-    auto = "auto or " if declared.name == "workers" else ""
+    word = f"{rule['word']} or " if rule["word"] else ""
     unit = f" of {rule['unit']}" if rule["unit"] else ""
     day = " (86400 for each day)" if rule["unit"] == "seconds" else ""
-    return f"{auto}a whole number{unit} from {rule['low']} to {rule['high']}{day}"
+    return f"{word}a whole number{unit} from {rule['low']} to {rule['high']}{day}"

@@ -1,0 +1,80 @@
+"""Features: what a feature module may declare, and the loader.
+
+A feature is one module. All of these names but `setup` may be left out:
+
+REQUIRES    the features that it builds on, which are loaded before it
+ENABLED_BY  the setting of its own that turns it on: without a value, the feature is off
+COMMANDS    its operator commands
+JOBS        what is due without a request
+setup       setup(app, core) adds its routes, subscriptions and steps
+
+Its settings groups, failures, events, limits, cookies and token types stand in the same module.
+NOTE: every listed module is imported at each start. What needs an optional library is imported in
+`setup`, which runs only where the feature is on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from authapi.app import AuthAPI
+    from authapi.core import Core
+
+PACKAGE = "authapi.features"
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """What a feature module declares."""
+
+    module: ModuleType
+    requires: tuple[Feature, ...]
+    enabled_by: str
+    commands: tuple[Any, ...]
+    jobs: tuple[Any, ...]
+    setup: Callable[[AuthAPI, Core], None]
+
+    @property
+    def name(self) -> str:
+        """Return the module's name without its package: `login`."""
+        return self.module.__name__.rpartition(".")[2]
+
+    @classmethod
+    def of(cls, module: ModuleType, requires: tuple[Feature, ...]) -> Feature:
+        """Return what a module declares. Raises TypeError for a module without `setup`."""
+        declared = vars(module)
+        if not callable(declared.get("setup")):
+            raise TypeError(f"{module.__name__} is no feature: it has no setup(app, core)")
+        return cls(
+            module=module,
+            requires=requires,
+            enabled_by=declared.get("ENABLED_BY", ""),
+            commands=tuple(declared.get("COMMANDS", ())),
+            jobs=tuple(declared.get("JOBS", ())),
+            setup=declared["setup"],
+        )
+
+
+def load(names: Iterable[str | ModuleType]) -> list[Feature]:
+    """Return these features, each once, with the features that it requires before it.
+
+    A feature is named by its module in `authapi.features`, or is a module of your own. Raises
+    ModuleNotFoundError for a name without a module, TypeError for a module that is no feature.
+    """
+    loaded: dict[ModuleType, Feature] = {}
+
+    def visit(name: str | ModuleType) -> Feature:
+        module = import_module(f"{PACKAGE}.{name}") if isinstance(name, str) else name
+        if module not in loaded:
+            requires = tuple(map(visit, getattr(module, "REQUIRES", ())))
+            loaded[module] = Feature.of(module, requires)
+        return loaded[module]
+
+    for name in names:
+        visit(name)
+    return list(loaded.values())
