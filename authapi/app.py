@@ -13,8 +13,8 @@ from authapi import errors
 from authapi.admission import Admission, Admit
 from authapi.authentication import Authenticate
 from authapi.core import Core
-from authapi.database import Database
-from authapi.database_watch import DatabaseWatch
+from authapi.database.opening import open_database
+from authapi.database.watch import DatabaseWatch
 from authapi.events import Events, log
 from authapi.falcon_errors import failure_of
 from authapi.features.sessions import Sessions
@@ -26,7 +26,6 @@ from authapi.middleware import (
     Headers,
     caller_of,
 )
-from authapi.migrations import migrate
 from authapi.notices import Notices
 from authapi.passwords import Passwords
 from authapi.root import load_root
@@ -155,9 +154,8 @@ def create_app(
     `clock` gives seconds since the epoch. Raises StartError.
     """
     require_settings(settings)
-    database = Database(settings.database_path, writers=settings.threads // 2)
-    is_new, are_new = database.is_missing, lacks_keys(settings)
-    migrate(database)
+    are_new = lacks_keys(settings)
+    database = open_database(settings)
     keys = load_keys(settings)
     tokens = Tokens(keys)
     core = Core(
@@ -171,8 +169,8 @@ def create_app(
         tokens=tokens,
         wire=Wire(settings, clock, tokens),
     )
-    _warn_of_losses(core, is_new=is_new, are_new=are_new)
-    database.disconnect()  # the server that gets the application may fork
+    _warn_of_losses(core, is_new=database.is_new, are_new=are_new)
+    database.prepare_to_fork()  # the server that gets the application may fork
     core.events.subscribe(lambda event: database.after_commit(lambda: log(event)))
     core.background.add(DatabaseWatch(database), core.passwords.lane, core.notices)
     app = AuthAPI(core)

@@ -93,7 +93,7 @@ class Authenticate:
         self._wire = core.wire
         self._tokens = core.tokens
         self._clock = core.clock
-        self._turns = core.database.turns
+        self._database = core.database
         self._renew_after = core.settings.session_renew_after
         self._sessions = sessions
         self._methods = _Methods()
@@ -188,7 +188,7 @@ class Authenticate:
         if now - claims.iat < self._renew_after:
             return None
         if self._sessions.is_due(session, now):
-            if self._turns.are_stuck:  # threads that wait for them are for others
+            if self._database.is_stuck:  # a thread that waits could answer other requests
                 return None
             leave_loop(req.env)
         try:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from authapi.app import AuthAPI, create_app
-from authapi.database import Database, DatabaseError
+from authapi.database.opening import lacks_database, open_replaced
 from authapi.errors import StartError, Unavailable
 from authapi.events import Caller, Restored
 from authapi.features import lockout
@@ -47,20 +47,18 @@ def _newest_ids(path: Path) -> tuple[int, int]:
     """The newest ids of a user and of an audit entry; 0 where the file does not tell."""
     if not path.is_file():
         raise StartError(f"There is no database {path}: name the one that was replaced, or none.")
-    database = Database(path)
     try:
-        return tuple(database.statements(name).newest_id() for name in ("users", "audit"))
-    except (Unavailable, DatabaseError) as error:
-        logger.warning("%s does not tell its newest ids (%s)", path, error.__cause__ or error)
+        with open_replaced(path) as database:
+            return tuple(database.statements(name).newest_id() for name in ("users", "audit"))
+    except Unavailable as error:
+        logger.warning("%s does not tell its newest ids (%s)", path, error.__cause__)
         return 0, 0
-    finally:
-        database.close()
 
 
 @contextmanager
 def _existing(settings: Settings) -> Iterator[AuthAPI]:
     """The application of a service that is there. Raises StartError, and makes nothing."""
-    if Database(settings.database_path).is_missing or lacks_keys(settings):
+    if lacks_database(settings) or lacks_keys(settings):
         raise StartError(
             f"There is no database {settings.database_path}, or none of its keys: "
             "run this with the settings of the service, in its directory."

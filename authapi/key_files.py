@@ -13,8 +13,7 @@ from typing import Generic, Self, TypeVar
 import msgspec
 
 from authapi.errors import StartError
-from authapi.files import synchronize
-from authapi.secret_files import GROUP, read_secret
+from authapi.secret_files import GROUP, read_secret, synchronize
 from authapi.settings import weak_key
 
 NEW_KEY_LENGTH = 32  # bytes

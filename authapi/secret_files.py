@@ -87,6 +87,15 @@ def keep_to_owner(path: Path, mended: int = GROUP | OTHERS) -> None:
         path.chmod(mode & ~mended)
 
 
+def synchronize(path: Path) -> None:
+    """Write a file, or the names in a directory, to the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def warn_of_directory(path: Path) -> None:
     """Log a warning where others can replace the files of a directory."""
     found = path.stat()

@@ -40,14 +40,14 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from figures import Figure, Goal, ratios
 from harness import Bench, BenchError
 
 from authapi import Settings, create_app
 from authapi.core import Core
-from authapi.database import Database
+from authapi.database.sqlite import SQLiteDatabase
 from authapi.events import Caller, LoggedIn
 from authapi.features.audit import AuditRepository
 from authapi.features.sessions import SessionRepository
@@ -176,7 +176,7 @@ class Service:
         )
         self._app = create_app(settings_of(path), clock=lambda: self.now)
         self._core: Core = self._app.core
-        self._database: Database = self._core.database
+        self._database = cast("SQLiteDatabase", self._core.database)
         self._accounts = self._core.of(UserRepository)
         self._sessions = self._core.of(SessionRepository)
         self._log = self._core.of(AuditRepository)

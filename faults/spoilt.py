@@ -8,7 +8,6 @@ python -m faults.spoilt cookies   takes quadratic time over a cookie
 from __future__ import annotations
 
 import re
-import sqlite3
 import sys
 import threading
 import time
@@ -18,57 +17,74 @@ from functools import partial
 from typing import Any
 
 from authapi import AuthAPI, Settings, create_app
-from authapi.database import Database
+from authapi.database.sqlite import SQLiteDatabase
+from authapi.database.sqlite.connections import Connection, Connections
 from authapi.server import serve
 
 PUT_OFF = 0.5  # seconds
 BACKSLASH, OCTAL = re.compile(r"\\."), re.compile(r"\\[0-3][0-7][0-7]")
 
 
-class LateDatabase(Database):
-    """One connection for all threads, whose changes are committed some time after the answer."""
+class OneConnection(Connections):
+    """One connection for all threads, which sees what is not committed yet."""
 
-    _shared: sqlite3.Connection
-    _writer: threading.Lock
+    shared: Connection
 
     @property
-    def connection(self) -> sqlite3.Connection:
-        """The connection of all threads, which sees what is not committed yet."""
-        return self._shared
+    def current(self) -> Connection:
+        """The connection of all threads."""
+        return self.shared
+
+
+class LateDatabase(SQLiteDatabase):
+    """A database whose changes are committed some time after the answer."""
+
+    _writer: threading.Lock
 
     @contextmanager
-    def transaction(self, patience: float | None = None) -> Iterator[None]:  # noqa: ARG002
+    def transaction(
+        self,
+        patience: float | None = None,  # noqa: ARG002
+        *,
+        of: int | None = None,  # noqa: ARG002
+    ) -> Iterator[None]:
         """Leave the change to the next commit."""
+        shared = self.connections.current
         with self._writer:
-            if not self._shared.in_transaction:
-                self._shared.execute("BEGIN IMMEDIATE")
-            self._shared.execute("SAVEPOINT change")
+            if not shared.in_transaction:
+                shared.execute("BEGIN IMMEDIATE")
+            shared.execute("SAVEPOINT change")
             try:
                 yield
             except BaseException:
-                self._shared.execute("ROLLBACK TO change")
+                shared.execute("ROLLBACK TO change")
                 raise
             finally:
-                self._shared.execute("RELEASE change")
+                shared.execute("RELEASE change")
 
     def after_commit(self, action: Callable[[], None]) -> None:
         """Do not wait for it."""
         action()
 
+    def prepare_to_fork(self) -> None:
+        """Keep the connection: nobody forks here."""
+
     def spoil(self) -> None:
-        """Open the connection of all threads, and commit now and then from now on."""
-        self._shared, self._writer = self._connect(), threading.Lock()
+        """Share this thread's connection, and commit now and then from now on."""
+        shared, self._writer = self.connections.current, threading.Lock()
+        self.connections.__class__ = OneConnection
+        self.connections.shared = shared  # type: ignore[attr-defined]
         threading.Thread(target=self._commit_now_and_then, daemon=True).start()
 
     def _commit_now_and_then(self) -> None:
         while True:
             time.sleep(PUT_OFF)
             with self._writer:
-                self._shared.commit()
+                self.connections.current.commit()
 
 
 def create_late(settings: Settings) -> AuthAPI:
-    """The application, which answers before it commits."""
+    """Return the application, which answers before it commits."""
     app = create_app(settings)
     app.core.database.__class__ = LateDatabase
     app.core.database.spoil()  # type: ignore[attr-defined]
@@ -96,14 +112,7 @@ def create_slow(settings: Settings) -> AuthAPI:
 
 def relax(level: str) -> None:
     """Have every connection commit with another PRAGMA synchronous."""
-    connect = Database._connect  # noqa: SLF001 - to be taken apart is what it is here for
-
-    def relaxed(database: Database) -> Any:  # noqa: ANN401 - a private class
-        connection = connect(database)
-        connection.execute(f"PRAGMA synchronous = {level}")
-        return connection
-
-    Database._connect = relaxed  # type: ignore[assignment,method-assign]  # noqa: SLF001
+    Connections.setup += f"PRAGMA synchronous = {level};"
 
 
 def main(how: str) -> None:

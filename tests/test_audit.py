@@ -188,7 +188,7 @@ def test_forgets_by_age(client, token, clock):
 def test_retention_is_one_number(client):
     """Code, schema and page say the same of how long it is kept."""
     root = Path(__file__).parent.parent
-    folder = root / "sql" / "migrations"
+    folder = root / "sql" / "sqlite" / "migrations"
     files = ("0004_audit_log", "0009_audit_log_of_nobody")
     schema = "\n".join((folder / f"{name}.sql").read_text() for name in files)
     page = (root / "docs" / "features" / "audit.md").read_text()

@@ -11,11 +11,16 @@ import threading
 
 import pytest
 from conftest import token_of
+from databases import MIGRATIONS
 
-from authapi import StartError, database
-from authapi.database import SQL, Database, UniqueViolation, split
+from authapi import StartError
+from authapi.database import UniqueViolation
+from authapi.database.migrations import Migration
+from authapi.database.sqlite import SQLiteDatabase, migrate
+from authapi.database.sqlite.schema import split
+from authapi.database.sqlite.writer_lock import time as lock_time
+from authapi.database.statements import SQL
 from authapi.errors import Unavailable
-from authapi.migrations import migrate, migrations
 
 
 @pytest.fixture(name="path")
@@ -25,7 +30,7 @@ def _path(tmp_path):
 
 @pytest.fixture(name="db")
 def _db(path):
-    db = Database(path)
+    db = SQLiteDatabase(path)
     migrate(db)
     yield db
     db.close()
@@ -85,7 +90,7 @@ def test_a_file_that_others_can_read(path, caplog):
     """A database that is found open to others is taken from them, and the log says so."""
     path.touch(mode=0o644)
     path.chmod(0o644)
-    db = Database(path)
+    db = SQLiteDatabase(path)
 
     migrate(db)
 
@@ -101,14 +106,14 @@ def test_a_file_that_is_no_database_keeps_its_mode(path):
     path.chmod(0o644)
 
     with pytest.raises(StartError):
-        migrate(Database(path))
+        migrate(SQLiteDatabase(path))
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
 def test_a_database_that_is_gone(db, path):
     """A database that is deleted meanwhile is not made anew, without a schema and open to all."""
-    db.disconnect()
+    db.prepare_to_fork()
     path.unlink()
 
     with pytest.raises(Unavailable), db.transaction():
@@ -124,14 +129,14 @@ def test_a_file_that_may_not_be_written(path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
 
     with pytest.raises(StartError, match="Permission denied"):
-        migrate(Database(path))
+        migrate(SQLiteDatabase(path))
 
 
 def test_a_fork_inherits_nothing(make_app):
     """An application that was made carries no open connection into a server that forks."""
     database = make_app().core.database
 
-    assert not hasattr(database._local, "connection")
+    assert database.connections.opened == []
 
 
 def test_a_connection_for_each_thread(db):
@@ -146,7 +151,7 @@ def test_a_connection_for_each_thread(db):
     assert db.connection is mine
     seen.clear()
     gc.collect()
-    assert db._open() == [mine]
+    assert db.connections.opened == [mine]
 
 
 def test_transaction_commits(db, path):
@@ -154,7 +159,7 @@ def test_transaction_commits(db, path):
     with db.transaction():
         insert(db, "a")
 
-    other = Database(path)
+    other = SQLiteDatabase(path)
     assert names(other) == ["a"]
     other.close()
 
@@ -200,9 +205,9 @@ def test_other_constraints_are_mistakes(db):
         )
 
 
-def test_locked_by_another_program(db, path, monkeypatch):
+def test_locked_by_another_program(db, path):
     """Where another program keeps the database locked a write is refused, and works again later."""
-    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0)
+    db.lock_timeout = 0
     other = sqlite3.connect(path, isolation_level=None)
     db.connection.execute("PRAGMA busy_timeout = 0")
     other.execute("BEGIN IMMEDIATE")
@@ -216,9 +221,9 @@ def test_locked_by_another_program(db, path, monkeypatch):
     assert str(refusal.value.__cause__) == "database is locked"
 
 
-def test_writers_take_turns(db, monkeypatch):
+def test_writers_take_turns(db):
     """A writer that gets no turn in time is refused."""
-    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0)
+    db.lock_timeout = 0
     refused = []
 
     def write():
@@ -236,9 +241,9 @@ def test_writers_take_turns(db, monkeypatch):
     assert len(refused) == 1
 
 
-def test_writers_of_other_processes(db, path, monkeypatch):
+def test_writers_of_other_processes(db, path):
     """So it is while another process holds the lock file; and without one nobody writes."""
-    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0)
+    db.lock_timeout = 0
     with open(f"{path}.lock", "w") as lock:  # noqa: PTH123
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(Unavailable), db.transaction():
@@ -256,19 +261,19 @@ def test_a_writer_waits_for_another_process(db, path, monkeypatch):
     """A writer gets its turn when the other process is done."""
     with open(f"{path}.lock", "w") as lock:  # noqa: PTH123
         fcntl.flock(lock, fcntl.LOCK_EX)
-        monkeypatch.setattr(database.time, "sleep", lambda _: lock.close())
+        monkeypatch.setattr(lock_time, "sleep", lambda _: lock.close())
         with db.transaction():
             insert(db, "a")
 
     assert names(db) == ["a"]
 
 
-def test_unavailable_on_the_wire(client, monkeypatch):
+def test_unavailable_on_the_wire(client):
     """A client is told to come back; nothing is half done."""
     client.register()
-    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0)
+    client.app.core.database.lock_timeout = 0
 
-    with client.app.core.database.turns.take(0):
+    with client.app.core.database.writer_lock.hold(0):
         answer = client.log_in()
 
     assert (
@@ -281,16 +286,16 @@ def test_unavailable_on_the_wire(client, monkeypatch):
 
 def test_migrations_are_in_order():
     """Versions count from 1 without a gap, and the names say what they are."""
-    assert list(range(1, len(migrations()) + 1)) == [each.version for each in migrations()]
+    assert list(range(1, len(MIGRATIONS) + 1)) == [each.version for each in MIGRATIONS]
 
 
 def test_the_ledger(db):
     """Each migration is recorded with its checksum; a second start changes nothing."""
     recorded = db.connection.execute("SELECT version, name, checksum FROM migrations").fetchall()
-    assert [(each.version, each.name, each.checksum) for each in migrations()] == recorded
+    assert [(each.version, each.name, each.checksum) for each in MIGRATIONS] == recorded
 
     before = db.connection.execute("PRAGMA data_version").fetchone()
-    again = Database(db.path)
+    again = SQLiteDatabase(db.path)
     migrate(again)
     again.close()
     assert before == db.connection.execute("PRAGMA data_version").fetchone()
@@ -312,44 +317,34 @@ def test_newer_database(db):
         migrate(db)
 
 
-def write_migrations(folder, **texts):
-    (folder / "migrations").mkdir()
-    for name, text in texts.items():
-        (folder / "migrations" / f"{name}.sql").write_text(text)
-    return folder
-
-
-def test_a_migration_is_all_or_nothing(path, tmp_path, monkeypatch):
+def test_a_migration_is_all_or_nothing(path):
     """A migration that fails in the middle leaves neither its changes nor its row."""
-    good = "CREATE TABLE users (a INTEGER) STRICT;\n"
-    bad = "CREATE TABLE two (a INTEGER) STRICT;\nINSERT INTO nowhere VALUES (1);\n"
-    sql = tmp_path / "sql"
-    sql.mkdir()
-    folder = write_migrations(sql, **{"0001_one": good, "0002_two": bad})
-    monkeypatch.setattr("authapi.migrations.SQL", folder)
-    db = Database(path)
+    good = Migration(1, "0001_one", "CREATE TABLE users (a INTEGER) STRICT;\n")
+    bad = Migration(
+        2, "0002_two", "CREATE TABLE two (a INTEGER) STRICT;\nINSERT INTO nowhere VALUES (1);\n"
+    )
+    db = SQLiteDatabase(path)
 
     with pytest.raises(StartError, match="no such table: nowhere"):
-        migrate(db)
+        migrate(db, [good, bad])
 
     tables = db.connection.execute("SELECT name FROM sqlite_schema ORDER BY name").fetchall()
     assert tables == [("migrations",), ("users",)]
-    (tmp_path / "sql" / "migrations" / "0002_two.sql").write_text("CREATE TABLE two (b INTEGER);")
-    migrate(db)
+    migrate(db, [good, Migration(2, "0002_two", "CREATE TABLE two (b INTEGER);")])
     assert db.connection.execute("SELECT version FROM migrations").fetchall() == [(1,), (2,)]
     db.close()
 
 
 def test_triggers_are_one_statement():
     """A `;` inside a trigger does not end the statement."""
-    statements = list(split(migrations()[0].text))
+    statements = list(split(MIGRATIONS[0].text))
 
     assert len(statements) == 4
     assert "END;" in statements[-1]
 
 
 def migrate_and_register(path, barrier, results):
-    db = Database(path)
+    db = SQLiteDatabase(path)
     barrier.wait()
     migrate(db)
     with db.transaction():
@@ -371,11 +366,11 @@ def test_two_processes_start_at_once(path):
         process.join()
 
     assert [process.exitcode for process in processes] == [0] * 4
-    db = Database(path)
+    db = SQLiteDatabase(path)
     assert {f"user{results.get()}" for _ in processes} == set(names(db))
     assert pragma(db, "integrity_check") == "ok"
     versions = db.connection.execute("SELECT version FROM migrations").fetchall()
-    assert versions == [(each.version,) for each in migrations()]
+    assert versions == [(each.version,) for each in MIGRATIONS]
     db.close()
 
 
@@ -385,7 +380,7 @@ def test_no_database(path, text):
     path.write_bytes(text)
 
     with pytest.raises(StartError, match="no SQLite database that can be used"):
-        migrate(Database(path))
+        migrate(SQLiteDatabase(path))
 
     assert text == path.read_bytes()
 
@@ -397,7 +392,7 @@ def test_database_of_another_program(path):
     other.close()
 
     with pytest.raises(StartError, match="database of another program"):
-        migrate(Database(path))
+        migrate(SQLiteDatabase(path))
 
     other = sqlite3.connect(path)
     assert other.execute("SELECT name FROM sqlite_schema").fetchall() == [("cookies",)]
@@ -410,13 +405,13 @@ def test_database_of_another_program(path):
 def test_directory_that_cannot_be_written(tmp_path, where):
     """A directory that is not there, or cannot be written, stops the start."""
     with pytest.raises(StartError, match="cannot be written"):
-        migrate(Database(tmp_path / where))
+        migrate(SQLiteDatabase(tmp_path / where))
 
 
 def test_a_directory_is_no_database(tmp_path):
     """A path that is a directory stops the start."""
     with pytest.raises(StartError, match="is a directory: name a file in it"):
-        migrate(Database(tmp_path))
+        migrate(SQLiteDatabase(tmp_path))
 
 
 def test_old_sqlite(path, monkeypatch):
@@ -424,15 +419,15 @@ def test_old_sqlite(path, monkeypatch):
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 37, 2))
 
     with pytest.raises(StartError, match="too old"):
-        migrate(Database(path))
+        migrate(SQLiteDatabase(path))
 
     assert not path.exists()
 
 
 def test_no_write_ahead_log(path, monkeypatch):
     """A file system that cannot keep the log stops the start."""
-    monkeypatch.setattr(Database, "use_write_ahead_log", lambda _: False)
-    db = Database(path)
+    monkeypatch.setattr(SQLiteDatabase, "use_write_ahead_log", lambda _: False)
+    db = SQLiteDatabase(path)
 
     with pytest.raises(StartError, match="write-ahead log"):
         migrate(db)
@@ -458,7 +453,7 @@ def test_nothing_is_answered_before_it_is_kept(client, monkeypatch):
 
 def plans(database):
     """How SQLite runs each named statement: file, name, and the steps of its plan."""
-    for path in sorted((SQL / "queries").glob("*.sql")):
+    for path in sorted([*SQL.glob("queries/*.sql"), *SQL.glob("sqlite/queries/*.sql")]):
         statements = database.statements(path.stem)
         for name in re.findall(r"^-- name: (\w+)\(", path.read_text(), re.MULTILINE):
             text = getattr(statements, name).sql
@@ -521,7 +516,7 @@ def test_after_commit(db):
 
 def test_patience(db, path):
     """A transaction that is to wait for nothing gives up where another thread or process writes."""
-    with db.turns._writer, pytest.raises(Unavailable), db.transaction(patience=0):
+    with db.writer_lock.hold(0), pytest.raises(Unavailable), db.transaction(patience=0):
         pass
     with path.with_name(f"{path.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1029,8 +1029,8 @@ def test_no_turn_to_renew(protecting, token, spy, clock):
     protected = protecting(spy)
     clock.move(3_600)
 
-    with protected.auth.core.database.turns.take(1), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("authapi.database.LOCK_TIMEOUT", 0)
+    protected.auth.core.database.lock_timeout = 0
+    with protected.auth.core.database.writer_lock.hold(0):
         _, headers, _ = raw(protected, HTTP_COOKIE=f"jwt={token}")
 
     assert spy.user == "1"

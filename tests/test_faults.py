@@ -18,10 +18,13 @@ from pathlib import Path
 import pytest
 from conftest import CHEAP, USER, Client, process, request, token_of
 
-from authapi import Settings, StartError, create_app, database, files
-from authapi.database import SQL, Database
+from authapi import Settings, StartError, create_app
+from authapi.database.sqlite import SQLiteDatabase, database, writer_lock
+from authapi.database.sqlite.errors import translated
+from authapi.database.sqlite.file_identity import FileIdentity
+from authapi.database.sqlite.writer_lock import WriterLock
+from authapi.database.statements import SQL
 from authapi.errors import Unavailable
-from authapi.files import Names, Turns
 from authapi.keys import load_keys
 from authapi.principal import FRESH_FOR
 
@@ -49,9 +52,10 @@ def _path(client):
 
 
 @pytest.fixture(name="looks_always")
-def _looks_always(monkeypatch):
+def _looks_always(client):
     """Have session checks look at the file's name each time, so that no test need wait."""
-    monkeypatch.setattr(database, "LOOK_EVERY", 0)
+    client.app.core.database.connections.look_every = 0
+    client.app.core.database.connections.require_in_place()
 
 
 def is_unavailable(answer):
@@ -97,8 +101,8 @@ def test_what_passes(code):
     error = sqlite3.OperationalError("of a test")
     error.sqlite_errorcode = code
 
-    with pytest.raises(Unavailable):
-        database._raise_ours(error)
+    with pytest.raises(Unavailable), translated():
+        raise error
 
 
 # A full disk
@@ -207,7 +211,7 @@ def unprivileged():
         return
     os.setresuid(NOBODY, NOBODY, 0)
     try:
-        if not os.access(SQL / "connection.sql", os.R_OK):
+        if not os.access(SQL / "sqlite" / "connection.sql", os.R_OK):
             pytest.skip("nobody may read this checkout")
         yield
     finally:
@@ -231,7 +235,7 @@ def test_a_read_only_file(folder, caplog):
     token = token_of(client.register())
     assert client.log_in().status_code == 200
     assert client.post("/login").status_code == 415  # what Python imports late is imported now
-    app.core.database.disconnect()
+    app.core.database.prepare_to_fork()
     if os.geteuid() == 0:
         for file in folder.iterdir():
             os.chown(file, NOBODY, NOBODY)
@@ -265,9 +269,9 @@ def locked(path, kind):
 
 
 @pytest.mark.parametrize("kind", ["IMMEDIATE", "EXCLUSIVE"])
-def test_locked_by_another_program(client, token, clock, monkeypatch, caplog, kind):  # noqa: PLR0913, PLR0917
+def test_locked_by_another_program(client, token, clock, caplog, kind):
     """A change waits until its deadline and no longer; checks go on, and a renewal is put off."""
-    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0.2)
+    client.app.core.database.lock_timeout = 0.2
     clock.move(3_600)
     with locked(client.app.core.database.path, kind):
         before = time.monotonic()
@@ -289,8 +293,8 @@ def test_locked_by_another_program(client, token, clock, monkeypatch, caplog, ki
 def test_one_deadline_for_all_that_a_write_waits_for(client, monkeypatch):
     """Threads, other processes and other programs are waited for together, not one by one."""
     deadlines, now = [], [100.0]
-    turns = client.app.core.database.turns
-    taken = turns._writer
+    lock = client.app.core.database.writer_lock
+    taken = lock._writer
 
     class Writer:
         def acquire(self, timeout):
@@ -300,14 +304,14 @@ def test_one_deadline_for_all_that_a_write_waits_for(client, monkeypatch):
         def release(self):
             taken.release()
 
-    file_locked, patiently = files.file_locked, Database._patiently
-    monkeypatch.setattr(turns, "_writer", Writer())
+    file_locked, patiently = writer_lock.file_locked, SQLiteDatabase._patiently
+    monkeypatch.setattr(lock, "_writer", Writer())
     monkeypatch.setattr(database.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(
-        files, "file_locked", lambda name, at: deadlines.append(at) or file_locked(name, at)
+        writer_lock, "file_locked", lambda name, at: deadlines.append(at) or file_locked(name, at)
     )
     monkeypatch.setattr(
-        Database,
+        SQLiteDatabase,
         "_patiently",
         lambda self, begin, at: deadlines.append(at) or patiently(self, begin, at),
     )
@@ -349,40 +353,39 @@ def test_locked_under_load(tmp_path, client, clock):
 def test_writers_that_would_be_too_many(tmp_path, monkeypatch):
     """Where one turn takes long only so many wait for theirs; the others are refused at once."""
     now = [100.0]
-    monkeypatch.setattr(files.time, "monotonic", lambda: now[0])
-    turns = Turns(tmp_path / "authapi.db", at_most=1)
+    monkeypatch.setattr(writer_lock.time, "monotonic", lambda: now[0])
+    lock = WriterLock(f"{tmp_path}/authapi.db.lock", most_waiting=1)
 
     class Writer:
         def acquire(self, timeout):
             now[0] += timeout
             return False
 
-    with turns.take(105), turns._one_more_waits():
-        assert not turns.are_stuck
-        monkeypatch.setattr(turns, "_writer", Writer())
-        with pytest.raises(Unavailable), turns.take(105):
+    with lock.hold(105), lock._waiting_thread():
+        assert not lock.is_stuck
+        monkeypatch.setattr(lock, "_writer", Writer())
+        with pytest.raises(Unavailable), lock.hold(105):
             pass
-        assert turns.are_stuck
+        assert lock.is_stuck
         assert now[0] < 101
-        monkeypatch.setattr(turns, "_at_most", 2)
-        with pytest.raises(Unavailable), turns.take(105):
+        monkeypatch.setattr(lock, "_most_waiting", 2)
+        with pytest.raises(Unavailable), lock.hold(105):
             pass
         assert now[0] == 105
         monkeypatch.undo()
-    assert not turns.are_stuck
+    assert not lock.is_stuck
 
 
 def test_a_fork_does_not_keep_the_turn(tmp_path):
     """What was forked in the midst of a change has the lock's descriptor, and not the turn."""
     program = """
 import os, signal
-from pathlib import Path
-from authapi.files import Turns
-path = Path("authapi.db")
-with Turns(path, 1).take(0):
+from authapi.database.sqlite.writer_lock import WriterLock
+path = "authapi.db.lock"
+with WriterLock(path, 1).hold(0):
     child = os.fork() or signal.pause()
 try:
-    with Turns(path, 1).take(0):
+    with WriterLock(path, 1).hold(0):
         pass
 finally:
     os.kill(child, signal.SIGKILL)
@@ -455,23 +458,23 @@ def test_replaced_for_a_thread_without_a_connection(client, token, path):
     thread.join()
 
     assert is_unavailable(answers[0])
-    assert len(client.app.core.database._connections) == 1
+    assert len(client.app.core.database.connections.opened) == 1
 
 
 def test_replaced_while_it_is_opened(client, path, monkeypatch):
     """Nor one that is put in its place between the look and the opening; its log is not its own."""
     back_up(path)
-    client.app.core.database.disconnect()
+    client.app.core.database.prepare_to_fork()
     connect = sqlite3.connect
 
     def late(*arguments, **options):
         replace(path)
         return connect(*arguments, **options)
 
-    other = Database(path)
+    other = SQLiteDatabase(path)
     other.connection.execute("SELECT count(*) FROM users")
     assert numbered(client, 1).status_code == 201
-    client.app.core.database.disconnect()
+    client.app.core.database.prepare_to_fork()
     kept = path.with_name("copy.db").read_bytes()
     monkeypatch.setattr(sqlite3, "connect", late)
     try:
@@ -489,13 +492,13 @@ def test_replaced_while_it_is_opened(client, path, monkeypatch):
 def test_replaced_while_a_write_waits(client, path, monkeypatch):
     """A change that waited for its turn looks again before it is made."""
     back_up(path)
-    patiently = Database._patiently
+    patiently = SQLiteDatabase._patiently
 
     def late(self, begin, deadline):
         patiently(self, begin, deadline)
         replace(path)
 
-    monkeypatch.setattr(Database, "_patiently", late)
+    monkeypatch.setattr(SQLiteDatabase, "_patiently", late)
     assert is_unavailable(numbered(client, 1))
     monkeypatch.undo()
     assert names(path) == []
@@ -621,7 +624,6 @@ def test_another_log_beside_the_same_file(client, token, path):
     assert "user3" in names(path)
 
 
-@pytest.mark.usefixtures("looks_always")
 def test_a_link(tmp_path, make_client):
     """A database may be named by a link; one that is set to another file is a replaced one."""
     real = tmp_path / "data" / "real.db"
@@ -629,6 +631,7 @@ def test_a_link(tmp_path, make_client):
     link = tmp_path / "authapi.db"
     link.symlink_to(real)
     client = make_client(**UNLIMITED)
+    client.app.core.database.connections.look_every = 0
     token = token_of(client.register())
     assert {"real.db-wal", "real.db.lock"} <= {file.name for file in real.parent.iterdir()}
 
@@ -644,7 +647,7 @@ def test_a_link(tmp_path, make_client):
 
 def test_a_log_that_closed_with_the_last_connection(client, token, path):
     """SQLite itself takes the log away with the last connection: the next one goes on."""
-    client.app.core.database.disconnect()
+    client.app.core.database.prepare_to_fork()
     assert not path.with_name("authapi.db-wal").exists()
 
     assert client.get_as(token).status_code == 200
@@ -726,7 +729,7 @@ print(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone())
 @pytest.mark.usefixtures("looks_always")
 def test_a_lost_log_is_not_written_over_newer_changes(client, token, path):
     """What another program has put into the same file since is not taken back by our log."""
-    client.app.core.database.disconnect()  # which takes the log in
+    client.app.core.database.prepare_to_fork()  # which takes the log in
     assert numbered(client, 1).status_code == 201
     for suffix in ("-wal", "-shm"):
         path.with_name(f"authapi.db{suffix}").unlink()
@@ -738,9 +741,9 @@ def test_a_lost_log_is_not_written_over_newer_changes(client, token, path):
     assert names(path) == ["renamed"]
 
 
-def test_a_lost_log_that_a_change_notices_first(client, path, make_app, monkeypatch):
+def test_a_lost_log_that_a_change_notices_first(client, path, make_app):
     """What was acknowledged is taken in before the change is refused: another service may start."""
-    monkeypatch.setattr(database, "LOOK_EVERY", 3_600)  # so that only transactions look
+    client.app.core.database.connections.look_every = 3_600  # so that only transactions look
     assert numbered(client, 1).status_code == 201
     for suffix in ("-wal", "-shm"):
         path.with_name(f"authapi.db{suffix}").unlink()
@@ -771,7 +774,7 @@ def test_maintenance_tells_once(client, path, caplog):
 def test_spoilt(client, token, path, caplog, spoilt):
     """A file that something else wrote over is refused, with the reason in the log."""
     begin, cause = spoilt
-    client.app.core.database.disconnect()
+    client.app.core.database.prepare_to_fork()
     with path.open("rb+") as file:
         file.seek(begin)
         file.write(b"no database " * 4_000)
@@ -784,14 +787,16 @@ def test_spoilt(client, token, path, caplog, spoilt):
 def test_looks_are_few(client, token, monkeypatch):
     """Session checks look at the file's name once in LOOK_EVERY seconds, and changes always."""
     looks, now = [], [time.monotonic() + 1]
-    lost = Names.lost
-    monkeypatch.setattr(Names, "lost", lambda names, logs: looks.append(names) or lost(names, logs))
+    loss = FileIdentity.loss
+    monkeypatch.setattr(
+        FileIdentity, "loss", lambda file, logs: looks.append(file) or loss(file, logs)
+    )
     monkeypatch.setattr(database.time, "monotonic", lambda: now[0])
 
     for _ in range(3):
         client.get_as(token)
     assert len(looks) == 1
-    now[0] += database.LOOK_EVERY
+    now[0] += client.app.core.database.connections.look_every
     client.get_as(token)
     assert len(looks) == 2
     client.request_as(token, "DELETE", "/sessions")

@@ -264,7 +264,9 @@ def turns_of(client, monkeypatch):
     database, turns = client.app.core.database, []
     transaction = database.transaction
     monkeypatch.setattr(
-        database, "transaction", lambda most=None: turns.append(most) or transaction(most)
+        database,
+        "transaction",
+        lambda most=None, **of: turns.append(most) or transaction(most, **of),
     )
     return turns
 

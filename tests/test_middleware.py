@@ -385,8 +385,8 @@ def test_the_log_finds_a_failure(client, caplog):
     caplog.set_level("DEBUG", "authapi")
 
     answer = client.simulate_get("/user")
-    with client.app.core.database.turns.take(1), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("authapi.database.LOCK_TIMEOUT", 0)
+    client.app.core.database.lock_timeout = 0
+    with client.app.core.database.writer_lock.hold(0):
         unavailable = client.register()
 
     first, second = caplog.records[0], caplog.records[-1]

@@ -2,16 +2,13 @@
 
 import logging
 import os
-import sqlite3
 import stat
-from contextlib import closing
 
 import pytest
 from conftest import Client
+from databases import MIGRATIONS, insert_user, opened, rows
 
-from authapi import StartError, migrations
-from authapi.database import Database
-from authapi.migrations import migrate
+from authapi import StartError
 
 
 @pytest.fixture(name="path")
@@ -26,33 +23,20 @@ def _copy(tmp_path):
 
 def made_by(release, path, *, users=1):
     """A database as an older release leaves it, which knows so many migrations."""
-    with pytest.MonkeyPatch.context() as patch:
-        known = migrations.migrations()[:release]
-        patch.setattr(migrations, "migrations", lambda: known)
-        database = Database(path)
-        migrate(database)
+    database = opened(path, until=release)
     with database.transaction():
         for number in range(users):
-            database.connection.execute(
-                "INSERT INTO users (username, username_key, email, email_key, password_hash)"
-                " VALUES (:name, :name, :name, :name, 'x')",
-                {"name": f"user{number}"},
-            )
+            insert_user(database, f"user{number}")
     return database
-
-
-def rows(path, statement):
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute(statement).fetchall()
 
 
 def test_a_copy_before_the_schema_changes(path, copy, caplog):
     """The database as it was is beside it, for its owner alone, and the log names both schemas."""
     caplog.set_level(logging.INFO)
     made_by(2, path).close()
-    newest = migrations.migrations()[-1].version
+    newest = MIGRATIONS[-1].version
 
-    migrate(Database(path))
+    opened(path).close()
 
     assert rows(copy, "SELECT version FROM migrations ORDER BY version") == [(1,), (2,)]
     assert rows(copy, "SELECT username FROM users") == [("user0",)]
@@ -67,7 +51,7 @@ def test_a_copy_before_the_schema_changes(path, copy, caplog):
 def test_the_way_back(path, copy):
     """The older release opens the copy in the place of the database, and the update is repeated."""
     made_by(2, path).close()
-    migrate(Database(path))
+    opened(path).close()
 
     for ending in ("-wal", "-shm"):
         path.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
@@ -75,7 +59,7 @@ def test_the_way_back(path, copy):
     older = made_by(2, path, users=0)
     assert older.connection.execute("SELECT count(*) FROM users").fetchone() == (1,)
     older.close()
-    migrate(Database(path))
+    opened(path).close()
 
     assert rows(path, "SELECT username FROM users") == [("user0",)]
     assert copy.exists()
@@ -86,7 +70,7 @@ def test_what_is_still_in_the_log(path, copy):
     older = made_by(2, path, users=3)
     assert os.stat(f"{path}-wal").st_size  # noqa: PTH116
 
-    migrate(Database(path))
+    opened(path).close()
 
     assert rows(copy, "SELECT count(*) FROM users") == [(3,)]
     older.close()
@@ -106,7 +90,7 @@ def test_no_copy_of_a_database_without_users(path, tmp_path):
     """A database that nobody has registered in, or that another process just makes, needs none."""
     made_by(2, path, users=0).close()
 
-    migrate(Database(path))
+    opened(path).close()
 
     assert not list(tmp_path.glob("*before*"))
 
@@ -117,7 +101,7 @@ def test_a_copy_that_cannot_be_made(path, copy):
     (copy.with_name(f"{copy.name}.part")).mkdir()
 
     with pytest.raises(StartError, match=f"{path} cannot be copied to {copy} before its schema"):
-        migrate(Database(path))
+        opened(path).close()
 
     assert rows(path, "SELECT max(version) FROM migrations") == [(2,)]
     assert not copy.exists()
@@ -131,13 +115,13 @@ def test_a_full_disk(path, copy):
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
         with pytest.raises(StartError, match="make room there"):
-            migrate(Database(path))
+            opened(path).close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     database.close()
 
     assert not copy.exists()
     assert rows(path, "SELECT max(version) FROM migrations") == [(2,)]
-    migrate(Database(path))
+    opened(path).close()
     assert rows(copy, "SELECT count(*) FROM users") == [(500,)]
     assert not copy.with_name(f"{copy.name}.part").exists()

@@ -11,7 +11,6 @@ from conftest import CHEAP, OTHER, USER, Client, cookie_of, token_of
 
 from authapi import Settings, StartError, create_app
 from authapi.commands import restored
-from authapi.database import DatabaseError
 
 SCRIPT = Path(__file__).parent.parent / "docs" / "examples" / "after-restore.sql"
 NEW = "another password"
@@ -210,7 +209,7 @@ def test_the_audit_log_tells(service, make_safe):
     service.client.log_in()
     assert service.client.query("SELECT max(id) FROM audit_log") == [(1_000_000_002,)]
     for statement in ("UPDATE audit_log SET ip = 'x'", "DELETE FROM audit_log"):
-        with pytest.raises(DatabaseError, match="audit_log"):
+        with pytest.raises(sqlite3.DatabaseError, match="audit_log"):
             service.client.query(statement)
 
 
@@ -225,7 +224,7 @@ def test_all_or_nothing(service, make_safe):
     service.back_up()
     service.put_back()
 
-    with pytest.raises(DatabaseError, match="no"):
+    with pytest.raises(sqlite3.DatabaseError, match="no"):
         make_safe(service.settings)
 
     with closing(sqlite3.connect(service.path)) as database:

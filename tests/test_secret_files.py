@@ -14,9 +14,9 @@ import pytest
 from conftest import CHEAP, CHEAPLY, RUN, USER, Client, process, token_of, unmeasured
 
 from authapi import SettingError, Settings, StartError, create_app, secret_files
-from authapi.database import SQL, Database
+from authapi.database.sqlite import SQLiteDatabase, migrate
+from authapi.database.statements import SQL
 from authapi.keys import load_keys
-from authapi.migrations import migrate
 
 NOBODY, STRANGER, FOREIGN_GROUP = 65_534, 65_533, 4_242
 SECRET = sha256(b"what a test takes for random").hexdigest()
@@ -64,7 +64,7 @@ def as_user(user, group):
     os.setresgid(group, group, 0)
     os.setresuid(user, user, 0)
     try:
-        if not os.access(SQL / "connection.sql", os.R_OK):
+        if not os.access(SQL / "sqlite" / "connection.sql", os.R_OK):
             pytest.skip("nobody may read this checkout")
         yield
     finally:
@@ -80,7 +80,7 @@ def mode_of(path):
 
 def made(path):
     """A database that was closed properly, and its logs, as a crash leaves them."""
-    db = Database(path)
+    db = SQLiteDatabase(path)
     migrate(db)
     db.close()
     for ending in ("-wal", "-shm"):
@@ -305,7 +305,7 @@ def test_a_database_that_everyone_can_write(path, ending, mode):
     Path(f"{path}{ending}").chmod(mode)
 
     with pytest.raises(StartError, match=rf"{path}{ending} can be written by others .*chmod 600"):
-        migrate(Database(path))
+        migrate(SQLiteDatabase(path))
 
     assert mode_of(Path(f"{path}{ending}")) == mode
 
@@ -318,7 +318,7 @@ def test_a_database_of_another_user(path, ending):
     os.chown(f"{path}{ending}", STRANGER, STRANGER)
 
     with pytest.raises(StartError, match=f"{path}{ending} belongs to another user .65533.: chown"):
-        migrate(Database(path))
+        migrate(SQLiteDatabase(path))
 
 
 @as_root
@@ -330,7 +330,7 @@ def test_a_database_of_a_foreign_group(path):
     path.chmod(0o660)
 
     with as_user(NOBODY, NOBODY), pytest.raises(StartError, match="can be written by others"):
-        migrate(Database(path))
+        migrate(SQLiteDatabase(path))
 
 
 def test_a_volume_with_a_group(tmp_path):
@@ -358,7 +358,7 @@ def test_logs_that_everyone_can_read(path):
     for ending in BESIDE:
         Path(f"{path}{ending}").chmod(0o644)
 
-    db = Database(path)
+    db = SQLiteDatabase(path)
     migrate(db)
 
     assert {0o600} == {mode_of(Path(f"{path}{ending}")) for ending in BESIDE}
@@ -369,7 +369,7 @@ def test_a_directory_is_no_database_anywhere(tmp_path):
     """A directory, on any file system, is called one."""
     for folder in (tmp_path, Path("/dev/shm")):
         with pytest.raises(StartError) as refusal:
-            migrate(Database(folder))
+            migrate(SQLiteDatabase(folder))
         assert str(refusal.value) == (
             f"The database {folder} is a directory: name a file in it, "
             f"such as sqlite:///{folder}/authapi.db."
@@ -381,7 +381,7 @@ def test_a_pipe_is_no_database(path):
     os.mkfifo(path, 0o600)
 
     with pytest.raises(StartError, match=f"{path} is no file"):
-        migrate(Database(path))
+        migrate(SQLiteDatabase(path))
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_a_directory_of_everyone(path, caplog, mode, warns):
     """A directory in which others can replace the database is worth a warning."""
     path.parent.chmod(mode)
 
-    migrate(Database(path))
+    migrate(SQLiteDatabase(path))
 
     expected = [f"others can replace the files in {path.parent} (mode {mode:04o})"]
     assert caplog.messages == (expected if warns else [])

@@ -13,7 +13,7 @@ import pytest
 from conftest import CHEAPLY, USER, request, start, token_of
 
 from authapi import events
-from authapi.database import SQL
+from authapi.database.statements import SQL
 from authapi.features import accounts, login, password_change, registration
 from authapi.tokens import Claims
 

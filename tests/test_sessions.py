@@ -19,13 +19,14 @@ from conftest import (
     running,
     token_of,
 )
+from databases import insert_user, opened
 
-from authapi import migrations
-from authapi.database import LOCK_TIMEOUT, Database
+from authapi.database.sqlite import SQLiteDatabase
+from authapi.database.sqlite.database import LOCK_TIMEOUT
+from authapi.database.sqlite.writer_lock import WriterLock
 from authapi.errors import InvalidToken
 from authapi.events import Caller
 from authapi.features.sessions import PRUNED_AT_ONCE, RENEWAL_PATIENCE, Issued, Sessions
-from authapi.files import Turns
 from authapi.inline import IN_LOOP, HandOver
 from authapi.tokens import Claims
 
@@ -421,7 +422,7 @@ def test_revoked_session_is_not_renewed(client, token, clock):
 def test_renewal_that_cannot_write(client, token, clock, caplog):
     """A session check is answered also where the renewal cannot be written, and says so once."""
     clock.move(3_600)
-    with client.app.core.database.turns._writer:
+    with client.app.core.database.writer_lock.hold(0):
         answer = client.get_as(token)
 
     assert answer.status_code == 200
@@ -578,13 +579,13 @@ def test_change_that_the_end_overtook(make_client, monkeypatch, end, change):
     client = make_client(rate_limits="off")
     token, other = token_of(client.register()), token_of(client.log_in())
     target = client.sessions_of(other)[0]["id"]
-    patiently = Database._patiently
+    patiently = SQLiteDatabase._patiently
 
     def overtaken(database, begin, deadline):
         client.query(end)
         return patiently(database, begin, deadline)
 
-    monkeypatch.setattr(Database, "_patiently", overtaken)
+    monkeypatch.setattr(SQLiteDatabase, "_patiently", overtaken)
     method, path, body = change
     result = client.request_as(token, method, path.format(target), body)
 
@@ -596,16 +597,9 @@ def test_change_that_the_end_overtook(make_client, monkeypatch, end, change):
 
 def earlier(path, number, *statements):
     """A database as so many migrations leave it, with a user."""
-    with pytest.MonkeyPatch.context() as patch:
-        first = migrations.migrations()[:number]
-        patch.setattr(migrations, "migrations", lambda: first)
-        database = Database(path)
-        migrations.migrate(database)
+    database = opened(path, until=number)
     with database.transaction():
-        database.connection.execute(
-            "INSERT INTO users (username, username_key, email, email_key, password_hash)"
-            " VALUES ('a', 'a', 'a@b', 'a@b', 'x')"
-        )
+        insert_user(database, "a")
         for statement in statements:
             database.connection.execute(*statement)
     database.close()
@@ -651,7 +645,7 @@ def test_renewals_hold_nobody_up(make_app, clock, monkeypatch):
         clock.move(3_600)
         young = request(f"{url}/register", OTHER)[2]["Set-Cookie"].partition(";")[0]
         answers, threads = [], []
-        with app.core.database.turns._writer:
+        with app.core.database.writer_lock.hold(0):
             for path in ("/user", "/", "/user"):
                 thread = threading.Thread(
                     target=lambda path=path: answers.append(request(url + path, Cookie=old))
@@ -672,14 +666,14 @@ def test_renewals_hold_nobody_up(make_app, clock, monkeypatch):
 
 def test_renewals_are_not_patient(client, token, clock, monkeypatch):
     """A renewal waits for the writer lock a moment; other changes wait longer."""
-    waits, take = [], Turns.take
+    waits, hold = [], WriterLock.hold
 
-    def spy(turns, deadline):
+    def spy(writer_lock, deadline):
         waits.append(deadline)
-        return take(turns, deadline)
+        return hold(writer_lock, deadline)
 
-    monkeypatch.setattr(Turns, "take", spy)
-    monkeypatch.setattr("authapi.database.time.monotonic", lambda: 0.0)
+    monkeypatch.setattr(WriterLock, "hold", spy)
+    monkeypatch.setattr("authapi.database.sqlite.database.time.monotonic", lambda: 0.0)
     clock.move(3_600)
     client.get_as(token)
     client.request_as(token, "POST", "/logout", {"everywhere": True})
@@ -696,14 +690,14 @@ def test_checks_are_quick(client, path):
     assert not client.app.inline.takes("GET", "/sessions")
 
 
-def test_renewal_where_turns_are_stuck(client, token, clock, monkeypatch):
-    """While another program keeps turns to write, a check is answered in the loop, unrenewed."""
+def test_renewal_where_writers_are_stuck(client, token, clock, monkeypatch):
+    """While another program keeps writers waiting, a check is answered in the loop, unrenewed."""
     clock.move(3_600)
     in_the_loop = {IN_LOOP: True}
     with pytest.raises(HandOver):
         client.get_as(token, extras=in_the_loop)
 
-    monkeypatch.setattr(Turns, "are_stuck", True)
+    monkeypatch.setattr(WriterLock, "is_stuck", True)
     answer = client.get_as(token, extras=in_the_loop)
     assert (answer.status_code, "set-cookie" in answer.headers) == (200, False)
     monkeypatch.undo()

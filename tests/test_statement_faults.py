@@ -13,7 +13,7 @@ import pytest
 from conftest import OTHER, USER, Client, token_of
 from falcon.testing import Result
 
-from authapi import database
+from authapi.database.sqlite.connections import Connection, Connections
 from authapi.features.sessions import public_id
 
 STRONGER = {"argon2_time_cost": 2}
@@ -78,7 +78,7 @@ def _plan(monkeypatch):
 
         executemany = executescript = None  # would not be counted
 
-    class Connection(database._Connection):
+    class CountedConnection(Connection):
         def cursor(self, factory=Cursor):
             return super().cursor(factory)
 
@@ -93,7 +93,7 @@ def _plan(monkeypatch):
                 raise refusal(sqlite3.SQLITE_IOERR)
             super().rollback()
 
-    monkeypatch.setattr(database, "_Connection", Connection)
+    monkeypatch.setattr(Connections, "factory", CountedConnection)
     return plan
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 from conftest import OTHER, USER, token_of
+from databases import opened
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authapi import migrations
 from authapi.characters import FILE
-from authapi.database import Database
 from authapi.identifiers import username_key
 from authapi.usernames import RESERVED, fault
 
@@ -324,13 +323,9 @@ def test_a_refused_name_leaves_nothing(client, monkeypatch):
     assert client.query("SELECT * FROM username_lookalikes") == []
 
 
-def test_users_from_before(make_client, tmp_path, monkeypatch):
+def test_users_from_before(make_client, tmp_path):
     """The migration knows what the names of older users look like, and lets them be."""
-    database = Database(tmp_path / "authapi.db")
-    with monkeypatch.context() as patch:
-        known = [one for one in migrations.migrations() if one.version < 7]
-        patch.setattr(migrations, "migrations", lambda: known)
-        migrations.migrate(database)
+    database = opened(tmp_path / "authapi.db", until=6)
     for username in ("coca", CYRILLIC_COCA, "\u041d\u0410\u0422"):
         key = username_key(username)
         database.connection.execute(

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from authapi.app import AuthAPI, create_app
-from authapi.database import SQLITE_VERSION
 from authapi.errors import StartError
 from authapi.hosts import are_same_site, look_up
 from authapi.machine import memory_limit
@@ -62,8 +61,8 @@ def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app
     with closing(listen(settings) if one else hold(settings)) as port:
         settings = settings.on_port(port.getsockname()[1])
         settings = settings.replace(trusted_proxy=resolved(settings.trusted_proxy))
-        ready = partial(_say_ready, settings, memory)
         app = create(settings)
+        ready = partial(_say_ready, settings, app.core.database.description, memory)
         if one:
             _answer(settings, app, port, ready)
         else:
@@ -71,12 +70,11 @@ def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app
             Workers(settings.workers, partial(_work, settings, app, port)).run(ready)
 
 
-def _say_ready(settings: Settings, memory: str) -> None:
+def _say_ready(settings: Settings, database: str, memory: str) -> None:
     _warn_of_cost(settings)
     _warn_of_other_sites(settings)
     print(  # noqa: T201 - the one line that a start says
-        f"authapi listens on {settings.address}, database {settings.database_path}, "
-        f"SQLite {SQLITE_VERSION}, memory up to {memory}",
+        f"authapi listens on {settings.address}, database {database}, memory up to {memory}",
         flush=True,
     )
 

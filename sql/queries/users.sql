@@ -70,18 +70,6 @@ UPDATE users
 DELETE FROM users
  WHERE id = :id AND password_version = :password_version;
 
--- name: newest_id()$
--- The highest id that was ever given.
-SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'users'), 0);
-
--- name: forget_newest_id()!
-DELETE FROM sqlite_sequence
- WHERE name = 'users';
-
--- name: remember_newest_id(id)!
-INSERT INTO sqlite_sequence (name, seq)
-VALUES ('users', :id);
-
 -- name: skip_password_versions(number)!
 UPDATE users
    SET password_version = password_version + :number;

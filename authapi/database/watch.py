@@ -21,13 +21,9 @@ class DatabaseWatch(BackgroundService):
         super().__init__()
 
     def wake(self) -> None:
-        """Log once that the database is not in its place.
-
-        NOTE: it keeps a connection open, without which nobody knows which log is the database's.
-        """
+        """Log once that the database is not in its place."""
         try:
-            self._database.require_in_place()
-            _ = self._database.connection
+            self._database.maintain()
         except Unavailable as unavailable:
             if self._is_in_place:
                 logger.error("%s", unavailable.__cause__)  # noqa: TRY400 - it has no traceback
@@ -37,7 +33,7 @@ class DatabaseWatch(BackgroundService):
 
     def before_fork(self) -> None:
         """Close this thread's connection."""
-        self._database.disconnect()
+        self._database.prepare_to_fork()
 
     def close(self) -> bool:
         """Close every connection."""

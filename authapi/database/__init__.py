@@ -1,0 +1,74 @@
+"""The database as the service uses it: named statements and transactions, whatever the engine.
+
+An engine is a package beside this file and the only place that imports its driver. `sqlite` is the
+only one so far. `opening` chooses the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from authapi.database.statements import Statements
+
+__all__ = ["Database", "Statements", "UniqueViolation"]
+
+
+class UniqueViolation(Exception):
+    """Raised when a row has a value that must be unique and another row has already."""
+
+    def __init__(self, column: str) -> None:
+        """Take the index's first column, as `table.column`."""
+        super().__init__(column)
+        self.column = column
+
+
+class Database(Protocol):
+    """One database, shared by the threads of this process and by other processes."""
+
+    @property
+    def description(self) -> str:
+        """The place of the database and the engine's version, without a password."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether opening the database made it."""
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether changes wait for longer than they usually take, so that more would pile up."""
+
+    def statements(self, name: str) -> Statements:
+        """Return the statements of `sql/queries/{name}.sql`, with the engine's own on top."""
+
+    def transaction(
+        self, patience: float | None = None, *, of: int | None = None
+    ) -> AbstractContextManager[None]:
+        """Run the block's statements as one change, which is on the disk when the block is left.
+
+        A change to one user's rows names that user in `of`: all such changes of a user happen one
+        after the other. Any exception in the block undoes the change. After an error of the
+        database in the block, no further statement may run in it. Transactions do not nest.
+
+        Raises Unavailable where the change cannot begin within `patience` seconds, or the engine
+        refuses it.
+        """
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Call `action` after the calling thread's transaction is committed; never if it is not.
+
+        Outside a transaction it is called at once.
+        """
+
+    def maintain(self) -> None:
+        """Notice a database that was lost or replaced. A server calls this about once a second.
+
+        Raises Unavailable.
+        """
+
+    def prepare_to_fork(self) -> None:
+        """Close what must not be carried through a fork; it opens again at its next use."""
+
+    def close(self) -> None:
+        """Close every connection. The database cannot be used afterwards."""

@@ -1,0 +1,84 @@
+"""Migrations: files of SQL that change the schema, applied once, in order, and never edited."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from authapi.database.statements import SQL, Statements
+from authapi.errors import StartError
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of an engine's `migrations` directory."""
+
+    version: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """The SHA-256 of the text, in hexadecimal. The ledger keeps it, to notice an edit."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def migrations(engine: str) -> list[Migration]:
+    """Return the migrations that this program has for an engine, oldest first."""
+    files: list[Path] = sorted((SQL / engine / "migrations").glob("*.sql"))
+    return [Migration(int(file.name[:4]), file.stem, file.read_text()) for file in files]
+
+
+class Ledger:
+    """The table of the migrations that a database has had."""
+
+    def __init__(self, statements: Statements, known: Sequence[Migration], place: str) -> None:
+        """Take the statements, the program's migrations, and what to call the database."""
+        self._statements, self._known, self._place = statements, known, place
+
+    def open(self) -> None:
+        """Make the table in an empty database. Raises StartError for another program's."""
+        if self._statements.has_ledger():
+            return
+        if not self._statements.is_empty():
+            raise StartError(
+                f"{self._place} is the database of another program: "
+                "set another AUTHAPI_DATABASE_URL."
+            )
+        self._statements.create_ledger()
+
+    def missing(self) -> Sequence[Migration]:
+        """Return the migrations that the database has not had, oldest first.
+
+        Raises StartError where one of its own was edited, or this program does not know it.
+        """
+        applied = self._statements.applied()
+        for (version, name, checksum), migration in zip(applied, self._known, strict=False):
+            if (version, checksum) != (migration.version, migration.checksum):
+                raise StartError(
+                    f"The migration {name} was edited after {self._place} had it: "
+                    "restore the file, and put changes into a new migration."
+                )
+        if len(applied) > len(self._known):
+            raise StartError(
+                f"{self._place} is newer than this program (it has {applied[-1][1]}): "
+                "run the newer release."
+            )
+        return self._known[len(applied) :]
+
+    def apply_next(self, apply: Callable[[Migration], None]) -> bool:
+        """Apply one missing migration and record it, inside a transaction.
+
+        Return False where none is missing.
+        """
+        self.open()
+        missing = self.missing()
+        if not missing:
+            return False
+        apply(missing[0])
+        self._statements.record(
+            version=missing[0].version, name=missing[0].name, checksum=missing[0].checksum
+        )
+        return True

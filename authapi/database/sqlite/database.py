@@ -1,0 +1,172 @@
+"""A SQLite file as the service's database: statements, transactions, and what follows a commit."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import aiosql
+
+from authapi.database.sqlite.connections import Connections
+from authapi.database.sqlite.errors import is_busy, is_read_only, raise_ours, translated
+from authapi.database.sqlite.file_identity import FileIdentity
+from authapi.database.sqlite.writer_lock import POLL_INTERVAL, WriterLock
+from authapi.database.statements import Statements, load
+from authapi.errors import Unavailable
+
+SQLITE_VERSION = sqlite3.sqlite_version
+LOCK_TIMEOUT = 5.0  # seconds that a change waits until it can begin
+
+
+class SQLiteDatabase:
+    """One SQLite file, shared by the threads of this process and by other processes.
+
+    Each thread reads on a connection of its own. Changes go through `transaction`, one at a time.
+    """
+
+    def __init__(self, path: Path, most_waiting: int = 8) -> None:
+        """Take the file's path, and how many threads may wait to write. Open nothing yet."""
+        self.path = path
+        self.is_new = False
+        self.lock_timeout = LOCK_TIMEOUT
+        self.identity = FileIdentity(path)
+        self.writer_lock = WriterLock(f"{self.real_path}.lock", most_waiting)
+        self.connections = Connections(self.identity, self.writer_lock)
+        self._local = threading.local()
+        self._statements = self.statements("database")
+
+    @property
+    def real_path(self) -> Path:
+        """The path of the file itself, where `path` is a symbolic link."""
+        return Path(self.identity.real_path)
+
+    @property
+    def description(self) -> str:
+        """The file's path and SQLite's version."""
+        return f"{self.path}, SQLite {SQLITE_VERSION}"
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a writer has held the lock for unusually long."""
+        return self.writer_lock.is_stuck
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The calling thread's connection, for the schema and for tests. Raises Unavailable."""
+        return self.connections.current
+
+    def statements(self, name: str) -> Statements:
+        """Return the statements of `sql/queries/{name}.sql`, with SQLite's own on top."""
+        return Statements(load(name, "sqlite", "sqlite3"), self._bind)
+
+    def _bind(self, statement: Any) -> Callable[..., Any]:  # noqa: ANN401 - aiosql's
+        """Return a function that runs a statement on the calling thread's connection.
+
+        NOTE: one that returns a row is run without aiosql, whose call and context manager take as
+        long as SQLite itself takes to find a session.
+        """
+        one = statement.operation is aiosql.types.SQLOperationType.SELECT_ONE
+        many = statement.operation is aiosql.types.SQLOperationType.SELECT
+        connections, text = self.connections, statement.sql
+
+        @wraps(statement)
+        def run(**parameters: object) -> object:
+            try:
+                if one:
+                    return connections.current.execute(text, parameters).fetchone()
+                result = statement(connections.current, **parameters)
+                return list(result) if many else result
+            except sqlite3.Error as error:
+                raise_ours(error)
+                raise
+
+        return run
+
+    @contextmanager
+    def transaction(
+        self,
+        patience: float | None = None,
+        *,
+        of: int | None = None,  # noqa: ARG002 - changes of all users happen one after the other
+    ) -> Iterator[None]:
+        """Run the block's statements as one change, which is on the disk when the block is left.
+
+        Raises Unavailable where the change cannot begin within `patience` seconds, `lock_timeout`
+        unless told otherwise, or where the disk refuses it. SQLite has one writer, so `of` does
+        nothing.
+        """
+        deadline = time.monotonic() + (self.lock_timeout if patience is None else patience)
+        with translated():
+            connection = self.connections.to_write
+        if connection.in_transaction:
+            raise RuntimeError("transactions do not nest")
+        actions = self._local.actions = []
+        try:
+            with self.writer_lock.hold(deadline), translated():
+                try:
+                    self._begin(deadline)
+                    yield
+                    connection.commit()
+                except BaseException as error:
+                    with suppress(sqlite3.Error):
+                        connection.rollback()
+                    if connection.in_transaction or is_read_only(error):
+                        self.connections.disconnect()  # which undoes it too
+                    raise
+        except Unavailable:
+            # NOTE: a loss may have been noticed inside the lock, which taking in the log needs.
+            if self.connections.loss():
+                self.connections.take_in_log(deadline)
+            raise
+        for action in actions:
+            action()
+
+    def _begin(self, deadline: float) -> None:
+        self._patiently(self._statements.begin_immediate, deadline)
+        self.connections.require_in_place()
+
+    def _patiently(self, statement: Callable[[], Any], deadline: float) -> Any:  # noqa: ANN401
+        """Run a statement as soon as no other program is in its way: those know no writer lock."""
+        while True:
+            try:
+                return statement()
+            except Unavailable as refusal:
+                if not is_busy(refusal) or time.monotonic() >= deadline:
+                    raise
+                time.sleep(POLL_INTERVAL)
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Call `action` after the calling thread's transaction is committed; now if it has none."""
+        if self.connections.current.in_transaction:
+            self._local.actions.append(action)
+        else:
+            action()
+
+    def use_write_ahead_log(self) -> bool:
+        """Keep a write-ahead log from now on; return False where the file system cannot."""
+        deadline = time.monotonic() + self.lock_timeout
+        with self.writer_lock.hold(deadline):
+            mode = self._patiently(self._statements.use_write_ahead_log, deadline)
+        return bool(mode == "wal")
+
+    def maintain(self) -> None:
+        """Notice a file that was replaced or removed, and keep a connection open.
+
+        NOTE: without a connection the process does not know which log is the database's.
+        """
+        self.connections.require_in_place()
+        _ = self.connections.current
+
+    def prepare_to_fork(self) -> None:
+        """Close the calling thread's connection; its next use opens another."""
+        self.connections.disconnect()
+
+    def close(self) -> None:
+        """Close every thread's connection. The database cannot be used afterwards."""
+        self.connections.close()

@@ -1,0 +1,107 @@
+"""The writer lock: one writer at a time, of all threads and processes."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from authapi.errors import Unavailable
+
+POLL_INTERVAL = 0.001  # seconds between two tries for a lock
+STUCK_AFTER = 0.5  # seconds that one writer has held the lock; a commit takes some milliseconds
+
+
+class WriterLock:
+    """Lets one thread of one process write to a database at a time.
+
+    NOTE: SQLite's busy handler is unfair under load, and builds before 3.51.3 can lose a
+    transaction when one connection writes while another checkpoints. A commit checkpoints inside
+    this lock, so neither happens.
+    """
+
+    def __init__(self, path: str, most_waiting: int) -> None:
+        """Take the lock file's path, and how many threads may wait while the lock is stuck."""
+        self._path, self._most_waiting = path, most_waiting
+        self._writer = threading.Lock()
+        self._counting = threading.Lock()
+        self._waiting = 0
+        self._held_since = math.inf  # monotonic seconds
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a thread of this process has held the lock for unusually long.
+
+        Then another program keeps the database locked, or the disk hangs.
+        """
+        return time.monotonic() - self._held_since > STUCK_AFTER
+
+    @contextmanager
+    def hold(self, deadline: float) -> Iterator[None]:
+        """Hold the lock for the block.
+
+        Raises Unavailable at the deadline, in monotonic seconds. Where the lock is stuck and enough
+        threads wait already, raises it at once, so that the other threads answer requests.
+        """
+        with self._waiting_thread() as is_one_too_many:
+            while not self._writer.acquire(timeout=_slice(deadline)):
+                if time.monotonic() >= deadline or (is_one_too_many and self.is_stuck):
+                    raise Unavailable from TimeoutError("other threads kept on writing")
+        try:
+            self._held_since = time.monotonic()
+            with file_locked(self._path, deadline):
+                yield
+        finally:
+            self._held_since = math.inf
+            self._writer.release()
+
+    @contextmanager
+    def _waiting_thread(self) -> Iterator[bool]:
+        """Count a waiting thread; yield whether it is one too many."""
+        with self._counting:
+            self._waiting += 1
+            is_one_too_many = self._waiting > self._most_waiting
+        try:
+            yield is_one_too_many
+        finally:
+            with self._counting:
+                self._waiting -= 1
+
+
+def _slice(deadline: float) -> float:
+    """Return the seconds to wait until the next look at the clock."""
+    return min(max(0, deadline - time.monotonic()), STUCK_AFTER / 4)
+
+
+@contextmanager
+def file_locked(path: str, deadline: float) -> Iterator[None]:
+    """Hold the lock on a file, made if it is missing. The system releases it after a crash.
+
+    Raises Unavailable where another process holds it until the deadline, in monotonic seconds.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unavailable from error
+    try:
+        while not _try_lock(descriptor):
+            if time.monotonic() >= deadline:
+                raise Unavailable from TimeoutError("another process kept on writing")
+            time.sleep(POLL_INTERVAL)
+        yield
+    finally:
+        # NOTE: a process that was forked meanwhile has the descriptor too, and with it the lock.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

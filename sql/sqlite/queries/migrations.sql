@@ -1,0 +1,19 @@
+-- What the ledger needs of SQLite's own schema and types.
+
+-- name: has_ledger()$
+SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migrations');
+
+-- name: is_empty()$
+SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema);
+
+-- name: create_ledger()!
+CREATE TABLE migrations (
+    version    INTEGER PRIMARY KEY,
+    name       TEXT    NOT NULL,
+    checksum   TEXT    NOT NULL,
+    applied_at INTEGER NOT NULL DEFAULT (unixepoch())
+) STRICT;
+
+-- name: copy_to(path)!
+-- The file must be empty.
+VACUUM INTO :path;
