@@ -12,6 +12,7 @@ import falcon
 from authapi import errors
 from authapi.admission import Admission, Admit
 from authapi.authentication import Authenticate
+from authapi.cookies import Cookies
 from authapi.core import Core
 from authapi.database.opening import open_database
 from authapi.database.watch import DatabaseWatch
@@ -30,6 +31,7 @@ from authapi.notices import Notices
 from authapi.passwords import Passwords
 from authapi.root import load_root
 from authapi.routing import Router
+from authapi.session_tokens import SessionTokens
 from authapi.settings import Settings, require_settings
 from authapi.tokens import Tokens
 from authapi.wire import Wire
@@ -52,11 +54,12 @@ class AuthAPI(_FalconApp):
         self.inline = InlineRoutes()
         self.cross_site = CrossSite(core.settings, core.notices)
         self.authenticate = Authenticate(core, core.of(Sessions))
+        self._session_cookie = core.of(SessionTokens).cookie
         self.users = core.of(Users)
         self.admission = Admission(core.settings.hash_places)
         super().__init__(
             middleware=[
-                Headers(core.wire),
+                Headers(core),
                 self.cross_site,
                 self.authenticate,
                 Admit(self.admission),
@@ -108,9 +111,9 @@ class AuthAPI(_FalconApp):
         self.log(req, failure)
         self.core.wire.fail(req, resp, failure)
         if isinstance(failure, errors.InvalidToken):
-            self.core.wire.keep_token(resp)
+            self._session_cookie.leave(resp)
             if self.authenticate.has_bad_cookies(req):
-                self.core.wire.delete_token(resp)
+                self._session_cookie.delete(resp)
 
     def tell(self, req: falcon.Request, failure: errors.Failure) -> None:
         """Tell the operator of a failure that has a `notice`, at most once a minute a network."""
@@ -157,7 +160,6 @@ def create_app(
     are_new = lacks_keys(settings)
     database = open_database(settings)
     keys = load_keys(settings)
-    tokens = Tokens(keys)
     core = Core(
         settings=settings,
         clock=clock,
@@ -166,8 +168,9 @@ def create_app(
         notices=Notices(clock),
         passwords=Passwords(settings),
         root=load_root(settings, keys),
-        tokens=tokens,
-        wire=Wire(settings, clock, tokens),
+        tokens=Tokens(keys),
+        wire=Wire(settings, clock),
+        cookies=Cookies(settings),
     )
     _warn_of_losses(core, is_new=database.is_new, are_new=are_new)
     database.prepare_to_fork()  # the server that gets the application may fork

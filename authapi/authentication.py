@@ -18,9 +18,8 @@ from authapi.errors import (
 from authapi.events import Caller
 from authapi.inline import leave_loop
 from authapi.middleware import caller_of
-from authapi.principal import Principal, Session, principal_of
-from authapi.tokens import Claims
-from authapi.wire import Presented
+from authapi.principal import Claims, Principal, Session, principal_of
+from authapi.session_tokens import Presented, SessionTokens
 
 MOST_RESOURCES = 1_024  # whose methods are remembered
 
@@ -90,8 +89,7 @@ class Authenticate:
         sessions: SessionKeeper,
     ) -> None:
         """Take the core, and who knows the sessions."""
-        self._wire = core.wire
-        self._tokens = core.tokens
+        self._tokens = core.of(SessionTokens)
         self._clock = core.clock
         self._database = core.database
         self._renew_after = core.settings.session_renew_after
@@ -116,7 +114,7 @@ class Authenticate:
         if getattr(resource, "renews", True) is True:
             renewed = self.renewed(req)
             if renewed:
-                self._wire.set_token(resp, renewed.token, renewed.max_age)
+                self._tokens.cookie.set(resp, renewed.token, renewed.max_age)
 
     def principal(self, req: falcon.Request) -> Principal:
         """Return the principal of the one live session that the tokens of a request open.
@@ -124,7 +122,7 @@ class Authenticate:
         Raises NotAuthenticated without a token, InvalidToken where each is bad or it is not clear
         which counts.
         """
-        now, presented = self._clock(), self._wire.presented(req)
+        now, presented = self._clock(), self._tokens.presented(req)
         found = [
             (claims, session)
             for claims in presented.claims
@@ -147,7 +145,7 @@ class Authenticate:
         """
         if not presented.cookie_tokens and presented.bearer is None:
             return NotAuthenticated()
-        filled = [token for token in presented.cookie_tokens if token]
+        filled = [token for token in presented.cookie_tokens if token.strip('"')]
         unsigned = len(presented.of_cookies) < len(filled)
         bearer = presented.bearer if presented.of_bearer is None else None
         return InvalidToken(forged=unsigned or self._tokens.names_our_key(bearer or ""))
@@ -158,7 +156,7 @@ class Authenticate:
         SECURITY: a cookie is deleted only then. So another's token, or a database that fails, logs
         nobody out.
         """
-        presented = self._wire.presented(req)
+        presented = self._tokens.presented(req)
         try:
             return bool(presented.cookie_tokens) and not any(
                 map(self._may_be_good, presented.of_cookies)

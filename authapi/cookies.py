@@ -1,16 +1,36 @@
-"""Cookies: reading the Cookie field of a request, and setting and deleting this service's cookies.
+"""Cookies: how they are declared, read from a request, and set and deleted in an answer.
 
 The rules are those of RFC 6265bis, *Cookies: HTTP State Management Mechanism*.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from http.cookies import Morsel
 from typing import Any
 
-from authapi.hosts import host_of, is_address
+import falcon
+
+from authapi.errors import StartError
+from authapi.hosts import is_address
 from authapi.settings import Settings
+
+_VALUE = re.compile(r"[!#$%&'*+\-.^_`|~:0-9A-Za-z]*")  # what http.cookies writes without quotes
+_SHARED = re.compile(r"\b(public|s-maxage)\b", re.IGNORECASE)
+
+
+class _GMT(datetime):
+    """A time that is always formatted in English. Falcon would format it by the locale."""
+
+    def strftime(self, _format: str) -> str:
+        return format_datetime(self, usegmt=True)
+
+
+_PAST = _GMT(1970, 1, 1, tzinfo=UTC)
 
 
 def values_of(field: str, name: str) -> list[str]:
@@ -18,7 +38,7 @@ def values_of(field: str, name: str) -> list[str]:
 
     SECURITY: names are compared exactly, and only space and tab around them are no part of them
     (section 5.6). Names that merely look alike can be set without the rules of `__Host-`. Nothing
-    is unquoted, so reading takes linear time.
+    is unquoted, so reading takes linear time (CVE-2024-7592).
     """
     values = []
     for pair in field.split(";"):
@@ -28,64 +48,158 @@ def values_of(field: str, name: str) -> list[str]:
     return values
 
 
-@dataclass(frozen=True)
-class Cookie:
-    """A cookie of this service.
-
-    It is sent to a `domain` and its subdomains, or, with an empty one, to this host alone. A
-    browser may hold it for `other_domains` too, where an operator has changed the domain.
-    """
-
-    name: str
-    secure: bool
-    domain: str = ""
-    other_domains: tuple[str, ...] = ()
-
-    def values(self, environ: Mapping[str, Any]) -> list[str]:
-        """Return the values that a request brings, of several domains or paths where several."""
-        return values_of(environ.get("HTTP_COOKIE", ""), self.name)
-
-    def lines(self, value: str, max_age: int, *, everywhere: bool) -> list[str]:
-        """Return the values of `Set-Cookie`. An empty value and an age of 0 delete the cookie.
-
-        They expire the cookie of this host alone where there is a domain, and `everywhere` those of
-        all other domains. What expires comes first, for clients that know a cookie by its name.
-
-        NOTE: Falcon's set_cookie drops a max_age of 0, its unset_cookie drops Secure, and without
-        that a browser keeps a `__Host-` cookie.
-        """
-        expired = self.other_domains if everywhere else ("",) if self.domain else ()
-        return [
-            *(self._line("", 0, domain) for domain in expired),
-            self._line(value, max_age, self.domain),
-        ]
-
-    def _line(self, value: str, max_age: int, domain: str) -> str:
-        secure = "; Secure" if self.secure else ""
-        scope = f"; Domain={domain}" if domain else ""
-        return (
-            f"{self.name}={value}; Max-Age={max_age}; Path=/; HttpOnly; SameSite=Lax{secure}{scope}"
-        )
-
-
-def host_cookie(name: str, settings: Settings) -> Cookie:
-    """Return a cookie for this host alone, named with the prefix `__Host-` over https."""
-    return Cookie(f"__Host-{name}" if settings.https else name, settings.https)
-
-
-def session_cookie(settings: Settings) -> Cookie:
-    """Return the cookie that holds the session's token."""
-    name, domain = settings.cookie_name, settings.cookie_domain
-    others = _domains_of(host_of(settings.public_url))
-    if name.lower().startswith("__host-"):  # browsers take it for this host alone
-        others = []
-    kept = tuple(other for other in others if other != domain)
-    return Cookie(name, settings.https, domain, ("", *kept) if domain else kept)
-
-
-def _domains_of(host: str) -> list[str]:
+def domains_of(host: str) -> list[str]:
     """Return the domains that a host may set cookies for, without top-level domains."""
     if is_address(host):
         return []
     labels = host.split(".")
     return [".".join(labels[first:]) for first in range(len(labels) - 1)]
+
+
+def is_shared(cache_control: str | None) -> bool:
+    """Return whether shared caches may keep an answer, and its cookies with it (RFC 9111, 7.3)."""
+    return bool(_SHARED.search(cache_control or ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Cookie:
+    """A feature's cookie. It is for this host alone, and lives for `max_age` seconds.
+
+    Over https its name has the prefix `__Host-`.
+    """
+
+    name: str
+    max_age: int
+
+
+class BoundCookie:
+    """A cookie of one application, named and scoped as its settings say.
+
+    It is sent to a `domain` and its subdomains, or, with an empty one, to this host alone. It
+    always has `Path=/`, `HttpOnly` and `SameSite=Lax`.
+    """
+
+    def __init__(self, name: str, max_age: int, *, secure: bool, domain: str = "") -> None:
+        """Take the name with its prefix. Raises StartError for the name of an attribute."""
+        if Morsel().isReservedKey(name):
+            raise StartError(f"A cookie cannot be named {name!r}: choose another name.")
+        self.name = name
+        self._max_age = max_age
+        self._secure = secure
+        self._domain = domain
+
+    def values(self, req: falcon.Request) -> list[str]:
+        """Return the values that a request brings; several where several domains or paths do."""
+        return values_of(req.env.get("HTTP_COOKIE", ""), self.name)
+
+    def set(self, resp: falcon.Response, value: str, max_age: int | None = None) -> None:
+        """Set the cookie in an answer, for so many seconds. The last call for a cookie counts.
+
+        Raises ValueError for a value that would have to be quoted.
+        """
+        if not _VALUE.fullmatch(value):
+            raise ValueError(f"the value of the cookie {self.name} would have to be quoted")
+        _asked_for(resp)[self] = value, self._max_age if max_age is None else max_age
+
+    def delete(self, resp: falcon.Response) -> None:
+        """Delete the cookie in an answer."""
+        _asked_for(resp)[self] = "", 0
+
+    def leave(self, resp: falcon.Response) -> None:
+        """Neither set nor delete the cookie in an answer, whatever was asked for before."""
+        _asked_for(resp).pop(self, None)
+
+    def write(self, req: falcon.Request, resp: falcon.Response, value: str, max_age: int) -> None:
+        """Write the cookie into a response, once. An age of 0 deletes it.
+
+        What expires the cookie of another domain comes first, for clients that know a cookie by its
+        name alone. NOTE: Falcon keeps one cookie a name, and writes it behind appended headers.
+        """
+        for domain in self.expired_domains(req, max_age):
+            resp.append_header("Set-Cookie", self._line("", 0, domain))
+        resp.set_cookie(
+            self.name,
+            value,
+            # NOTE: Falcon drops a max_age of 0, and its unset_cookie drops Secure, without which a
+            # browser keeps a `__Host-` cookie.
+            expires=None if max_age else _PAST,
+            max_age=max_age,
+            domain=self._domain,
+            path="/",
+            secure=self._secure,
+            http_only=True,
+            same_site="Lax",
+        )
+
+    def lines(self, req: falcon.Request, value: str, max_age: int) -> list[str]:
+        """Return what `write` writes as values of `Set-Cookie`, where Falcon does not answer."""
+        expired = [self._line("", 0, domain) for domain in self.expired_domains(req, max_age)]
+        return [*expired, self._line(value, max_age, self._domain)]
+
+    def expired_domains(self, _req: falcon.Request, _max_age: int) -> Iterable[str]:
+        """Return other domains whose cookie of this name the answer expires; "" is this host."""
+        return ()
+
+    def _line(self, value: str, max_age: int, domain: str) -> str:
+        morsel: Morsel[str] = Morsel()
+        morsel.set(self.name, value, value)
+        attributes: dict[str, Any] = {
+            "path": "/",
+            "domain": domain,
+            "max-age": str(max_age) if max_age else "",
+            "expires": "" if max_age else _PAST.strftime(""),
+            "secure": self._secure,
+            "httponly": True,
+            "samesite": "Lax",
+        }
+        morsel.update(attributes)
+        return morsel.OutputString()
+
+
+class Cookies:
+    """The cookies of an application. Each has a name of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the session cookie's name, which an operator may have chosen."""
+        self._https = settings.https
+        self._session = _caseless(settings.cookie_name)
+        self._names: set[str] = set()
+
+    def add(self, cookie: Cookie) -> BoundCookie:
+        """Bind a feature's cookie. Raises StartError where the session cookie has its name.
+
+        Raises ValueError where another feature's cookie has it.
+        """
+        name = _caseless(cookie.name)
+        if name == self._session:
+            raise StartError(
+                f"AUTHAPI_COOKIE_NAME cannot be {cookie.name!r}, which is another cookie's name: "
+                "choose another."
+            )
+        if name in self._names:
+            raise ValueError(f"a cookie named {cookie.name!r} is declared already")
+        self._names.add(name)
+        prefix = "__Host-" if self._https else ""
+        return BoundCookie(f"{prefix}{cookie.name}", cookie.max_age, secure=self._https)
+
+    @staticmethod
+    def write(req: falcon.Request, resp: falcon.Response) -> None:
+        """Write the cookies that were asked for into the response, unless it may be shared."""
+        asked_for = getattr(resp.context, "authapi_cookies", None)
+        if asked_for and not is_shared(resp.get_header("Cache-Control")):
+            for cookie, (value, max_age) in asked_for.items():
+                cookie.write(req, resp, value, max_age)
+            asked_for.clear()
+
+
+def _asked_for(resp: falcon.Response) -> dict[BoundCookie, tuple[str, int]]:
+    """Return what is to become of each cookie in an answer: a value, and an age in seconds."""
+    try:
+        asked_for: dict[BoundCookie, tuple[str, int]] = resp.context.authapi_cookies
+    except AttributeError:
+        asked_for = resp.context.authapi_cookies = {}
+    return asked_for
+
+
+def _caseless(name: str) -> str:
+    return name.lower().removeprefix("__host-")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 from authapi.background import Background
+from authapi.cookies import Cookies
 from authapi.database import Database
 from authapi.events import Events
 from authapi.notices import Notices
@@ -32,6 +33,7 @@ class Core:
     root: Root
     tokens: Tokens
     wire: Wire
+    cookies: Cookies
     background: Background = field(default_factory=Background)
     _services: dict[object, object] = field(default_factory=dict, init=False, repr=False)
 

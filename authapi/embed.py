@@ -13,9 +13,11 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import falcon
 
 from authapi.app import AuthAPI, create_app
+from authapi.cookies import is_shared
 from authapi.errors import CrossSiteRequest, Failure, InvalidToken, NotAuthenticated
 from authapi.middleware import add_headers, request_id_of
 from authapi.routing import check_resource
+from authapi.session_tokens import SessionTokens
 from authapi.settings import Settings
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -76,9 +78,8 @@ class Protected:
                 return self._app(environ, start_response)
             return self._refuse(req, failure, start_response)
         if renewed:
-            wire = auth.core.wire
-            cookie = wire.session_cookie
-            lines = wire.cookie_lines(req, cookie, renewed.token, renewed.max_age)
+            cookie = auth.core.of(SessionTokens).cookie
+            lines = cookie.lines(req, renewed.token, renewed.max_age)
             start_response = _with_cookie(start_response, cookie.name, lines)
         known = {
             # SECURITY: applications keep data by REMOTE_USER, and a username can change hands.
@@ -104,7 +105,7 @@ class Protected:
             request_id=request_id_of(req),
         )
         if isinstance(failure, InvalidToken) and self.auth.authenticate.has_bad_cookies(req):
-            lines = wire.cookie_lines(req, wire.session_cookie, "", 0)
+            lines = self.auth.core.of(SessionTokens).cookie.lines(req, "", 0)
             headers += [("Set-Cookie", line) for line in lines]
         start_response(status, [*headers, ("Content-Length", str(len(body)))])
         return [] if req.method == "HEAD" else [body]
@@ -166,16 +167,11 @@ def _with_cookie(start_response: StartResponse, name: str, lines: list[str]) -> 
         set_already = any(
             key.lower() == "set-cookie" and value.startswith(f"{name}=") for key, value in headers
         )
-        cached = any(key.lower() == "cache-control" and _is_shared(value) for key, value in headers)
+        cached = any(key.lower() == "cache-control" and is_shared(value) for key, value in headers)
         ours = [] if set_already or cached else [("Set-Cookie", line) for line in lines]
         return start_response(status, [*headers, *ours], exc_info)
 
     return start
-
-
-def _is_shared(cache_control: str | None) -> bool:
-    """Whether shared caches may keep an answer, its cookies with it (RFC 9111, 7.3)."""
-    return bool(re.search(r"\b(public|s-maxage)\b", cache_control or "", re.IGNORECASE))
 
 
 class _Guard:
@@ -198,8 +194,7 @@ class _Guard:
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: object
     ) -> None:
-        if not _is_shared(resp.get_header("Cache-Control")):
-            self._auth.core.wire.write_cookies(req, resp)
+        self._auth.core.cookies.write(req, resp)
 
     def fail(
         self, req: falcon.Request, resp: falcon.Response, failure: Failure, params: object

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import falcon
 
+from authapi.core import Core
 from authapi.errors import CrossSiteRequest
 from authapi.events import Caller
 from authapi.hosts import as_origin, plain_address
@@ -68,16 +69,17 @@ def add_headers(wire: Wire, req: falcon.Request, resp: falcon.Response) -> None:
 class Headers:
     """Gives every response our headers."""
 
-    def __init__(self, wire: Wire) -> None:
-        """Take the headers from the wire."""
-        self._wire = wire
+    def __init__(self, core: Core) -> None:
+        """Take the headers from the wire, and the cookies."""
+        self._wire = core.wire
+        self._cookies = core.cookies
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: object
     ) -> None:
-        """Add the headers, to failures too, and the cookie; answer a preflight."""
+        """Add the headers, to failures too, and the cookies; answer a preflight."""
         add_headers(self._wire, req, resp)
-        self._wire.write_cookies(req, resp)
+        self._cookies.write(req, resp)
         if req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
             methods = resp.get_header("Allow")
             if methods:

@@ -9,9 +9,31 @@ import falcon
 import msgspec
 
 from authapi.errors import FreshLoginRequired
-from authapi.tokens import Claims
 
 FRESH_FOR = 300  # seconds
+ISSUER = AUDIENCE = "authapi"
+
+
+class Claims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The payload of a session's token: the documented `id` and `username`, and registered claims.
+
+    Times are seconds since the epoch; `sid` is the session's secret id, 256 bits in base64url.
+    Raises ValueError for an issuer, an audience or a subject that is not ours.
+    """
+
+    id: int
+    username: str
+    sub: str
+    iat: int
+    exp: int
+    sid: str
+    iss: str = ISSUER
+    aud: str = AUDIENCE
+
+    def __post_init__(self) -> None:
+        """Compare what RFC 7519 says twice."""
+        if (self.iss, self.aud, self.sub) != (ISSUER, AUDIENCE, str(self.id)):
+            raise ValueError("the claims of another issuer, audience or subject")
 
 
 class User(msgspec.Struct, frozen=True):

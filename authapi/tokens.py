@@ -1,9 +1,13 @@
-"""The only module that knows JWT: signing with the key ring, issuing a token, reading one."""
+"""Signed tokens of any type, and the only module that knows JWT.
+
+A feature declares its own type of token and its claims: `core.tokens.signed("device+jwt", Claims)`.
+"""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Generic, Protocol, TypeVar
 
 import jwt
 import msgspec
@@ -11,57 +15,38 @@ import msgspec
 from authapi.errors import InvalidToken
 from authapi.keys import ALGORITHM, Key
 
-ISSUER = AUDIENCE = "authapi"
 LONGEST = 4_096  # bytes of a token
-REMEMBERED = 1_024  # tokens, of 1 KiB or less
 
 _JWS = jwt.PyJWS(algorithms=[ALGORITHM])
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # no padding
 
 
-class Claims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The payload: `id` and `username` as documented, and the registered claims.
+class Expiring(Protocol):
+    """Claims with an expiry."""
 
-    Times are seconds since the epoch; `sid` is the session's secret id, 256 bits in base64url.
-    """
-
-    id: int
-    username: str
-    sub: str
-    iat: int
-    exp: int
-    sid: str
-    iss: str = ISSUER
-    aud: str = AUDIENCE
+    @property
+    def exp(self) -> int:
+        """The first second, since the epoch, in which the token is no longer good."""
 
 
-class DeviceClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The payload of a device token: whose browser it is, which one, and until when.
-
-    `ver` is the version of the password that was given there.
-    """
-
-    sub: str
-    jti: str
-    ver: int
-    exp: int
+Claims = TypeVar("Claims", bound=Expiring)
 
 
 class KeyRing:
-    """The signing keys, oldest to newest: the newest signs, all verify.
+    """The signing keys for tokens of one type, oldest to newest: the newest signs, all verify.
 
-    A ring signs tokens of one type (RFC 8725, 3.11), and takes no others.
+    A ring accepts no token of another type (RFC 8725, 3.11).
     """
 
     def __init__(self, keys: list[Key], kind: str) -> None:
-        """Take the keys, and the type of the tokens."""
+        """Take the keys and the type of the tokens, which their `typ` header says."""
         self._kind = kind
         self._newest = keys[-1]
         self._secrets = {key.kid: key.secret for key in keys}
         self._keys = {self._signed(key, b"").partition(".")[0]: key for key in keys}
 
     def sign(self, payload: bytes) -> str:
-        """The compact JWS of a payload, by the newest key."""
+        """Return the compact JWS of a payload, signed by the newest key."""
         return self._signed(self._newest, payload)
 
     def knows(self, token: str) -> bool:
@@ -69,7 +54,7 @@ class KeyRing:
         return token.partition(".")[0] in self._keys
 
     def verify(self, token: str) -> bytes:
-        """The payload of a token that one of the keys signed. Raises InvalidToken.
+        """Return the payload of a token that one of the keys signed. Raises InvalidToken.
 
         SECURITY: its first part must be the very header that the key's tokens have, so there is no
         `alg`, `jwk`, `jku`, `crit` or `typ` to play with. NOTE: a request may bring many tokens
@@ -88,76 +73,77 @@ class KeyRing:
         return _JWS.encode(payload, self._secrets[key.kid], key.alg, headers=header)
 
 
-class Tokens:
-    """Issues the tokens of sessions and devices, and reads those that a client sent."""
+class Signed(Generic[Claims]):
+    """Issues and reads the tokens of one type.
 
-    def __init__(self, keys: list[Key]) -> None:
-        """Take the keys, oldest to newest."""
-        self._ring = KeyRing(keys, "session+jwt")
-        self._devices = KeyRing(keys, "device+jwt")
-        self._encoder = msgspec.json.Encoder()
-        self._decoder = msgspec.json.Decoder(Claims)
-        self.issue = lru_cache(maxsize=REMEMBERED)(self._issue)
-        self._claims = lru_cache(maxsize=REMEMBERED)(self._verified)
+    `remembered` is the number of tokens, of 1 KiB or less, whose claims a process keeps in memory,
+    and of claims whose token it keeps. The expiry is checked at every read.
+    """
 
-    def _issue(self, claims: Claims) -> str:
-        """The token that carries these claims.
-
-        NOTE: `issue` remembers them, for a client that goes on with an older token is answered with
-        the same newer one each time.
-        """
-        return self._ring.sign(self._encoder.encode(claims))
+    def __init__(self, ring: KeyRing, claims: type[Claims], *, remembered: int) -> None:
+        """Take the ring that signs, and the claims: a frozen `msgspec.Struct`."""
+        self._ring = ring
+        self._encode = msgspec.json.Encoder().encode
+        self._decode = msgspec.json.Decoder(claims).decode
+        self.issue = lru_cache(maxsize=remembered)(self._issue)
+        self.claims = lru_cache(maxsize=remembered)(self._verified)
 
     def read(self, token: str, now: float) -> Claims:
-        """The claims of a token of ours that has not expired. Raises InvalidToken.
-
-        Whether its session lives is for the session's row to say.
-        """
-        claims = self._claims(token)
+        """Return the claims of a token of ours that has not expired. Raises InvalidToken."""
+        claims = self.claims(token)
         if claims.exp <= now:
             raise InvalidToken
         return claims
 
-    def _verified(self, token: str) -> Claims:
-        """The claims of a token of ours, expired or not. Raises InvalidToken.
-
-        NOTE: `_claims` remembers those of good tokens. Expiry and the session are checked at every
-        read.
-        """
-        payload = self._ring.verify(token)
+    def verified(self, token: str) -> Claims | None:
+        """Return the claims of a token, expired or not; None where it is not ours."""
         try:
-            claims = self._decoder.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InvalidToken from error
-        # SECURITY: only the very bytes that we write: no duplicate claims, no 1e9 for a time.
-        if self._encoder.encode(claims) != payload:
-            raise InvalidToken
-        if (claims.iss, claims.aud, claims.sub) != (ISSUER, AUDIENCE, str(claims.id)):
-            raise InvalidToken
-        return claims
-
-    def signed(self, token: str) -> Claims | None:
-        """Return the claims of a session's token, expired or not; None where it is not ours."""
-        try:
-            return self._claims(token)
+            return self.claims(token)
         except InvalidToken:
             return None
 
     def names_our_key(self, token: str) -> bool:
-        """Return whether a token has the header of a session's token of ours."""
+        """Return whether a token has the header of our tokens of this type."""
         return self._ring.knows(token)
 
-    def issue_device(self, claims: DeviceClaims) -> str:
-        """The token by which a browser is known again."""
-        return self._devices.sign(self._encoder.encode(claims))
+    def _issue(self, claims: Claims) -> str:
+        """Return the token that carries these claims.
 
-    def read_device(self, token: str, now: float) -> DeviceClaims:
-        """The claims of a device token of ours that has not expired. Raises InvalidToken."""
-        payload = self._devices.verify(token)
+        NOTE: `issue` remembers it, because a client that goes on with an older session token gets
+        the same newer one each time.
+        """
+        return self._ring.sign(self._encode(claims))
+
+    def _verified(self, token: str) -> Claims:
+        """Return the claims of a token of ours, expired or not. Raises InvalidToken.
+
+        NOTE: `claims` remembers those of good tokens only.
+        """
+        payload = self._ring.verify(token)
         try:
-            claims = msgspec.json.decode(payload, type=DeviceClaims)
+            claims = self._decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidToken from error
-        if claims.exp <= now:
+        # SECURITY: only the very bytes that we write: no duplicate claims, no 1e9 for a time.
+        if self._encode(claims) != payload:
             raise InvalidToken
         return claims
+
+
+class Tokens:
+    """The signing keys of an application, for the types of tokens that its parts declare."""
+
+    def __init__(self, keys: list[Key]) -> None:
+        """Take the keys, oldest to newest."""
+        self._keys = keys
+        self._kinds: set[str] = set()
+
+    def signed(self, kind: str, claims: type[Claims], *, remembered: int = 0) -> Signed[Claims]:
+        """Declare a type of token, such as `device+jwt`, by its claims.
+
+        Raises ValueError for a type that is declared already.
+        """
+        if kind in self._kinds:
+            raise ValueError(f"the token type {kind} is declared already: choose another")
+        self._kinds.add(kind)
+        return Signed(KeyRing(self._keys, kind), claims, remembered=remembered)

@@ -53,7 +53,8 @@ from authapi.features.audit import AuditRepository
 from authapi.features.sessions import SessionRepository
 from authapi.features.users import UserRepository
 from authapi.inline import IN_LOOP
-from authapi.tokens import Claims
+from authapi.principal import Claims
+from authapi.session_tokens import SessionTokens
 
 SIZES = (1_000, 1_000_000, 10_000_000)
 ROUNDS = 10
@@ -234,7 +235,7 @@ class Service:
 
     def _request(self, claims: Claims) -> dict[str, Any]:
         """The environ that a server makes of GET /user."""
-        token = self._core.tokens.issue(claims)
+        token = self._core.of(SessionTokens).issue(claims)
         return {
             "REQUEST_METHOD": "GET",
             "SCRIPT_NAME": "",

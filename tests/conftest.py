@@ -13,14 +13,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import hypothesis
 import pytest
 from falcon import testing
 
-from authapi import AuthAPI, Settings, create_app
+from authapi import AuthAPI, Settings, create_app, protect
 from authapi.server import Server, http_server, listen
+from authapi.session_tokens import SessionTokens
 
 OTHER = {"username": "other", "email": "other@example.com", "password": "correct horse"}
 USER = {"username": "crispengari", "email": "crispengari@gmail.com", "password": "crispengari"}
@@ -69,6 +72,11 @@ class Client(testing.TestClient):
     def sessions_of(self, token):
         return self.get_as(token, "/sessions").json["sessions"]
 
+    @property
+    def tokens(self):
+        """What issues and reads the tokens of sessions."""
+        return self.app.core.of(SessionTokens)
+
     def events(self, *columns):
         """What the audit log holds, oldest first."""
         shown = ", ".join(columns or ("event",))
@@ -98,10 +106,28 @@ def attributes_of(result, name):
     return cookie.max_age, cookie.path, cookie.domain, *flags
 
 
-def deletes_cookie(result, name="jwt", also=""):
+def parsed_cookie(line):
+    """The name, the value and the attributes, in lower case, of a `Set-Cookie`.
+
+    `max-age` is 0 where the cookie expires in the past: both delete it (RFC 6265bis, 5.5).
+    """
+    pair, *rest = line.split("; ")
+    name, _, value = pair.partition("=")
+    attributes = {key.lower(): text for key, _, text in (each.partition("=") for each in rest)}
+    expires = attributes.pop("expires", None)
+    if expires and parsedate_to_datetime(expires) <= datetime(2000, 1, 1, tzinfo=UTC):
+        attributes.setdefault("max-age", "0")
+    return name, value.strip('"'), attributes
+
+
+LASTING = {"max-age": "259200", "path": "/", "httponly": "", "samesite": "Lax"}
+DELETED = {**LASTING, "max-age": "0"}
+
+
+def deletes_cookie(result, name="jwt", **also):
     """Whether an answer deletes the cookie, with the attributes that it was set with."""
-    cookie = f"{name}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax{also}"
-    return cookie == result.headers.get("set-cookie")
+    line = result.headers.get("set-cookie")
+    return line is not None and parsed_cookie(line) == (name, "", {**DELETED, **also})
 
 
 def pytest_configure():
@@ -161,6 +187,35 @@ def _client(make_client):
 def _token(client):
     """The token of a user who has just registered."""
     return token_of(client.register())
+
+
+@pytest.fixture(name="other")
+def _other(client, token):
+    """The token of another user."""
+    return token_of(client.register(**OTHER))
+
+
+@pytest.fixture(name="dead")
+def _dead(client, token):
+    """A token whose session has ended."""
+    dead = token_of(client.log_in())
+    client.request_as(dead, "POST", "/logout")
+    return dead
+
+
+@pytest.fixture(name="guarded")
+def _guarded(tmp_path, clock, client):
+    """A client of an empty_application behind `protect`, on the service's database."""
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/authapi.db", **CHEAP)
+    protected = protect(empty_application, settings, required=True, clock=clock)
+    yield testing.TestClient(protected)
+    protected.close()
+
+
+def empty_application(_environ, start_response):
+    """A WSGI application to protect."""
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "0")])
+    return []
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def test_rename_gives_a_token(client, token, clock):
     answer = rename(client, token, "renamed")
     newer = token_of(answer)
 
-    old, new = (client.app.core.tokens.read(each, clock.now) for each in (token, newer))
+    old, new = (client.tokens.read(each, clock.now) for each in (token, newer))
     assert (new.username, new.sid, new.iat, new.exp) == ("renamed", old.sid, old.iat, old.exp)
     assert answer.cookies["jwt"].max_age == 259_100
     assert client.get_as(newer).json["user"]["username"] == "renamed"
@@ -71,7 +71,7 @@ def test_renewal_carries_the_new_name(client, token, clock):
 
     newer = token_of(client.get_as(other))
 
-    assert client.app.core.tokens.read(newer, clock.now).username == "renamed"
+    assert client.tokens.read(newer, clock.now).username == "renamed"
 
 
 @pytest.mark.parametrize("username", ["", "a b", "a@b", "x" * 81, "\u034f"])

@@ -6,7 +6,9 @@ import json
 import pytest
 from conftest import OTHER, USER, attributes_of, cookie_of, token_of
 
-from authapi.tokens import DeviceClaims
+from authapi.features.devices import DeviceClaims, Devices
+from authapi.keys import load_keys
+from authapi.tokens import KeyRing
 
 WRONG = "wrong password"
 YEAR = 365 * 86_400
@@ -84,7 +86,8 @@ def test_browser_of_two_users(client, device):
     """Another user who logs in with the browser has another id there, and its budget."""
     other = client.post("/register", OTHER, headers={"Cookie": f"device={device}"})
     claims = [
-        client.app.core.tokens.read_device(each, 0) for each in (device, cookie_of(other, "device"))
+        client.app.core.of(Devices).tokens.read(each, 0)
+        for each in (device, cookie_of(other, "device"))
     ]
 
     assert claims[0].jti != claims[1].jti
@@ -264,7 +267,7 @@ def test_bad_cookies(client, device):
     """What is not a device token of ours is as good as none."""
     head, payload, signature = device.split(".")
     forged = base64.urlsafe_b64encode(b'{"sub":"1","jti":"x","ver":1,"exp":9999999999}').decode()
-    signed = client.app.core.tokens._devices.sign
+    signed = KeyRing(load_keys(client.app.core.settings), "device+jwt").sign
     bad = [
         "",
         "x",
@@ -292,6 +295,6 @@ def test_deleted_user(client, device):
     use_up(client)
 
     assert log_in(client, device).status_code == 429
-    claims = client.app.core.tokens.read_device(device, 0)
+    claims = client.app.core.of(Devices).tokens.read(device, 0)
     assert isinstance(claims, DeviceClaims)
     assert claims.sub == "1"

@@ -15,7 +15,7 @@ from conftest import CHEAPLY, USER, request, start, token_of
 from authapi import events
 from authapi.database.statements import SQL
 from authapi.features import accounts, login, password_change, registration
-from authapi.tokens import Claims
+from authapi.principal import Claims
 
 DOCS = Path(__file__).parent.parent / "docs"
 

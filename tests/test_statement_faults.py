@@ -15,6 +15,7 @@ from falcon.testing import Result
 
 from authapi.database.sqlite.connections import Connection, Connections
 from authapi.features.sessions import public_id
+from authapi.session_tokens import SessionTokens
 
 STRONGER = {"argon2_time_cost": 2}
 ANOTHER = {"username": "third", "email": "third@example.com", "password": "battery staple"}
@@ -176,7 +177,7 @@ SCENARIOS = {
 
 def id_of(client, token):
     core = client.app.core
-    return public_id(core.tokens.read(token, core.clock()))
+    return public_id(core.of(SessionTokens).read(token, core.clock()))
 
 
 class World:

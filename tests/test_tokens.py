@@ -8,6 +8,7 @@ import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 from conftest import deletes_cookie
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 from authapi import Settings, StartError
 from authapi.errors import InvalidToken
 from authapi.keys import Key, load_keys
-from authapi.tokens import REMEMBERED, Claims, DeviceClaims, KeyRing, Tokens
+from authapi.principal import Claims
+from authapi.session_tokens import REMEMBERED
+from authapi.tokens import KeyRing, Tokens
 
 SECRET, OTHER_SECRET = (hashlib.sha256(text).digest() for text in (b"one", b"another"))
 
@@ -238,7 +241,7 @@ def test_payload_is_no_claims(client, parts, secret, payload):
 def test_mangled(client, token, mangle):
     """Padding, cut or doubled parts, other letters, and what is far too long."""
     with pytest.raises(InvalidToken):
-        client.app.core.tokens.read(mangle(token), now=0)
+        client.tokens.read(mangle(token), now=0)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -249,56 +252,79 @@ def test_any_changed_character(client, token, data):
     character = data.draw(st.sampled_from("ABab01-_.=é ").filter(lambda c: c != token[position]))
 
     with pytest.raises(InvalidToken):
-        client.app.core.tokens.read(token[:position] + character + token[position + 1 :], now=0)
+        client.tokens.read(token[:position] + character + token[position + 1 :], now=0)
 
 
 def test_expiry_by_the_clock(client, token, parts):
     """A token lives until `exp`, which is the first second that it is dead; also once verified."""
-    tokens = client.app.core.tokens
+    tokens = client.tokens
     assert tokens.read(token, parts[1]["exp"] - 0.001).id == 1
     with pytest.raises(InvalidToken):
         tokens.read(token, parts[1]["exp"])
 
 
-def issue(keys):
-    return Tokens(keys).issue(
-        Claims(id=1, username="a", sub="1", iat=0, exp=9, sid="s"),
-    )
+class Ticket(msgspec.Struct, frozen=True):
+    """The claims of a type of token that a feature declares."""
+
+    sub: str
+    exp: int
+
+
+def tickets(*keys):
+    """What issues and reads tokens of a type, with these keys."""
+    return Tokens(list(keys)).signed("ticket+jwt", Ticket)
+
+
+def issue(*keys):
+    return tickets(*keys).issue(Ticket("1", exp=9))
 
 
 def test_the_newest_key_signs_and_all_verify():
     """Rotation: a new key signs, the old ones still verify until they are taken out."""
     old, new = Key.of(SECRET), Key.of(OTHER_SECRET)
 
-    from_old, from_both = issue([old]), issue([old, new])
+    from_old, from_both = issue(old), issue(old, new)
 
     assert new.kid == json.loads(decoded(from_both.split(".")[0]))["kid"]
     for token in (from_old, from_both):
-        assert Tokens([old, new]).read(token, now=0).id == 1
+        assert tickets(old, new).read(token, now=0).sub == "1"
     with pytest.raises(InvalidToken):
-        Tokens([new]).read(from_old, now=0)
+        tickets(new).read(from_old, now=0)
 
 
 def test_what_is_remembered_is_bounded():
     """No client makes a process remember more: not by tokens, nor by headers spelled otherwise."""
     tokens = Tokens([Key.of(SECRET)])
+    sessions = tokens.signed("session+jwt", Claims, remembered=REMEMBERED)
+    others = tokens.signed("ticket+jwt", Ticket)
 
-    for remembered in (tokens.issue, tokens._claims):
-        assert remembered.cache_info().maxsize == REMEMBERED
+    for signed, number in [(sessions, REMEMBERED), (others, 0)]:
+        for remembered in (signed.issue, signed.claims):
+            assert remembered.cache_info().maxsize == number
 
 
 def test_types():
     """A token says what it is (RFC 8725, 3.11), and is not taken for another."""
     tokens = Tokens([Key.of(SECRET)])
-    device = tokens.issue_device(DeviceClaims(sub="1", jti="a", ver=1, exp=2))
+    signed, others = tokens.signed("ticket+jwt", Ticket), tokens.signed("other+jwt", Ticket)
+    ticket = signed.issue(Ticket("1", exp=2))
 
-    assert json.loads(decoded(device.split(".")[0]))["typ"] == "device+jwt"
-    assert tokens.read_device(device, now=1).sub == "1"
+    assert json.loads(decoded(ticket.split(".")[0]))["typ"] == "ticket+jwt"
+    assert signed.read(ticket, now=1).sub == "1"
     for later in (2, 3):
         with pytest.raises(InvalidToken):
-            tokens.read_device(device, now=later)
+            signed.read(ticket, now=later)
     with pytest.raises(InvalidToken):
-        tokens.read(device, now=1)
+        others.read(ticket, now=1)
+
+
+def test_a_type_is_declared_once():
+    """Two features cannot declare the same type of token."""
+    tokens = Tokens([Key.of(SECRET)])
+    tokens.signed("ticket+jwt", Ticket)
+
+    with pytest.raises(ValueError, match=r"the token type ticket\+jwt is declared already"):
+        tokens.signed("ticket+jwt", Claims)
 
 
 def key(**changes):

@@ -19,6 +19,7 @@ from authapi.features.limits import Limits
 from authapi.features.users import Credential, UserRepository, UserSettings
 from authapi.middleware import caller_of
 from authapi.principal import Session, User, principal_of
+from authapi.session_tokens import SessionTokens
 from authapi.usernames import UsernamePolicy
 
 REQUIRES = ("limits", "users")
@@ -104,7 +105,8 @@ class UserResource(ExampleResource):
             if credential is None:
                 raise InvalidToken
         claims = msgspec.structs.replace(claims, username=credential.user.username)
-        core.wire.set_token(resp, core.tokens.issue(claims), claims.exp - int(core.clock()))
+        tokens = core.of(SessionTokens)
+        tokens.cookie.set(resp, tokens.issue(claims), claims.exp - int(core.clock()))
         core.wire.answer_user(resp, 200, "User renamed.", credential.user)
 
     def _rule(self, user: User) -> Rule:
@@ -121,7 +123,7 @@ class UserResource(ExampleResource):
             if not self._users.delete(verified or current):
                 raise WrongPassword
             core.events.emit(UserDeleted(session.user.id, caller_of(req), session.id))
-        core.wire.delete_brought(req, resp)
+        core.of(SessionTokens).delete_brought(req, resp)
         core.wire.answer(resp, 200, "User deleted.", user=None)
 
     @contextmanager

@@ -13,19 +13,32 @@ from contextlib import suppress
 from itertools import islice
 
 import falcon
+import msgspec
 
-from authapi.cookies import host_cookie
+from authapi.cookies import Cookie
 from authapi.core import Core
 from authapi.errors import InvalidToken
 from authapi.features.users import UserRepository
 from authapi.identifiers import name_key
 from authapi.principal import User
-from authapi.tokens import DeviceClaims
 
 REQUIRES = ("users",)
 
 LIFETIME = 365 * 86_400  # seconds
+COOKIE = Cookie("device", max_age=LIFETIME)
 MOST_OWNERS = 4  # whose cookies are looked at before a login has a place
+
+
+class DeviceClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The payload of a device token: whose browser it is, which one, and until when.
+
+    `ver` is the version of the password that was given there.
+    """
+
+    sub: str
+    jti: str
+    ver: int
+    exp: int
 
 
 class Devices:
@@ -35,7 +48,8 @@ class Devices:
         """Take the core."""
         self._core = core
         self._users = core.of(UserRepository)
-        self._cookie = host_cookie("device", core.settings)
+        self.tokens = core.tokens.signed("device+jwt", DeviceClaims)
+        self._cookie = core.cookies.add(COOKIE)
 
     def recognize(self, req: falcon.Request, identifier: str) -> DeviceClaims | None:
         """Return the browser's claims, where the user of this name has logged in with it before.
@@ -69,7 +83,7 @@ class Devices:
         SECURITY: each time as another one, so that whoever has a copy of the cookie has a budget
         apart from the owner's.
         """
-        token = self._core.tokens.issue_device(
+        token = self.tokens.issue(
             DeviceClaims(
                 sub=str(user.id),
                 jti=secrets.token_urlsafe(16),
@@ -77,14 +91,15 @@ class Devices:
                 exp=int(self._core.clock()) + LIFETIME,
             )
         )
-        self._core.wire.set_cookie(resp, self._cookie, token, LIFETIME)
+        self._cookie.set(resp, token)
 
     def _claims(self, req: falcon.Request) -> Iterator[DeviceClaims]:
         """Give the claims of each good device token that a request brings."""
-        for token in dict.fromkeys(self._cookie.values(req.env)):
+        for token in dict.fromkeys(self._cookie.values(req)):
             with suppress(InvalidToken):
-                yield self._core.tokens.read_device(token, self._core.clock())
+                yield self.tokens.read(token, self._core.clock())
 
 
-def setup(_app: falcon.App[falcon.Request, falcon.Response], _core: Core) -> None:
-    """Nothing is to be added: others use Devices."""
+def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
+    """Declare the cookie and the token, for the features that use Devices."""
+    core.of(Devices)

@@ -20,8 +20,8 @@ from authapi.features.sessions import Issued, Sessions, public_id
 from authapi.features.users import Credential, UserRepository
 from authapi.middleware import caller_of
 from authapi.passwords import Verdict
-from authapi.principal import principal_of
-from authapi.tokens import Claims
+from authapi.principal import Claims, principal_of
+from authapi.session_tokens import SessionTokens
 
 REQUIRES = ("users", "sessions", "limits", "devices")
 
@@ -74,7 +74,7 @@ class LoginResource:
                     if last:
                         core.events.emit(LockedOut(user_id, caller))
                 raise
-        core.wire.set_token(resp, issued.token, issued.max_age)
+        core.of(SessionTokens).cookie.set(resp, issued.token, issued.max_age)
         self._devices.remember(resp, verified.user, verified.password_version)
         core.wire.answer_user(resp, 200, "Logged in.", verified.user)
 
@@ -147,7 +147,7 @@ class LogoutResource:
             self._log_out_everywhere(req)
         else:
             self._log_out(req)
-        core.wire.delete_token(resp)
+        core.of(SessionTokens).cookie.delete(resp)
         core.wire.answer(resp, 200, "Logged Out.", user=None)
 
     def _log_out(self, req: falcon.Request) -> None:
@@ -155,7 +155,7 @@ class LogoutResource:
 
         SECURITY: also where a token has expired, by a clock that may be ahead.
         """
-        claims = self._core.wire.presented(req).claims
+        claims = self._core.of(SessionTokens).presented(req).claims
         if claims:
             with self._core.database.transaction():
                 for each in claims:

@@ -20,6 +20,7 @@ from authapi.features.sessions import Sessions
 from authapi.features.users import UserRepository
 from authapi.middleware import caller_of
 from authapi.principal import principal_of
+from authapi.session_tokens import SessionTokens
 
 REQUIRES = ("users", "accounts", "sessions", "devices")
 
@@ -57,7 +58,7 @@ class PasswordResource:
                     raise WrongPassword
                 core.events.emit(PasswordChanged(session.user.id, caller, issued.session_id))
                 core.events.emit(CredentialsChanged(session.user.id, caller, issued.session_id))
-        core.wire.set_token(resp, issued.token, issued.max_age)
+        core.of(SessionTokens).cookie.set(resp, issued.token, issued.max_age)
         self._devices.remember(resp, session.user, known.password_version + 1)
         core.wire.answer_user(resp, 200, "Password changed.", session.user)
 

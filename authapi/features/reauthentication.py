@@ -16,6 +16,7 @@ from authapi.features.sessions import Sessions
 from authapi.features.users import UserRepository
 from authapi.middleware import caller_of
 from authapi.principal import principal_of
+from authapi.session_tokens import SessionTokens
 
 REQUIRES = ("users", "accounts", "sessions", "devices")
 
@@ -42,7 +43,7 @@ class ReauthenticationResource:
         ):
             issued = self._sessions.rotate(session)
             core.events.emit(Reauthenticated(session.user.id, caller, issued.session_id))
-        core.wire.set_token(resp, issued.token, issued.max_age)
+        core.of(SessionTokens).cookie.set(resp, issued.token, issued.max_age)
         self._devices.remember(resp, session.user, credential.password_version)
         core.wire.answer_user(resp, 200, "Authenticated again.", session.user)
 

@@ -22,6 +22,7 @@ from authapi.features.sessions import Sessions
 from authapi.features.users import UserRepository, UserSettings
 from authapi.identifiers import email_fault
 from authapi.middleware import caller_of
+from authapi.session_tokens import SessionTokens
 from authapi.settings import SettingsGroup, setting
 from authapi.usernames import UsernamePolicy
 
@@ -86,7 +87,7 @@ class RegistrationResource:
                 credential = self._users.insert(body.username, body.email, password_hash)
                 issued = self._sessions.open(credential, caller, replaced)
                 core.events.emit(Registered(credential.user.id, caller, issued.session_id))
-        core.wire.set_token(resp, issued.token, issued.max_age)
+        core.of(SessionTokens).cookie.set(resp, issued.token, issued.max_age)
         self._devices.remember(resp, credential.user, credential.password_version)
         core.wire.answer_user(resp, 201, "User created.", credential.user)
 

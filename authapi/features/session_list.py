@@ -12,6 +12,7 @@ from authapi.events import SessionRevoked
 from authapi.features.sessions import Sessions
 from authapi.middleware import caller_of
 from authapi.principal import principal_of
+from authapi.session_tokens import SessionTokens
 from authapi.wire import http_date
 
 REQUIRES = ("sessions",)
@@ -76,7 +77,7 @@ class SessionResource:
         if not ended:
             raise falcon.HTTPRouteNotFound
         if session_id == current.id:
-            core.wire.delete_brought(req, resp)
+            core.of(SessionTokens).delete_brought(req, resp)
         core.wire.answer(resp, 200, "Session ended.")
 
 

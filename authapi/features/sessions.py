@@ -23,9 +23,9 @@ from authapi.events import (
     SessionRevoked,
 )
 from authapi.features.users import Credential
-from authapi.principal import Session, User
+from authapi.principal import Claims, Session, User
+from authapi.session_tokens import SessionTokens
 from authapi.settings import SessionSettings
-from authapi.tokens import Claims
 
 REQUIRES = ("users",)
 
@@ -151,6 +151,7 @@ class Sessions:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
+        self._tokens = core.of(SessionTokens)
         self._settings = core.settings.of(SessionSettings)
         self._rows = core.of(SessionRepository)
         self.authenticate = self._rows.authenticate
@@ -159,7 +160,7 @@ class Sessions:
 
     def replaced(self, req: falcon.Request) -> list[Claims]:
         """Return the claims of the cookies whose sessions a login with this request replaces."""
-        of_cookies, now = self._core.wire.presented(req).of_cookies, self._core.clock()
+        of_cookies, now = self._tokens.presented(req).of_cookies, self._core.clock()
         return [claims for claims in of_cookies if claims.exp > now]
 
     def open(self, credential: Credential, caller: Caller, replaced: list[Claims]) -> Issued:
@@ -259,7 +260,7 @@ class Sessions:
             sid=secret,
         )
         max_age = max(0, expires_at - self._now())
-        return Issued(claims, self._core.tokens.issue(claims), max_age)
+        return Issued(claims, self._tokens.issue(claims), max_age)
 
     def _expiry(self, now: int, created_at: int) -> int:
         settings = self._settings

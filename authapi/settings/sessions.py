@@ -89,8 +89,6 @@ class SessionSettings(SettingsGroup):
 def _check_cookie_name(name: str, *, https: bool) -> None:
     if not _TOKEN.fullmatch(name):
         raise refused("cookie_name", name, "a cookie name (RFC 6265: letters, digits, - and _)")
-    if name.lower().removeprefix("__host-") == "device":
-        raise refused("cookie_name", name, "another name: that is the device cookie's")
     if name.lower().startswith(("__host-", "__secure-")) and not https:
         raise SettingError(
             f"AUTHAPI_COOKIE_NAME {name!r} needs an https AUTHAPI_PUBLIC_URL, "

@@ -1,0 +1,103 @@
+"""The token of a session: its type, its cookie, and the tokens that a request brings."""
+
+from __future__ import annotations
+
+import falcon
+import msgspec
+
+from authapi.cookies import BoundCookie, domains_of
+from authapi.core import Core
+from authapi.fields import bearer_token
+from authapi.hosts import host_of
+from authapi.principal import Claims
+from authapi.settings import Settings
+
+REMEMBERED = 1_024  # tokens
+
+
+class Presented(msgspec.Struct):
+    """The distinct tokens that a request brings, and the claims of those that are ours.
+
+    The claims are those of good signatures. A token may have expired, and its session ended.
+    """
+
+    cookie_tokens: list[str]
+    bearer: str | None
+    of_cookies: list[Claims]
+    of_bearer: Claims | None
+
+    @property
+    def claims(self) -> list[Claims]:
+        """Return the claims of all tokens."""
+        return [*self.of_cookies, self.of_bearer] if self.of_bearer else self.of_cookies
+
+
+class SessionTokens:
+    """Issues and reads the tokens of sessions. `cookie` is the session cookie."""
+
+    def __init__(self, core: Core) -> None:
+        """Declare the type of the tokens, and their cookie."""
+        self._signed = core.tokens.signed("session+jwt", Claims, remembered=REMEMBERED)
+        self.issue = self._signed.issue
+        self.read = self._signed.read
+        self.names_our_key = self._signed.names_our_key
+        self.cookie = SessionCookie(core.settings, self)
+
+    def presented(self, req: falcon.Request) -> Presented:
+        """Return the tokens that a request brings. They are read once."""
+        presented: Presented | None = getattr(req.context, "authapi_presented", None)
+        if presented is None:
+            presented = req.context.authapi_presented = self._presented(req)
+        return presented
+
+    def _presented(self, req: falcon.Request) -> Presented:
+        cookies, verified = self.cookie.values(req), self._signed.verified
+        if len(cookies) > 1:
+            cookies = list(dict.fromkeys(cookies))
+        authorization = req.env.get("HTTP_AUTHORIZATION")
+        bearer = bearer_token(authorization) if authorization else None
+        of_cookies = list(filter(None, map(verified, cookies)))
+        return Presented(cookies, bearer, of_cookies, None if bearer is None else verified(bearer))
+
+    def delete_brought(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Delete the session cookie where the request brought one, and set none.
+
+        SECURITY: a bearer token alone says nothing of the cookie that its sender may have.
+        """
+        self.cookie.leave(resp)
+        if self.presented(req).cookie_tokens:
+            self.cookie.delete(resp)
+
+
+class SessionCookie(BoundCookie):
+    """The cookie that holds a session's token, for this host or for a domain.
+
+    A browser may hold it for other domains too, where an operator has changed the domain.
+    """
+
+    def __init__(self, settings: Settings, tokens: SessionTokens) -> None:
+        """Take the name and the domain from the settings."""
+        name, domain = settings.cookie_name, settings.cookie_domain
+        super().__init__(name, settings.session_lifetime, secure=settings.https, domain=domain)
+        self._tokens = tokens
+        others = domains_of(host_of(settings.public_url))
+        if name.lower().startswith("__host-"):  # browsers take it for this host alone
+            others = []
+        kept = [other for other in others if other != domain]
+        self._other_domains = ["", *kept] if domain else kept
+        self._always_expired = [""] if domain else []
+
+    def expired_domains(self, req: falcon.Request, max_age: int) -> list[str]:
+        """Return the domains whose cookie the answer expires, "" for this host alone.
+
+        A browser that brings several cookies has them for several domains. Those for other domains
+        expire, and so does one whose domain is not known when the cookie is deleted. None expires
+        where one of them holds no token of ours: it is another service's.
+        """
+        if not self._other_domains:
+            return []
+        presented = self._tokens.presented(req)
+        brought = len(presented.cookie_tokens)
+        strays = brought > 1 or (brought == 1 and not max_age)
+        everywhere = strays and len(presented.of_cookies) == brought
+        return self._other_domains if everywhere else self._always_expired
