@@ -28,34 +28,29 @@ WIDER = {"-56": 2, "-48": 4}  # IPv6: how many times the tries of a /64 a /56 an
 class RateLimits(SettingsGroup):
     """The switch of all limits."""
 
-    rate_limits: str = setting(
-        "on", "Whether tries are limited at all: on or off.", choices=("on", "off")
-    )
+    rate_limits: str = setting("on", "Whether tries are limited: on or off.", choices=("on", "off"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoginLimits(SettingsGroup):
     """How often passwords may be tried, and names registered."""
 
-    login_account_limit: str = setting(
-        "10/hour", "Failed logins in a row with one name.", rate=True
-    )
+    login_account_limit: str = setting("10/hour", "Failed logins in a row for one name.", rate=True)
     login_network_limit: str = setting(
         "300/hour",
-        "Logins from one network: an IPv4 address or an IPv6 /64; a /56 has twice as many, "
-        "a /48 four times.",
+        "Logins from one network: an IPv4 address or an IPv6 /64; a /56 has twice as many, a "
+        "/48 four times.",
         rate=True,
     )
     login_lockout: int = setting(
         100,
-        "Failed logins in a row after which a name is locked out, but for browsers that it has "
-        "logged in with before.",
+        "Failed logins in a row after which only known browsers can log in with a name.",
         low=1,
         high=1_000_000,
     )
     registration_limit: str = setting("20/hour", "Registrations from one network.", rate=True)
     password_limit: str = setting(
-        "10/hour", "Wrong passwords in a row in the sessions of one user.", rate=True
+        "10/hour", "Wrong passwords in a row in one user's sessions.", rate=True
     )
 
 

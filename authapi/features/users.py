@@ -32,7 +32,7 @@ class UserSettings(SettingsGroup):
 
     reserved_usernames: str = setting(
         RESERVED,
-        "Usernames that nobody may take, with a space between them; none reserves none.",
+        "Usernames that nobody may take, separated by spaces; none reserves none.",
     )
 
     def completed(self, settings: Settings) -> Self:

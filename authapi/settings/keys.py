@@ -32,23 +32,23 @@ class KeySettings(SettingsGroup):
 
     secret_key: str = setting(
         "",
-        "The key that signs tokens, at least 32 bytes, in place of a key file.",
+        "The key that signs tokens, at least 32 bytes, instead of a key file.",
         secret=True,
     )
     secret_key_file: str = setting(
         "",
-        "A file that holds the key that signs tokens, as text, in place of AUTHAPI_SECRET_KEY.",
+        "A file with the key that signs tokens, as text, instead of AUTHAPI_SECRET_KEY.",
     )
     key_file: str = setting(
         "",
-        "The file of signing keys, a JWK Set that only its owner can read. Made at the first "
-        "start. Default: the database's path and .key.",
+        "The file of signing keys, a JWK Set that only its owner can read. Default: the "
+        "database's path and .key.",
     )
 
     root_key_file: str = setting(
         "",
-        "The file of the root key, a JWK Set that only its owner can read. Made at the first "
-        "start. Default: the database's path and .root, or, with a secret key, no file.",
+        "The file of the root key, a JWK Set that only its owner can read. Default: the "
+        "database's path and .root, or, with a secret key, no file.",
     )
 
     def completed(self, settings: Settings) -> Self:

@@ -16,18 +16,18 @@ class PasswordSettings(SettingsGroup):
     """Which new passwords are refused, and the cost of argon2id."""
 
     password_min_length: int = setting(
-        8, "The fewest characters of a new password.", low=8, high=64
+        8, "The minimum length of a new password, in characters.", low=8, high=64
     )
     own_name_passwords: str = setting(
         "allowed",
-        "Whether a password may be the user's own name or the service's, with digits and signs at "
-        "its end: allowed or refused.",
+        "Whether a password may be the user's or the service's name, followed by digits and "
+        "signs: allowed or refused.",
         choices=("allowed", "refused"),
     )
     blocked_passwords: str = setting(
         "",
-        "A file of further passwords to refuse: words, one in a line, or the sorted SHA-1 digests "
-        "of breached passwords. Default: none.",
+        "A file of further passwords to refuse: one word a line, or the sorted SHA-1 digests of"
+        " breached passwords. Default: none.",
     )
     argon2_memory_kib: int = setting(
         47_104, "Memory of one password hash, in KiB.", low=8, high=4_194_304, unit="KiB"

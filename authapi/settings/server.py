@@ -29,18 +29,18 @@ class ServerSettings(SettingsGroup):
     port: int = setting(3001, "The port to listen on; 0 takes any free one.", low=0, high=65_535)
     public_url: str = setting(
         "",
-        "Where clients see the service: scheme and host, no path. "
-        "https turns on Secure cookies, the name __Host-jwt and HSTS. Default: http://HOST:PORT.",
+        "The URL that clients see: scheme and host, no path. https turns on Secure cookies, the"
+        " name __Host-jwt and HSTS. Default: http://HOST:PORT.",
     )
     allowed_origins: str = setting(
         "",
-        "Origins of browser applications elsewhere that may call the service, with a space or "
-        "comma between them. Default: none.",
+        "Origins of browser applications elsewhere that may call the service, separated by "
+        "spaces or commas. Default: none.",
     )
     trusted_proxy: str = setting(
         "",
-        "The proxies whose X-Forwarded-For, -Proto and -Host are believed: addresses, networks "
-        "and host names, with a space or comma between them. Default: none.",
+        "The proxies whose X-Forwarded-For, -Proto and -Host are trusted: addresses, networks "
+        "and host names, separated by spaces or commas. Default: none.",
     )
     log_level: str = setting("info", "What is logged to standard error.", choices=LOG_LEVELS)
 

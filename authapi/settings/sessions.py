@@ -25,7 +25,7 @@ class SessionSettings(SettingsGroup):
     """How long sessions live, how many a user has, and how the cookie is called."""
 
     cookie_name: str = setting(
-        "", "The session cookie's name. Default: jwt, or __Host-jwt where the public URL is https."
+        "", "The session cookie's name. Default: jwt, or __Host-jwt if the public URL is https."
     )
     cookie_domain: str = setting(
         "", "The cookie's Domain, to share it with subdomains. Default: none, this host only."
@@ -39,21 +39,24 @@ class SessionSettings(SettingsGroup):
     )
     session_max_lifetime: int = setting(
         2_592_000,
-        "Seconds after which a session ends, however busy it is.",
+        "Seconds after which a session ends even if it is in use.",
         low=60,
         high=LONGEST_SESSION,
         unit="seconds",
     )
     session_renew_after: int = setting(
         0,
-        "Seconds after which a session's cookie is renewed. "
-        "Default: 3600, or half of AUTHAPI_SESSION_LIFETIME where that is less.",
+        "Seconds after which a session's cookie is renewed. Default: 3600, or half of "
+        "AUTHAPI_SESSION_LIFETIME if that is less.",
         low=0,
         high=LONGEST_COOKIE_LIFETIME,
         unit="seconds",
     )
     max_sessions: int = setting(
-        100, "Sessions of one user; the longest unused goes first.", low=1, high=10_000
+        100,
+        "Sessions of one user. A further login ends the longest unused one.",
+        low=1,
+        high=10_000,
     )
 
     def completed(self, settings: Settings) -> Self:

@@ -25,19 +25,23 @@ class WorkerSettings(SettingsGroup):
         word="auto",
     )
     hash_slots: int = setting(
-        0, "Passwords that a worker hashes at once. Default: CPUs by workers.", low=0, high=256
+        0,
+        "Passwords that a worker hashes at once. Default: the available CPUs divided by the "
+        "workers.",
+        low=0,
+        high=256,
     )
     hash_nice: int = setting(
         19,
-        "The nice value of the threads that hash, on Linux: 19 lets everything else run first, 0 "
-        "is the priority of the service itself.",
+        "The nice value of the hashing threads, on Linux: 19 gives everything else priority, 0 "
+        "is the service's own priority.",
         low=0,
         high=19,
     )
     threads: int = setting(
         0,
-        "Threads of each worker that answer requests; at most half of them hash. "
-        "Default: 16, or four for each hash slot where that is more.",
+        "Threads of each worker that answer requests; at most half of them hash. Default: 16, "
+        "or four for each hash slot if that is more.",
         low=0,
         high=1_024,
     )
