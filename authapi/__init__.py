@@ -2,7 +2,7 @@
 
 `create_app(Settings(...))` gives a Falcon application to serve, or to add resources to. `mount`
 puts it into a Falcon application that is there already, and `protect` tells any WSGI application
-whose session a request comes in.
+whose session a request comes in. `app.core.events.subscribe` takes the classes of events below.
 """
 
 from importlib import import_module
@@ -12,21 +12,51 @@ if TYPE_CHECKING:
     from authapi.app import AuthAPI, create_app
     from authapi.embed import Protected, mount, protect
     from authapi.errors import Failure, StartError
-    from authapi.events import Event
+    from authapi.events import Caller, Event, Restored
+    from authapi.features.lockout import LockedOut, LoginFailed, Unlocked
+    from authapi.features.registration import Registered
+    from authapi.features.sessions import (
+        LoggedIn,
+        LoggedOut,
+        Reauthenticated,
+        SessionRenewed,
+        SessionRevoked,
+    )
+    from authapi.features.users import (
+        CredentialsChanged,
+        PasswordChanged,
+        UserDeleted,
+        UserRenamed,
+    )
     from authapi.principal import Principal, Session, User, fresh, principal_of
     from authapi.settings import SettingError, Settings
 
 __all__ = [
     "AuthAPI",
+    "Caller",
+    "CredentialsChanged",
     "Event",
     "Failure",
+    "LockedOut",
+    "LoggedIn",
+    "LoggedOut",
+    "LoginFailed",
+    "PasswordChanged",
     "Principal",
     "Protected",
+    "Reauthenticated",
+    "Registered",
+    "Restored",
     "Session",
+    "SessionRenewed",
+    "SessionRevoked",
     "SettingError",
     "Settings",
     "StartError",
+    "Unlocked",
     "User",
+    "UserDeleted",
+    "UserRenamed",
     "create_app",
     "fresh",
     "mount",
@@ -37,23 +67,19 @@ __version__ = "0.2.0.dev0"
 
 if not TYPE_CHECKING:
     # Each public name is imported at its first use: `authapi --help` does not load the service.
-    _MODULES = {
-        "AuthAPI": "app",
-        "Event": "events",
-        "Failure": "errors",
-        "Principal": "principal",
-        "Protected": "embed",
-        "Session": "principal",
-        "SettingError": "settings",
-        "Settings": "settings",
-        "StartError": "errors",
-        "User": "principal",
-        "create_app": "app",
-        "fresh": "principal",
-        "mount": "embed",
-        "principal_of": "principal",
-        "protect": "embed",
+    _NAMES = {
+        "app": "AuthAPI create_app",
+        "embed": "Protected mount protect",
+        "errors": "Failure StartError",
+        "events": "Caller Event Restored",
+        "features.lockout": "LockedOut LoginFailed Unlocked",
+        "features.registration": "Registered",
+        "features.sessions": "LoggedIn LoggedOut Reauthenticated SessionRenewed SessionRevoked",
+        "features.users": "CredentialsChanged PasswordChanged UserDeleted UserRenamed",
+        "principal": "Principal Session User fresh principal_of",
+        "settings": "SettingError Settings",
     }
+    _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
     def __getattr__(name: str) -> object:
         if name not in _MODULES:

@@ -9,12 +9,7 @@ from typing import Any, Protocol
 import falcon
 
 from authapi.core import Core
-from authapi.errors import (
-    Failure,
-    InvalidToken,
-    NotAuthenticated,
-    Unavailable,
-)
+from authapi.errors import Failure, InvalidToken, NotAuthenticated, Unavailable
 from authapi.events import Caller
 from authapi.inline import leave_loop
 from authapi.middleware import caller_of

@@ -8,12 +8,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from authapi.database import Database
-from authapi.errors import TooManyFailures, TooManyRequests
+from authapi.errors import Failure
 from authapi.settings import Rate
 
 SECOND = 1_000_000  # microseconds
-KEPT_FOR = 90 * 86_400 * SECOND  # that as many failures as lock out are remembered
+DAY = 86_400  # seconds
+KEPT_FOR = 90 * DAY * SECOND  # that as many failures as lock out are remembered
 PRUNED_AT_ONCE = 100  # rows
+
+
+class TooManyRequests(Failure):
+    """A budget of tries that is used up; one comes back after some seconds.
+
+    The fields are those of draft-ietf-httpapi-ratelimit-headers-11.
+    """
+
+    status, error, message = 429, "too_many_requests", "Too many requests. Try again later."
+
+    def __init__(self, limit: str, quota: int, window: int, retry_after: int) -> None:
+        """Take the limit's name, its tries, its seconds, and the seconds to wait."""
+        super().__init__(limit)
+        self.retry_after = retry_after
+        self.notice = f"{self.error} limit={limit}"
+        self._policy = f'"{limit}";q={quota};w={window}'
+        self._left = f'"{limit}";r=0;t={retry_after}'
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The limit, and when to come back."""
+        return {**super().headers, "RateLimit-Policy": self._policy, "RateLimit": self._left}
+
+
+class TooManyFailures(TooManyRequests):
+    """A budget that no time fills again: too many failures in a row."""
+
+    message = (
+        "Too many failures in a row. "
+        "Log in with a browser that you have logged in with before, or ask the operator."
+    )
+
+    def __init__(self, limit: str, quota: int) -> None:
+        """Take the limit's name and its failures in a row; the time to come back is a guess."""
+        super().__init__(limit, quota, DAY, DAY)
+        self.notice += " locked_out"
 
 
 @dataclass(frozen=True, slots=True)

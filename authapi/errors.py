@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import islice
 
-DAY = 86_400  # seconds
 LONGEST_FIELD = 80  # characters of a field's name in an answer
 MOST_FAULTS = 20  # faults in an answer
 
@@ -84,23 +83,6 @@ class InvalidToken(Failure):
         self.notice = f"{self.error} forged" if forged else ""
 
 
-class InvalidCredentials(Failure):
-    """A login that failed. The answer does not say why."""
-
-    status, error, message = 401, "invalid_credentials", "Invalid credentials."
-    challenge = "Bearer"
-
-    def __init__(self, reason: str) -> None:
-        """Take the reason, one word for the log alone: `wrong_password`, `unknown_name`, …."""
-        super().__init__()
-        self.reason = reason
-
-    @property
-    def fields(self) -> dict[str, object]:
-        """As documented, there is no user."""
-        return {"user": None}
-
-
 class CrossSiteRequest(Failure):
     """A request from another site that would change something."""
 
@@ -116,22 +98,10 @@ class HTTPSRequired(Failure):
     status, error, message = 403, "https_required", "Requests must come over https."
 
 
-class WrongPassword(Failure):
-    """A password that is not the user's, in a session of theirs."""
-
-    status, error, message = 403, "wrong_password", "The password is wrong."
-
-
 class FreshLoginRequired(Failure):
     """A session whose password was given too long ago for what it asks."""
 
     status, error, message = 403, "fresh_login_required", "Give your password again first."
-
-
-class RegistrationClosed(Failure):
-    """Registration while the setting says closed."""
-
-    status, error, message = 403, "registration_closed", "Registration is closed."
 
 
 class NotFound(Failure):
@@ -155,24 +125,6 @@ class RequestTimeout(Failure):
     """A request that did not arrive whole within the deadline."""
 
     status, error, message = 408, "request_timeout", "The request took too long to arrive."
-
-
-class UsernameTaken(Failure):
-    """Another user has the username, caselessly."""
-
-    status, error, message = 409, "username_taken", "The username is already taken."
-
-
-class UsernameLookalike(UsernameTaken):
-    """Another user has a username that looks like this one."""
-
-    message = "A username that looks like this one is already taken."
-
-
-class EmailTaken(Failure):
-    """Another user has the email, caselessly."""
-
-    status, error, message = 409, "email_taken", "The email is already taken."
 
 
 class LengthRequired(Failure):
@@ -228,42 +180,6 @@ class ValidationFailed(Failure):
 
 def _shortened(field: str) -> str:
     return field if len(field) <= LONGEST_FIELD else f"{field[: LONGEST_FIELD - 1]}…"
-
-
-class TooManyRequests(Failure):
-    """A budget of tries that is used up; one comes back after some seconds.
-
-    The fields are those of draft-ietf-httpapi-ratelimit-headers-11.
-    """
-
-    status, error, message = 429, "too_many_requests", "Too many requests. Try again later."
-
-    def __init__(self, limit: str, quota: int, window: int, retry_after: int) -> None:
-        """Take the limit's name, its tries, its seconds, and the seconds to wait."""
-        super().__init__(limit)
-        self.retry_after = retry_after
-        self.notice = f"{self.error} limit={limit}"
-        self._policy = f'"{limit}";q={quota};w={window}'
-        self._left = f'"{limit}";r=0;t={retry_after}'
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The limit, and when to come back."""
-        return {**super().headers, "RateLimit-Policy": self._policy, "RateLimit": self._left}
-
-
-class TooManyFailures(TooManyRequests):
-    """A budget that no time fills again: too many failures in a row."""
-
-    message = (
-        "Too many failures in a row. "
-        "Log in with a browser that you have logged in with before, or ask the operator."
-    )
-
-    def __init__(self, limit: str, quota: int) -> None:
-        """Take the limit's name and its failures in a row; the time to come back is a guess."""
-        super().__init__(limit, quota, DAY, DAY)
-        self.notice += " locked_out"
 
 
 class HeadersTooLarge(Failure):

@@ -29,90 +29,21 @@ class Caller:
 class Event:
     """Something that happened.
 
-    `user_id` is None where no user is known; `session_id` is the public id of the session that it
-    happened to, or in.
+    `user_id` is None where no user is known. `session_id` is the public id of the session that it
+    happened to, or in. `detail` is one word for the operator, such as why a login failed.
+
+    SECURITY: a detail is never a secret, a name or an address, and no client may be told.
     """
 
     user_id: int | None
     caller: Caller
     session_id: str | None = None
+    detail: str | None = None
 
     @property
     def name(self) -> str:
         """The class in snake_case: `password_changed`."""
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
-
-
-@dataclass(frozen=True, slots=True)
-class Registered(Event):
-    """A user came to be, with a session."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedIn(Event):
-    """A session was opened by a password."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoginFailed(Event):
-    """A password was refused, at a login or, where there is a session, in it.
-
-    `reason` is `wrong_password`, `unknown_name`, `disabled`, `unusable_hash` (the stored one), or
-    `outdated_credential`: the password or the user changed while it was checked. SECURITY: it is
-    for the operator; no client may be told.
-    """
-
-    reason: str = "wrong_password"
-
-
-@dataclass(frozen=True, slots=True)
-class LockedOut(Event):
-    """A name, a browser or a user's sessions had too many wrong passwords in a row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unlocked(Event):
-    """An operator had failed logins forgotten."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedOut(Event):
-    """A session was ended by its own user, in itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reauthenticated(Event):
-    """A session was made fresh by the password."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRevoked(Event):
-    """A session was ended from another one, or by a change, or was one too many."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRenewed(Event):
-    """A session that was in use had its expiry moved."""
-
-
-@dataclass(frozen=True, slots=True)
-class PasswordChanged(Event):
-    """A user has another password."""
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialsChanged(Event):
-    """What a user logs in with is another: all that the old one opened ends, but this session."""
-
-
-@dataclass(frozen=True, slots=True)
-class UserRenamed(Event):
-    """A user has another username."""
-
-
-@dataclass(frozen=True, slots=True)
-class UserDeleted(Event):
-    """A user and all that was theirs is gone."""
 
 
 Kind = TypeVar("Kind", bound=Event)
@@ -187,7 +118,7 @@ def log(event: Event) -> None:
     """Write an event as one log line. It holds no name and no secret: people type both wrongly."""
     caller = event.caller
     user_id = "-" if event.user_id is None else event.user_id
-    reason = f" reason={event.reason}" if isinstance(event, LoginFailed) else ""
+    reason = "" if event.detail is None else f" reason={event.detail}"
     logger.info(
         "%s user_id=%s%s ip=%s request_id=%s",
         event.name,

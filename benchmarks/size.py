@@ -48,9 +48,9 @@ from harness import Bench, BenchError
 from authapi import Settings, create_app
 from authapi.core import Core
 from authapi.database.sqlite import SQLiteDatabase
-from authapi.events import Caller, LoggedIn
+from authapi.events import Caller
 from authapi.features.audit import AuditRepository
-from authapi.features.sessions import SessionRepository
+from authapi.features.sessions import LoggedIn, SessionRepository
 from authapi.features.users import UserRepository
 from authapi.inline import IN_LOOP
 from authapi.principal import Claims

@@ -38,8 +38,7 @@ from conftest import (
 from test_middleware import SAFE_HEADERS
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from authapi import Settings, fresh, mount, protect
-from authapi.events import LoggedIn, Registered
+from authapi import LoggedIn, Registered, Settings, fresh, mount, protect
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "embedding.md").read_text()

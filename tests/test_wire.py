@@ -6,8 +6,11 @@ import falcon
 import pytest
 from conftest import USER
 
-from authapi import errors
+from authapi import errors, features
 from authapi.bodies import BODY_LIMIT
+from authapi.budgets import TooManyFailures, TooManyRequests
+from authapi.feature import load
+from authapi.features.users import InvalidCredentials
 
 PROBLEM = {"Accept": "application/problem+json"}
 
@@ -25,18 +28,18 @@ class Raises:
 
 
 def every_failure(base=errors.Failure):
+    load(features.DEFAULT)
     for failure in base.__subclasses__():
-        if failure.__module__ == "authapi.errors":
+        if failure.__module__.startswith("authapi.") and not failure.__name__.startswith("_"):
             yield failure
             yield from every_failure(failure)
 
 
 EXAMPLES = {
-    errors.InvalidCredentials: errors.InvalidCredentials("wrong_password"),
-    errors.InvalidCredentials: errors.InvalidCredentials("wrong_password"),
+    InvalidCredentials: InvalidCredentials("wrong_password"),
     errors.NotFound: errors.NotFound("/x"),
-    errors.TooManyFailures: errors.TooManyFailures("login-account", 100),
-    errors.TooManyRequests: errors.TooManyRequests("login-account", 10, 3_600, 60),
+    TooManyFailures: TooManyFailures("login-account", 100),
+    TooManyRequests: TooManyRequests("login-account", 10, 3_600, 60),
     errors.ValidationFailed: errors.ValidationFailed({"email": "No."}),
 }
 FAILURES = [EXAMPLES.get(failure) or failure() for failure in every_failure()]

@@ -13,16 +13,29 @@ import msgspec
 
 from authapi.bodies import Rule, has_body, read_body
 from authapi.core import Core
-from authapi.errors import InvalidToken, WrongPassword
-from authapi.events import Caller, LockedOut, LoginFailed, UserDeleted, UserRenamed
+from authapi.errors import Failure, InvalidToken
+from authapi.events import Caller
 from authapi.features.limits import Limits
-from authapi.features.users import Credential, UserRepository, UserSettings
+from authapi.features.lockout import LockedOut, LoginFailed
+from authapi.features.users import (
+    Credential,
+    UserDeleted,
+    UserRenamed,
+    UserRepository,
+    UserSettings,
+)
 from authapi.middleware import caller_of
 from authapi.principal import Session, User, principal_of
 from authapi.session_tokens import SessionTokens
 from authapi.usernames import UsernamePolicy
 
-REQUIRES = ("limits", "users")
+REQUIRES = ("users", "limits", "lockout")
+
+
+class WrongPassword(Failure):
+    """A password that is not the user's, in a session of theirs."""
+
+    status, error, message = 403, "wrong_password", "The password is wrong."
 
 
 @contextmanager
@@ -45,7 +58,7 @@ def password_given(
         if not verdict.correct:
             with core.database.transaction():
                 core.events.emit(
-                    LoginFailed(session.user.id, caller, session.id, reason=verdict.reason)
+                    LoginFailed(session.user.id, caller, session.id, detail=verdict.reason)
                 )
                 if last:
                     core.events.emit(LockedOut(session.user.id, caller, session.id))

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 
 import falcon
 
-from authapi.budgets import SECOND, Budget, BudgetRepository, Limit
+from authapi.budgets import SECOND, Budget, BudgetRepository, Limit, TooManyRequests
 from authapi.core import Core
-from authapi.errors import Overloaded, TooManyRequests, Unavailable
-from authapi.events import Event, LoggedIn, PasswordChanged, Reauthenticated, UserDeleted
+from authapi.errors import Overloaded, Unavailable
+from authapi.events import Event
+from authapi.features.sessions import LoggedIn, Reauthenticated
+from authapi.features.users import PasswordChanged, UserDeleted
 from authapi.hosts import networks_of
 from authapi.identifiers import name_key
 from authapi.settings import Rate, SettingsGroup, setting
 
-REQUIRES: tuple[str, ...] = ()
+REQUIRES = ("users", "sessions")
 
 WIDER = {"-56": 2, "-48": 4}  # IPv6: how many times the tries of a /64 a /56 and a /48 have
 

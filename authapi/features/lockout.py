@@ -5,15 +5,36 @@ Endpoints: none. Command: `authapi unlock`. Table: none of its own.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import falcon
 
 from authapi.core import Core
-from authapi.events import Caller, Unlocked
+from authapi.events import Caller, Event
 from authapi.features.limits import Limits
 from authapi.features.users import UserRepository
 from authapi.middleware import new_request_id
 
 REQUIRES = ("limits", "users")
+
+
+@dataclass(frozen=True, slots=True)
+class LoginFailed(Event):
+    """A password was refused, at a login or, where there is a session, in it.
+
+    `detail` is `wrong_password`, `unknown_name`, `disabled`, `unusable_hash` (the stored one), or
+    `outdated_credential`: the password or the user changed while it was checked.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class LockedOut(Event):
+    """A name, a browser or a user's sessions had too many wrong passwords in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlocked(Event):
+    """An operator had failed logins forgotten."""
 
 
 def unlock(core: Core, identifier: str) -> bool | None:

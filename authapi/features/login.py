@@ -12,18 +12,19 @@ from authapi.authentication import Authenticate
 from authapi.bodies import has_json, read_body
 from authapi.budgets import Budget
 from authapi.core import Core
-from authapi.errors import InvalidCredentials, InvalidToken
-from authapi.events import Caller, LockedOut, LoggedIn, LoggedOut, LoginFailed
+from authapi.errors import InvalidToken
+from authapi.events import Caller
 from authapi.features.devices import Devices
 from authapi.features.limits import Limits
-from authapi.features.sessions import Issued, Sessions, public_id
-from authapi.features.users import Credential, UserRepository
+from authapi.features.lockout import LockedOut, LoginFailed
+from authapi.features.sessions import Issued, LoggedIn, LoggedOut, Sessions, public_id
+from authapi.features.users import Credential, InvalidCredentials, UserRepository
 from authapi.middleware import caller_of
 from authapi.passwords import Verdict
 from authapi.principal import Claims, principal_of
 from authapi.session_tokens import SessionTokens
 
-REQUIRES = ("users", "sessions", "limits", "devices")
+REQUIRES = ("users", "sessions", "limits", "lockout", "devices")
 
 
 class LoginBody(msgspec.Struct, rename="camel"):
@@ -70,7 +71,7 @@ class LoginResource:
                 verified, issued = self._log_in(req, credential, body.password)
             except InvalidCredentials as refused:
                 with core.database.transaction():
-                    core.events.emit(LoginFailed(user_id, caller, reason=refused.reason))
+                    core.events.emit(LoginFailed(user_id, caller, detail=refused.reason))
                     if last:
                         core.events.emit(LockedOut(user_id, caller))
                 raise

@@ -12,12 +12,10 @@ import msgspec
 
 from authapi.bodies import read_body
 from authapi.core import Core
-from authapi.errors import WrongPassword
-from authapi.events import CredentialsChanged, PasswordChanged
-from authapi.features.accounts import password_given
+from authapi.features.accounts import WrongPassword, password_given
 from authapi.features.devices import Devices
 from authapi.features.sessions import Sessions
-from authapi.features.users import UserRepository
+from authapi.features.users import CredentialsChanged, PasswordChanged, UserRepository
 from authapi.middleware import caller_of
 from authapi.principal import principal_of
 from authapi.session_tokens import SessionTokens

@@ -9,10 +9,9 @@ import falcon
 
 from authapi.bodies import read_body
 from authapi.core import Core
-from authapi.events import Reauthenticated
 from authapi.features.accounts import PasswordBody, password_given
 from authapi.features.devices import Devices
-from authapi.features.sessions import Sessions
+from authapi.features.sessions import Reauthenticated, Sessions
 from authapi.features.users import UserRepository
 from authapi.middleware import caller_of
 from authapi.principal import principal_of

@@ -14,8 +14,8 @@ import msgspec
 
 from authapi.bodies import read_body
 from authapi.core import Core
-from authapi.errors import RegistrationClosed
-from authapi.events import Registered
+from authapi.errors import Failure
+from authapi.events import Event
 from authapi.features.devices import Devices
 from authapi.features.limits import Limits
 from authapi.features.sessions import Sessions
@@ -27,6 +27,17 @@ from authapi.settings import SettingsGroup, setting
 from authapi.usernames import UsernamePolicy
 
 REQUIRES = ("users", "sessions", "limits", "devices")
+
+
+class RegistrationClosed(Failure):
+    """Registration while the setting says closed."""
+
+    status, error, message = 403, "registration_closed", "Registration is closed."
+
+
+@dataclass(frozen=True, slots=True)
+class Registered(Event):
+    """A user came to be, with a session."""
 
 
 @dataclass(frozen=True, kw_only=True)

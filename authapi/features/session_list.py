@@ -8,8 +8,7 @@ from __future__ import annotations
 import falcon
 
 from authapi.core import Core
-from authapi.events import SessionRevoked
-from authapi.features.sessions import Sessions
+from authapi.features.sessions import SessionRevoked, Sessions
 from authapi.middleware import caller_of
 from authapi.principal import principal_of
 from authapi.session_tokens import SessionTokens

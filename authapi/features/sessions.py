@@ -13,16 +13,9 @@ from functools import lru_cache
 import falcon
 
 from authapi.core import Core
-from authapi.errors import InvalidCredentials, InvalidToken
-from authapi.events import (
-    Caller,
-    CredentialsChanged,
-    Event,
-    Restored,
-    SessionRenewed,
-    SessionRevoked,
-)
-from authapi.features.users import Credential
+from authapi.errors import InvalidToken
+from authapi.events import Caller, Event, Restored
+from authapi.features.users import Credential, CredentialsChanged, InvalidCredentials
 from authapi.principal import Claims, Session, User
 from authapi.session_tokens import SessionTokens
 from authapi.settings import SessionSettings
@@ -32,6 +25,31 @@ REQUIRES = ("users",)
 PRUNED_AT_ONCE = 100  # rows; a login ends at most so many expired sessions
 REPLACED_FOR = 60  # seconds after which no answer to an older request is on its way any more
 RENEWAL_PATIENCE = 0.05  # seconds; a renewal that must wait longer is left to a later request
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn(Event):
+    """A session was opened by a password."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOut(Event):
+    """A session was ended by its own user, in itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reauthenticated(Event):
+    """A session was made fresh by the password."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRevoked(Event):
+    """A session was ended from another one, or by a change, or was one too many."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRenewed(Event):
+    """A session that was in use had its expiry moved."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ import falcon
 
 from authapi.core import Core
 from authapi.database import UniqueViolation
-from authapi.errors import EmailTaken, UsernameLookalike, UsernameTaken
-from authapi.events import Restored
+from authapi.errors import Failure
+from authapi.events import Event, Restored
 from authapi.identifiers import email_key, name_key, username_key
 from authapi.principal import User
 from authapi.settings import Settings, SettingsGroup, refused, setting
@@ -24,6 +24,61 @@ from authapi.usernames import RESERVED, fault, lookalikes
 REQUIRES: tuple[str, ...] = ()
 
 SKIPPED_AT_RESTORE = 1_000_000  # user ids, and password versions of a user
+
+
+class InvalidCredentials(Failure):
+    """A login that failed. The answer does not say why."""
+
+    status, error, message = 401, "invalid_credentials", "Invalid credentials."
+    challenge = "Bearer"
+
+    def __init__(self, reason: str) -> None:
+        """Take the reason, one word for the log alone: `wrong_password`, `unknown_name`, …."""
+        super().__init__()
+        self.reason = reason
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """As documented, there is no user."""
+        return {"user": None}
+
+
+class UsernameTaken(Failure):
+    """Another user has the username, caselessly."""
+
+    status, error, message = 409, "username_taken", "The username is already taken."
+
+
+class UsernameLookalike(UsernameTaken):
+    """Another user has a username that looks like this one."""
+
+    message = "A username that looks like this one is already taken."
+
+
+class EmailTaken(Failure):
+    """Another user has the email, caselessly."""
+
+    status, error, message = 409, "email_taken", "The email is already taken."
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordChanged(Event):
+    """A user has another password."""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsChanged(Event):
+    """What a user logs in with is another: all that the old one opened ends, but this session."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserRenamed(Event):
+    """A user has another username."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserDeleted(Event):
+    """A user and all that was theirs is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
