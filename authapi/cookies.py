@@ -16,11 +16,11 @@ from typing import Any
 import falcon
 
 from authapi.errors import StartError
+from authapi.headers import is_shared
 from authapi.hosts import is_address
 from authapi.settings import Settings
 
 _VALUE = re.compile(r"[!#$%&'*+\-.^_`|~:0-9A-Za-z]*")  # what http.cookies writes without quotes
-_SHARED = re.compile(r"\b(public|s-maxage)\b", re.IGNORECASE)
 
 
 class _GMT(datetime):
@@ -54,11 +54,6 @@ def domains_of(host: str) -> list[str]:
         return []
     labels = host.split(".")
     return [".".join(labels[first:]) for first in range(len(labels) - 1)]
-
-
-def is_shared(cache_control: str | None) -> bool:
-    """Return whether shared caches may keep an answer, and its cookies with it (RFC 9111, 7.3)."""
-    return bool(_SHARED.search(cache_control or ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import falcon
 
 from authapi.app import AuthAPI, create_app
-from authapi.cookies import is_shared
 from authapi.errors import CrossSiteRequest, Failure, InvalidToken, NotAuthenticated
+from authapi.headers import is_shared
 from authapi.middleware import add_headers, request_id_of
 from authapi.routing import check_resource
 from authapi.session_tokens import SessionTokens

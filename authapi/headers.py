@@ -1,10 +1,12 @@
-"""The headers of every answer, whoever gives it: the application, the server or an embedded part.
+"""The headers of every answer, whether the application, the server or `protect` gives it.
 
 Security headers (OWASP HTTP Headers), and what lets pages of allowed origins read the answer (Fetch
 Standard, 3.2).
 """
 
 from __future__ import annotations
+
+import re
 
 from authapi.settings import Settings
 
@@ -30,8 +32,17 @@ _HTTPS = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 _VARY = ("Vary", "Origin")
 
 
+OWN = frozenset({"Cache-Control", "Content-Security-Policy"})  # that a resource may have its own of
+_SHARED = re.compile(r"\b(public|s-maxage)\b", re.IGNORECASE)
+
+
+def is_shared(cache_control: str | None) -> bool:
+    """Return whether shared caches may keep an answer, and its cookies with it (RFC 9111, 7.3)."""
+    return bool(_SHARED.search(cache_control or ""))
+
+
 class AnswerHeaders:
-    """Knows the headers of an answer, but for the request id and those of one route or failure."""
+    """Knows the headers of an answer, except its request id and a resource's or failure's own."""
 
     def __init__(self, settings: Settings) -> None:
         """Take the scheme and the allowed origins from the settings."""
@@ -40,11 +51,11 @@ class AnswerHeaders:
         self._readable = {origin: [*self._plain, *_cors(origin)] for origin in settings.origins}
 
     def of(self, origin: str | None) -> Lines:
-        """The headers of an answer to a request with this `Origin`."""
+        """Return the headers of an answer to a request with this `Origin`."""
         return self._readable.get(origin or "", self._plain)
 
     def of_preflight(self, origin: str | None, methods: str) -> Lines:
-        """What tells a browser that it may send a request of another origin; none for strangers."""
+        """Return what permits a browser to send a request of another origin; [] for a stranger."""
         if origin not in self._readable:
             return []
         return [

@@ -75,10 +75,16 @@ class Headers:
         self._cookies = core.cookies
 
     def process_response(
-        self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: object
+        self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: object
     ) -> None:
-        """Add the headers, to failures too, and the cookies; answer a preflight."""
+        """Add the headers and the cookies; answer a preflight.
+
+        A resource's `answer_headers` replace some, where it answers a GET with no failure.
+        """
         add_headers(self._wire, req, resp)
+        own = getattr(resource, "answer_headers", None)
+        if own and succeeded and req.method in {"GET", "HEAD"}:
+            resp.set_headers(own)
         self._cookies.write(req, resp)
         if req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
             methods = resp.get_header("Allow")

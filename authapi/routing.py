@@ -8,6 +8,8 @@ import falcon
 from falcon import inspect
 from falcon.routing import CompiledRouter
 
+from authapi.headers import OWN, is_shared
+
 
 def check_resource(resource: object) -> None:
     """Raise TypeError for a resource that would be open by mistake.
@@ -23,6 +25,19 @@ def check_resource(resource: object) -> None:
         raise TypeError(f"{kind.__name__}: write `needs = (fresh,)` for a fresh session")
     if getattr(resource, "public", False) is True and needs:
         raise TypeError(f"{kind.__name__} cannot be public and have needs")
+
+
+def _check_headers(resource: object) -> None:
+    """Raise TypeError for `answer_headers` that a resource must not have.
+
+    SECURITY: a cache that is shared would give one user's answer to another.
+    """
+    own = dict(getattr(resource, "answer_headers", ()))
+    kind = type(resource).__name__
+    if not OWN.issuperset(own):
+        raise TypeError(f"{kind}.answer_headers may hold {' and '.join(sorted(OWN))} only")
+    if is_shared(own.get("Cache-Control")) and getattr(resource, "public", False) is not True:
+        raise TypeError(f"{kind} needs a session, so that shared caches must not keep its answers")
 
 
 class _Methods(dict[str, Any]):
@@ -42,6 +57,7 @@ class Router(CompiledRouter):
     def map_http_methods(self, resource: object, **kwargs: Any) -> _Methods:  # noqa: ANN401
         """Map the methods of a resource to its responders."""
         check_resource(resource)
+        _check_headers(resource)
         methods = _Methods(super().map_http_methods(resource, **kwargs))
         if "GET" in methods:
             methods.setdefault("HEAD", methods["GET"])

@@ -6,9 +6,13 @@ from email import message_from_bytes
 import falcon
 import pytest
 from conftest import CHEAP, connected, exchange, running
+from falcon import testing
 
-from authapi import AuthAPI, Settings, channel, mount, protect
+from authapi import AuthAPI, Settings, mount, protect
+from authapi.cookies import Cookie
+from authapi.errors import NotFound
 from authapi.hash_lane import Lane
+from authapi.server import channel
 
 APP, STRANGER = "https://app.example.com", "https://evil.example"
 PUBLIC_URL = "https://auth.example.com"
@@ -282,3 +286,85 @@ def test_no_vary(make_app):
     answer = falcon.testing.simulate_get(make_app(), "/user", headers={"Origin": APP})
 
     assert "vary" not in answer.headers
+
+
+class KeysResource:
+    """A resource whose answers anybody may keep."""
+
+    public = True
+    answer_headers = (("Cache-Control", "public, max-age=600"),)
+
+    def __init__(self, core):
+        self.ticket = core.cookies.add(Cookie("ticket", max_age=60))
+
+    def on_get(self, req, resp):
+        if req.get_param("fail"):
+            raise NotFound("/keys")
+        self.ticket.set(resp, "one")
+
+    def on_post(self, _req, resp):
+        self.ticket.set(resp, "one")
+
+
+def test_caching(app):
+    """Only a GET that succeeds may be cached, and then sets no cookie."""
+    app.add_route("/keys", KeysResource(app.core))
+    client = testing.TestClient(app)
+    cached, others = "public, max-age=600", "no-store"
+
+    kept = [client.simulate_get("/keys"), client.simulate_head("/keys")]
+    fresh = [client.simulate_get("/keys?fail=1"), client.simulate_post("/keys")]
+
+    assert [answer.headers["cache-control"] for answer in kept] == [cached, cached]
+    assert [answer.headers["cache-control"] for answer in fresh] == [others, others]
+    assert [bool(answer.cookies) for answer in (*kept, *fresh)] == [False, False, False, True]
+
+
+class PageResource:
+    """A page, with a policy of its own."""
+
+    public = True
+    answer_headers = (("Content-Security-Policy", "default-src 'none'; style-src 'self'"),)
+
+    def on_get(self, _req, resp):
+        resp.content_type, resp.text = falcon.MEDIA_HTML, "<!doctype html>"
+
+    def on_post(self, _req, _resp):
+        raise falcon.HTTPSeeOther("/page")
+
+
+def test_a_page(app):
+    """A page has its own policy, and the other headers of every answer; its failures have ours."""
+    app.add_route("/page", PageResource())
+    client = testing.TestClient(app)
+
+    page, wrong = client.simulate_get("/page"), client.simulate_put("/page")
+
+    policy = "content-security-policy"
+    own = {**ALWAYS, policy: "default-src 'none'; style-src 'self'"}
+    assert own.items() <= page.headers.items()
+    assert wrong.headers[policy] == ALWAYS[policy]
+
+
+def test_a_redirect(app):
+    """A resource redirects as any of Falcon's does, and the answer has every header."""
+    app.add_route("/page", PageResource())
+
+    answer = testing.TestClient(app).simulate_post("/page")
+
+    assert (answer.status_code, answer.headers["location"], answer.text) == (303, "/page", "")
+    assert ALWAYS.items() <= answer.headers.items()
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"answer_headers": (("X-Content-Type-Options", ""),), "public": True},
+        {"answer_headers": (("Cache-Control", "s-maxage=600"),)},
+        {"answer_headers": (("Cache-Control", "public"),), "public": 1},
+    ],
+)
+def test_headers_that_no_resource_may_have(app, attributes):
+    """A resource replaces only two headers, and no shared cache keeps what needs a session."""
+    with pytest.raises(TypeError, match="^Resource"):
+        app.add_route("/keys", type("Resource", (), attributes)())
