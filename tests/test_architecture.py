@@ -170,6 +170,20 @@ def test_one_place_reads_cookies():
     assert reading == {"authapi.cookies", "authapi.server.parser"}
 
 
+def test_one_door():
+    """Only SignIn opens sessions and makes them fresh, so that no way in goes past its steps."""
+    calling = {
+        module
+        for module, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr in {"open", "rotate"}
+        and "sessions" in ast.unparse(node.value).lower()
+    }
+
+    assert calling == {"authapi.features.sign_in"}
+
+
 def test_no_statements_in_python():
     """SQL stands in files; Python holds no statement."""
     texts = [

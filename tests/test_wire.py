@@ -10,7 +10,7 @@ from authapi import errors, features
 from authapi.bodies import BODY_LIMIT
 from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.feature import load
-from authapi.features.users import InvalidCredentials
+from authapi.features.sign_in import InvalidCredentials, WrongPassword
 
 PROBLEM = {"Accept": "application/problem+json"}
 
@@ -31,12 +31,13 @@ def every_failure(base=errors.Failure):
     load(features.DEFAULT)
     for failure in base.__subclasses__():
         if failure.__module__.startswith("authapi.") and not failure.__name__.startswith("_"):
-            yield failure
+            yield from [failure] if hasattr(failure, "error") else []
             yield from every_failure(failure)
 
 
 EXAMPLES = {
     InvalidCredentials: InvalidCredentials("wrong_password"),
+    WrongPassword: WrongPassword("wrong_password"),
     errors.NotFound: errors.NotFound("/x"),
     TooManyFailures: TooManyFailures("login-account", 100),
     TooManyRequests: TooManyRequests("login-account", 10, 3_600, 60),

@@ -11,6 +11,7 @@ DEFAULT = (
     "devices",
     "sessions",
     "session_list",
+    "sign_in",
     "registration",
     "login",
     "reauthentication",

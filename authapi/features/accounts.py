@@ -13,10 +13,9 @@ import msgspec
 
 from authapi.bodies import Rule, has_body, read_body
 from authapi.core import Core
-from authapi.errors import Failure, InvalidToken
-from authapi.events import Caller
+from authapi.errors import InvalidToken
 from authapi.features.limits import Limits
-from authapi.features.lockout import LockedOut, LoginFailed
+from authapi.features.sign_in import SignIn, WrongPassword
 from authapi.features.users import (
     Credential,
     UserDeleted,
@@ -25,45 +24,11 @@ from authapi.features.users import (
     UserSettings,
 )
 from authapi.middleware import caller_of
-from authapi.principal import Session, User, principal_of
+from authapi.principal import User, principal_of
 from authapi.session_tokens import SessionTokens
 from authapi.usernames import UsernamePolicy
 
-REQUIRES = ("users", "limits", "lockout")
-
-
-class WrongPassword(Failure):
-    """A password that is not the user's, in a session of theirs."""
-
-    status, error, message = 403, "wrong_password", "The password is wrong."
-
-
-@contextmanager
-def password_given(
-    core: Core, users: UserRepository, session: Session, password: str, caller: Caller
-) -> Iterator[Credential]:
-    """The credential of a session's user, whose password this must be, for the block.
-
-    Raises WrongPassword, TooManyRequests, or InvalidToken for a user who is gone. No try counts
-    where the block raises Overloaded or Unavailable.
-    Not to be used inside a transaction: a failure is told, and kept, in one of its own.
-    """
-    credential = users.by_id(session.user.id)
-    if credential is None:
-        raise InvalidToken
-    limits = core.of(Limits)
-    networks = limits.networks_of_known(caller.ip, session.user.id)
-    with limits.trying(*networks, limits.password(session.user.id)) as last:
-        verdict = core.passwords.verify(credential.password_hash, password, rehash=False)
-        if not verdict.correct:
-            with core.database.transaction():
-                core.events.emit(
-                    LoginFailed(session.user.id, caller, session.id, detail=verdict.reason)
-                )
-                if last:
-                    core.events.emit(LockedOut(session.user.id, caller, session.id))
-            raise WrongPassword
-        yield credential
+REQUIRES = ("limits", "sign_in", "users")
 
 
 class RenameBody(msgspec.Struct):
@@ -98,6 +63,7 @@ class UserResource(ExampleResource):
     def __init__(self, core: Core) -> None:
         """Take the core."""
         super().__init__(core)
+        self._sign_in = core.of(SignIn)
         self._users = core.of(UserRepository)
         self._usernames = UsernamePolicy(core.settings.of(UserSettings).reserved)
 
@@ -134,19 +100,20 @@ class UserResource(ExampleResource):
             if current is None:
                 raise InvalidToken
             if not self._users.delete(verified or current):
-                raise WrongPassword
+                raise WrongPassword("outdated_credential")
             core.events.emit(UserDeleted(session.user.id, caller_of(req), session.id))
         core.of(SessionTokens).delete_brought(req, resp)
         core.wire.answer(resp, 200, "User deleted.", user=None)
 
     @contextmanager
     def _verified(self, req: falcon.Request) -> Iterator[Credential | None]:
-        """What the password was checked against; None where the session is fresh and has none."""
+        """Give what the password was checked against; None for a fresh session without one."""
         core, session = self._core, principal_of(req).session
         if has_body(req):
             password = read_body(req, PasswordBody).password
-            with password_given(core, self._users, session, password, caller_of(req)) as credential:
-                yield credential
+            check = self._sign_in.password(password)
+            with self._sign_in.proven_again(session, caller_of(req), check) as proof:
+                yield proof.credential
         else:
             session.require_fresh(core.clock())
             yield None

@@ -18,11 +18,11 @@ import msgspec
 from authapi.cookies import Cookie
 from authapi.core import Core
 from authapi.errors import InvalidToken
+from authapi.features.sign_in import Proof, SignIn
 from authapi.features.users import UserRepository
 from authapi.identifiers import name_key
-from authapi.principal import User
 
-REQUIRES = ("users",)
+REQUIRES = ("sign_in", "users")
 
 LIFETIME = 365 * 86_400  # seconds
 COOKIE = Cookie("device", max_age=LIFETIME)
@@ -77,17 +77,17 @@ class Devices:
         """
         return [claims.sub for claims in islice(self._claims(req), MOST_OWNERS)]
 
-    def remember(self, resp: falcon.Response, user: User, password_version: int) -> None:
-        """Have the browser known from now on, where the password was given that has this version.
+    def remember(self, _req: falcon.Request, resp: falcon.Response, proof: Proof) -> None:
+        """Make the browser known to the user of a proof from now on.
 
-        SECURITY: each time as another one, so that whoever has a copy of the cookie has a budget
-        apart from the owner's.
+        SECURITY: each proof gives the browser another token, so that a copy of an older cookie has
+        a budget of its own.
         """
         token = self.tokens.issue(
             DeviceClaims(
-                sub=str(user.id),
+                sub=str(proof.credential.user.id),
                 jti=secrets.token_urlsafe(16),
-                ver=password_version,
+                ver=proof.credential.password_version,
                 exp=int(self._core.clock()) + LIFETIME,
             )
         )
@@ -101,5 +101,5 @@ class Devices:
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
-    """Declare the cookie and the token, for the features that use Devices."""
-    core.of(Devices)
+    """Make the browser of each sign-in known."""
+    core.of(SignIn).follow(core.of(Devices).remember)

@@ -5,6 +5,9 @@ Endpoints: POST /login, POST /logout. Table: none of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import falcon
 import msgspec
 
@@ -16,15 +19,15 @@ from authapi.errors import InvalidToken
 from authapi.events import Caller
 from authapi.features.devices import Devices
 from authapi.features.limits import Limits
-from authapi.features.lockout import LockedOut, LoginFailed
-from authapi.features.sessions import Issued, LoggedIn, LoggedOut, Sessions, public_id
-from authapi.features.users import Credential, InvalidCredentials, UserRepository
+from authapi.features.sessions import LoggedOut, Sessions, public_id
+from authapi.features.sign_in import PASSWORD, InvalidCredentials, Proof, SignIn
+from authapi.features.users import Credential, UserRepository
 from authapi.middleware import caller_of
 from authapi.passwords import Verdict
 from authapi.principal import Claims, principal_of
 from authapi.session_tokens import SessionTokens
 
-REQUIRES = ("users", "sessions", "limits", "lockout", "devices")
+REQUIRES = ("devices", "limits", "sessions", "sign_in", "users")
 
 
 class LoginBody(msgspec.Struct, rename="camel"):
@@ -44,9 +47,9 @@ class LoginResource:
         """Take the core."""
         self._core = core
         self._users = core.of(UserRepository)
-        self._sessions = core.of(Sessions)
         self._limits = core.of(Limits)
         self._devices = core.of(Devices)
+        self._sign_in = core.of(SignIn)
 
     def admit(self, req: falcon.Request) -> list[str]:
         """Return the users whose browser this is, by its cookies.
@@ -61,23 +64,15 @@ class LoginResource:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Check the password, open a session, set the cookies."""
-        core, caller = self._core, caller_of(req)
+        core = self._core
         body = read_body(req, LoginBody)
         credential = self._users.by_identifier(body.username_or_email)
         user_id = credential.user.id if credential else None
         budgets = self._budgets(req, body.username_or_email, user_id)
-        with self._limits.trying(*budgets) as last:
-            try:
-                verified, issued = self._log_in(req, credential, body.password)
-            except InvalidCredentials as refused:
-                with core.database.transaction():
-                    core.events.emit(LoginFailed(user_id, caller, detail=refused.reason))
-                    if last:
-                        core.events.emit(LockedOut(user_id, caller))
-                raise
-        core.of(SessionTokens).cookie.set(resp, issued.token, issued.max_age)
-        self._devices.remember(resp, verified.user, verified.password_version)
-        core.wire.answer_user(resp, 200, "Logged in.", verified.user)
+        with self._sign_in.attempt(budgets, caller_of(req), user_id):
+            prove = self._verified(credential, body.password)
+            user = self._sign_in.finish(req, resp, prove)
+        core.wire.answer_user(resp, 200, "Logged in.", user)
 
     def _budgets(self, req: falcon.Request, identifier: str, user_id: int | None) -> list[Budget]:
         """The budgets of the networks and the name, or of a known browser until that is spent.
@@ -93,21 +88,23 @@ class LoginResource:
             limits.device(claims.jti),
         ]
 
-    def _log_in(
-        self, req: falcon.Request, credential: Credential | None, password: str
-    ) -> tuple[Credential, Issued]:
-        core, caller, replaced = self._core, caller_of(req), self._sessions.replaced(req)
+    def _verified(self, credential: Credential | None, password: str) -> Callable[[], Proof]:
+        """Check a password; return what gives its proof, inside the transaction of the session.
+
+        Raises InvalidCredentials, after the same time for each reason.
+        """
         stored = credential.password_hash if credential else None
         enabled = credential is not None and not credential.disabled
-        verdict = core.passwords.verify(stored, password, rehash=enabled)
+        verdict = self._core.passwords.verify(stored, password, rehash=enabled)
         if credential is None or not enabled or not verdict.correct:
             raise InvalidCredentials(_reason(credential, verdict))
-        with core.database.transaction():
-            issued = self._sessions.open(credential, caller, replaced)
-            if verdict.new_hash:
-                self._users.rehash(credential, verdict.new_hash)
-            core.events.emit(LoggedIn(credential.user.id, caller, issued.session_id))
-        return credential, issued
+        return partial(self._proof, credential, verdict.new_hash)
+
+    def _proof(self, credential: Credential, new_hash: str | None) -> Proof:
+        """Return the proof; replace the hash, inside a transaction, where that is due."""
+        if new_hash:
+            self._users.rehash(credential, new_hash)
+        return Proof(credential, PASSWORD)
 
 
 def _reason(credential: Credential | None, verdict: Verdict) -> str:

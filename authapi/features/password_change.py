@@ -12,15 +12,17 @@ import msgspec
 
 from authapi.bodies import read_body
 from authapi.core import Core
-from authapi.features.accounts import WrongPassword, password_given
-from authapi.features.devices import Devices
-from authapi.features.sessions import Sessions
-from authapi.features.users import CredentialsChanged, PasswordChanged, UserRepository
+from authapi.features.sign_in import SignIn, WrongPassword
+from authapi.features.users import (
+    Credential,
+    CredentialsChanged,
+    PasswordChanged,
+    UserRepository,
+)
 from authapi.middleware import caller_of
 from authapi.principal import principal_of
-from authapi.session_tokens import SessionTokens
 
-REQUIRES = ("users", "accounts", "sessions", "devices")
+REQUIRES = ("sign_in", "users")
 
 
 class PasswordChangeBody(msgspec.Struct):
@@ -38,27 +40,33 @@ class PasswordResource:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
+        self._sign_in = core.of(SignIn)
         self._users = core.of(UserRepository)
-        self._sessions = core.of(Sessions)
-        self._devices = core.of(Devices)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Replace it, end every other session, and give this one a new token."""
-        core, session, caller = self._core, principal_of(req).session, caller_of(req)
+        core, session = self._core, principal_of(req).session
         names = (session.user.username, session.user.email)
         policy = partial(core.passwords.fault, names=names)
         body = read_body(req, PasswordChangeBody, {"new_password": policy})
-        with password_given(core, self._users, session, body.current_password, caller) as known:
+        check = self._sign_in.password(body.current_password)
+        with self._sign_in.proven_again(session, caller_of(req), check) as proof:
             new_hash = core.passwords.hash(body.new_password)
-            with core.database.transaction():
-                issued = self._sessions.rotate(session)
-                if not self._users.change_password(known, new_hash):
-                    raise WrongPassword
-                core.events.emit(PasswordChanged(session.user.id, caller, issued.session_id))
-                core.events.emit(CredentialsChanged(session.user.id, caller, issued.session_id))
-        core.of(SessionTokens).cookie.set(resp, issued.token, issued.max_age)
-        self._devices.remember(resp, session.user, known.password_version + 1)
+            self._sign_in.refresh(
+                req,
+                resp,
+                proof,
+                change=partial(self._change, proof.credential, new_hash),
+                events=(PasswordChanged, CredentialsChanged),
+            )
         core.wire.answer_user(resp, 200, "Password changed.", session.user)
+
+    def _change(self, credential: Credential, new_hash: str) -> Credential:
+        """Replace the password, inside a transaction, and return what counts from now on."""
+        changed = self._users.change_password(credential, new_hash)
+        if changed is None:
+            raise WrongPassword("outdated_credential")
+        return changed
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import falcon
@@ -16,17 +17,15 @@ from authapi.bodies import read_body
 from authapi.core import Core
 from authapi.errors import Failure
 from authapi.events import Event
-from authapi.features.devices import Devices
 from authapi.features.limits import Limits
-from authapi.features.sessions import Sessions
+from authapi.features.sign_in import PASSWORD, Proof, SignIn
 from authapi.features.users import UserRepository, UserSettings
 from authapi.identifiers import email_fault
 from authapi.middleware import caller_of
-from authapi.session_tokens import SessionTokens
 from authapi.settings import SettingsGroup, setting
 from authapi.usernames import UsernamePolicy
 
-REQUIRES = ("users", "sessions", "limits", "devices")
+REQUIRES = ("limits", "sign_in", "users")
 
 
 class RegistrationClosed(Failure):
@@ -67,9 +66,8 @@ class RegistrationResource:
         """Take the core."""
         self._core = core
         self._users = core.of(UserRepository)
-        self._sessions = core.of(Sessions)
         self._limits = core.of(Limits)
-        self._devices = core.of(Devices)
+        self._sign_in = core.of(SignIn)
         self._is_closed = core.settings.of(RegistrationSettings).registration == "closed"
         self._rules = {
             "username": UsernamePolicy(core.settings.of(UserSettings).reserved).fault,
@@ -88,19 +86,18 @@ class RegistrationResource:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Add the user, open a session, set the cookie."""
-        core, caller = self._core, caller_of(req)
+        core = self._core
         body = read_body(req, RegistrationBody, self._rules, self._password_fault)
-        replaced = self._sessions.replaced(req)
-        with self._limits.trying(*self._limits.registration(caller.ip)):
+        with self._limits.trying(*self._limits.registration(caller_of(req).ip)):
             self._users.require_free(body.username, body.email)
             password_hash = core.passwords.hash(body.password)
-            with core.database.transaction():
-                credential = self._users.insert(body.username, body.email, password_hash)
-                issued = self._sessions.open(credential, caller, replaced)
-                core.events.emit(Registered(credential.user.id, caller, issued.session_id))
-        core.of(SessionTokens).cookie.set(resp, issued.token, issued.max_age)
-        self._devices.remember(resp, credential.user, credential.password_version)
-        core.wire.answer_user(resp, 201, "User created.", credential.user)
+            add = partial(self._add, body, password_hash)
+            user = self._sign_in.finish(req, resp, add, event=Registered, always=True)
+        core.wire.answer_user(resp, 201, "User created.", user)
+
+    def _add(self, body: RegistrationBody, password_hash: str) -> Proof:
+        """Add the user, inside a transaction. Raises UsernameTaken or EmailTaken."""
+        return Proof(self._users.insert(body.username, body.email, password_hash), PASSWORD)
 
     def _password_fault(self, fields: Mapping[str, Any]) -> dict[str, str]:
         """The fault of the password, which depends on the names too."""

@@ -15,7 +15,7 @@ import falcon
 from authapi.core import Core
 from authapi.errors import InvalidToken
 from authapi.events import Caller, Event, Restored
-from authapi.features.users import Credential, CredentialsChanged, InvalidCredentials
+from authapi.features.users import Credential, CredentialsChanged
 from authapi.principal import Claims, Session, User
 from authapi.session_tokens import SessionTokens
 from authapi.settings import SessionSettings
@@ -181,11 +181,11 @@ class Sessions:
         of_cookies, now = self._tokens.presented(req).of_cookies, self._core.clock()
         return [claims for claims in of_cookies if claims.exp > now]
 
-    def open(self, credential: Credential, caller: Caller, replaced: list[Claims]) -> Issued:
+    def open(self, credential: Credential, caller: Caller, replaced: list[Claims]) -> Issued | None:
         """Open a session, inside a transaction, and end those that it replaces (ASVS 7.2.4).
 
-        Where the user has too many, the longest unused one ends. Raises InvalidCredentials for a
-        user who was deleted or disabled, or got another password, a moment ago.
+        Where the user has too many, the longest unused one ends. Returns None for a user who was
+        deleted or disabled, or got another password, a moment ago. Only SignIn calls this.
         """
         user, now = credential.user, self._now()
         replaced = [claims for claims in replaced if self.end(public_id(claims), claims.id)]
@@ -204,7 +204,7 @@ class Sessions:
             expires_at=expires_at,
             replaced=public_id(replaced[0]) if replaced else None,
         ):
-            raise InvalidCredentials("outdated_credential")
+            return None
         return self._issue(user, secret, issued_at=now, expires_at=expires_at)
 
     def exist(self) -> bool:

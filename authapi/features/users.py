@@ -26,23 +26,6 @@ REQUIRES: tuple[str, ...] = ()
 SKIPPED_AT_RESTORE = 1_000_000  # user ids, and password versions of a user
 
 
-class InvalidCredentials(Failure):
-    """A login that failed. The answer does not say why."""
-
-    status, error, message = 401, "invalid_credentials", "Invalid credentials."
-    challenge = "Bearer"
-
-    def __init__(self, reason: str) -> None:
-        """Take the reason, one word for the log alone: `wrong_password`, `unknown_name`, …."""
-        super().__init__()
-        self.reason = reason
-
-    @property
-    def fields(self) -> dict[str, object]:
-        """As documented, there is no user."""
-        return {"user": None}
-
-
 class UsernameTaken(Failure):
     """Another user has the username, caselessly."""
 
@@ -201,12 +184,15 @@ class UserRepository:
             id=credential.user.id, verified_hash=credential.password_hash, new_hash=new_hash
         )
 
-    def change_password(self, credential: Credential, new_hash: str) -> bool:
-        """Replace a password, inside a transaction; False where it has changed meanwhile."""
-        changed = self._statements.change_password(
+    def change_password(self, credential: Credential, new_hash: str) -> Credential | None:
+        """Replace a password, inside a transaction; return the new credential.
+
+        Return None where the password has changed meanwhile, or the user is disabled or gone.
+        """
+        row = self._statements.change_password(
             id=credential.user.id, password_version=credential.password_version, new_hash=new_hash
         )
-        return bool(changed)
+        return row and _credential(row)
 
     def rename(self, user_id: int, username: str) -> bool:
         """Give a user another username, inside a transaction. Raises UsernameTaken.

@@ -55,11 +55,13 @@ UPDATE users
    SET password_hash = :new_hash
  WHERE id = :id AND password_hash = :verified_hash;
 
--- name: change_password(id, password_version, new_hash)!
+-- name: change_password(id, password_version, new_hash)^
 -- Changes nothing where the password was changed, or the user disabled, since it was checked.
 UPDATE users
    SET password_hash = :new_hash, password_version = password_version + 1
- WHERE id = :id AND password_version = :password_version AND disabled_at IS NULL;
+ WHERE id = :id AND password_version = :password_version AND disabled_at IS NULL
+RETURNING id, username, email, created_at, updated_at,
+          password_hash, password_version, disabled_at IS NOT NULL;
 
 -- name: rename(id, username, username_key)!
 UPDATE users

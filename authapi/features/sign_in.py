@@ -1,0 +1,223 @@
+"""Signing in: the one way from a proof to a session, for every kind of proof.
+
+Endpoints: none. Table: none of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+import falcon
+
+from authapi.budgets import Budget
+from authapi.core import Core
+from authapi.errors import Failure, InvalidToken
+from authapi.events import Caller, Event
+from authapi.features.limits import Limits
+from authapi.features.lockout import LockedOut, LoginFailed
+from authapi.features.sessions import Issued, LoggedIn, Reauthenticated, Sessions
+from authapi.features.users import Credential, UserRepository
+from authapi.middleware import caller_of
+from authapi.principal import Claims, Session, User, principal_of
+from authapi.session_tokens import SessionTokens
+
+REQUIRES = ("limits", "lockout", "sessions", "users")
+
+PASSWORD = frozenset({"pwd"})
+
+
+class ProofRejected(Failure):
+    """A proof that proves nothing, such as a wrong password. It counts as a failed login."""
+
+    def __init__(self, reason: str) -> None:
+        """Take the reason, one word for the log alone: `wrong_password`, `unknown_name`, …."""
+        super().__init__()
+        self.reason = reason
+
+
+class InvalidCredentials(ProofRejected):
+    """A login that failed. The answer does not say why."""
+
+    status, error, message = 401, "invalid_credentials", "Invalid credentials."
+    challenge = "Bearer"
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """Return `user: null`, as documented."""
+        return {"user": None}
+
+
+class WrongPassword(ProofRejected):
+    """A password that is not the user's, in a session of theirs."""
+
+    status, error, message = 403, "wrong_password", "The password is wrong."
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Who a client has proved to be, and by which methods (names of RFC 8176, such as `pwd`)."""
+
+    credential: Credential
+    methods: frozenset[str]
+
+
+Check = Callable[[Credential], Proof]
+Step = Callable[[falcon.Request, falcon.Response, Proof], Failure | None]
+Action = Callable[[falcon.Request, falcon.Response, Proof], None]
+
+
+class SignIn:
+    """Opens a session for a proof, unless a step refuses it. Nothing else opens sessions."""
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._core = core
+        self._limits = core.of(Limits)
+        self._sessions = core.of(Sessions)
+        self._users = core.of(UserRepository)
+        self._steps: list[Step] = []
+        self._actions: list[Action] = []
+
+    def require(self, step: Step) -> None:
+        """Ask `step` before each session is opened: a second factor, a verified address.
+
+        It returns None to let the proof pass, or the failure to answer with. It is called in the
+        transaction that would open the session, so it must not begin one. What it writes is kept,
+        whether or not the session is opened. A failure that it raises undoes everything.
+        """
+        self._steps.append(step)
+
+    def follow(self, action: Action) -> None:
+        """Call `action` after each proof that was accepted, before the answer: to set a cookie."""
+        self._actions.append(action)
+
+    @contextmanager
+    def attempt(
+        self,
+        budgets: Iterable[Budget],
+        caller: Caller,
+        user_id: int | None,
+        session_id: str | None = None,
+    ) -> Iterator[None]:
+        """Take a try from each budget for the block, and record a ProofRejected that it raises.
+
+        Not to be used inside a transaction: the failure is recorded in one of its own. Raises
+        TooManyRequests. No try counts where the block raises Overloaded or Unavailable.
+        """
+        with self._limits.trying(*budgets) as last:
+            try:
+                yield
+            except ProofRejected as rejected:
+                with self._core.database.transaction():
+                    failed = LoginFailed(user_id, caller, session_id, detail=rejected.reason)
+                    self._core.events.emit(failed)
+                    if last:
+                        self._core.events.emit(LockedOut(user_id, caller, session_id))
+                raise
+
+    @contextmanager
+    def proven_again(self, session: Session, caller: Caller, check: Check) -> Iterator[Proof]:
+        """Check a proof of a session's user, and give it to the block.
+
+        Raises what `check` raises, TooManyRequests, or InvalidToken for a user who is gone. As
+        with `attempt`, this is not to be used inside a transaction.
+        """
+        credential, user_id = self._users.by_id(session.user.id), session.user.id
+        if credential is None:
+            raise InvalidToken
+        networks = self._limits.networks_of_known(caller.ip, user_id)
+        budgets = [*networks, self._limits.password(user_id)]
+        with self.attempt(budgets, caller, user_id, session.id):
+            yield check(credential)
+
+    def password(self, password: str) -> Check:
+        """Return the check of a password in a session, which raises WrongPassword or Overloaded."""
+        return partial(self._check_password, password)
+
+    def finish(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        prove: Callable[[], Proof],
+        *,
+        event: type[Event] = LoggedIn,
+        always: bool = False,
+    ) -> User:
+        """Open a session, end those that the request brought, and set the cookies.
+
+        `prove` returns the proof. It is called in the transaction that opens the session, so that
+        what it writes (a new user, a used-up code) is kept with it. `event` is emitted with the
+        session, or `always`: then without a session where a step refuses it.
+
+        Raises the failure of a step, and InvalidCredentials where the user was deleted or disabled
+        or the password changed meanwhile.
+        """
+        core, caller, replaced = self._core, caller_of(req), self._sessions.replaced(req)
+        with core.database.transaction():
+            proof = prove()
+            user = proof.credential.user
+            outcome = self._refusal(req, resp, proof) or self._open(proof, caller, replaced)
+            if isinstance(outcome, Issued):
+                core.events.emit(event(user.id, caller, outcome.session_id))
+            elif always:
+                core.events.emit(event(user.id, caller))
+        if isinstance(outcome, Failure):
+            raise outcome  # NOTE: after the commit, which keeps what the steps have written
+        self._admit(req, resp, proof, outcome)
+        return user
+
+    def refresh(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        proof: Proof,
+        *,
+        events: Iterable[type[Event]] = (Reauthenticated,),
+        change: Callable[[], Credential] | None = None,
+    ) -> User:
+        """Give the session of a request a new token and make it fresh, after a proof in it.
+
+        `change` changes the credential in the same transaction, and returns the new one. `events`
+        are emitted in this order. Raises what `change` raises, and InvalidToken where the session
+        has ended meanwhile. The steps are not asked: the session is open.
+        """
+        core, caller, session = self._core, caller_of(req), principal_of(req).session
+        with core.database.transaction():
+            issued = self._sessions.rotate(session)
+            if change:
+                proof = replace(proof, credential=change())
+            for event in events:
+                core.events.emit(event(session.user.id, caller, issued.session_id))
+        self._admit(req, resp, proof, issued)
+        return proof.credential.user
+
+    def _check_password(self, password: str, credential: Credential) -> Proof:
+        verdict = self._core.passwords.verify(credential.password_hash, password, rehash=False)
+        if not verdict.correct:
+            raise WrongPassword(verdict.reason)
+        return Proof(credential, PASSWORD)
+
+    def _refusal(self, req: falcon.Request, resp: falcon.Response, proof: Proof) -> Failure | None:
+        """Return the failure of the first step that refuses a proof."""
+        refusals = (step(req, resp, proof) for step in self._steps)
+        return next((refusal for refusal in refusals if refusal), None)
+
+    def _open(self, proof: Proof, caller: Caller, replaced: list[Claims]) -> Issued:
+        issued = self._sessions.open(proof.credential, caller, replaced)
+        if issued is None:
+            raise InvalidCredentials("outdated_credential")
+        return issued
+
+    def _admit(
+        self, req: falcon.Request, resp: falcon.Response, proof: Proof, issued: Issued
+    ) -> None:
+        self._core.of(SessionTokens).cookie.set(resp, issued.token, issued.max_age)
+        for action in self._actions:
+            action(req, resp, proof)
+
+
+def setup(_app: falcon.App[falcon.Request, falcon.Response], _core: Core) -> None:
+    """Add nothing: other features use SignIn."""
