@@ -22,7 +22,7 @@ USER 10001:10001
 WORKDIR /var/lib/authapi
 VOLUME /var/lib/authapi
 EXPOSE 3001
-# Without a session the answer is 401, which the loop gives by itself.
+# Without a session the service answers 401, without a thread or the database.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["python", "-c", "\
 import http.client, os; \
 service = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('AUTHAPI_PORT', 3001)), timeout=4); \
