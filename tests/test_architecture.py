@@ -2,12 +2,16 @@
 
 import ast
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from authapi import features
+from authapi.errors import Failure
+from authapi.events import Event
 from authapi.feature import load
+from authapi.settings import SettingsGroup
 
 ROOT = Path(__file__).parent.parent
 MODULES = {
@@ -116,6 +120,40 @@ def test_core_imports_no_feature():
     }
 
     assert {"authapi.app", "authapi.commands", "authapi.settings.__init__"} == knowing
+
+
+def words_of(feature):
+    """The names of a feature's settings, and of its classes of failures and events."""
+    for name, each in vars(feature.module).items():
+        if isinstance(each, type) and each.__module__ == feature.module.__name__:
+            if issubclass(each, SettingsGroup):
+                yield from (declared.name for declared in fields(each))
+            elif issubclass(each, (Failure, Event)):
+                yield name
+
+
+def names_in(tree):
+    """Every name that the code of a module mentions, also as a keyword or an attribute."""
+    for node in statements(tree):
+        for attribute in ("id", "attr", "arg", "name", "asname"):
+            if isinstance(name := getattr(node, attribute, None), str):
+                yield name.rpartition(".")[2]
+
+
+def test_a_feature_owns_its_words():
+    """No module of the core names a feature's setting, failure or event; only `authapi` does.
+
+    The package's own module lists what embedders may import.
+    """
+    words = {word for feature in load(features.DEFAULT) for word in words_of(feature)}
+    named = {
+        module: words.intersection(names_in(tree))
+        for module, tree in MODULES.items()
+        if not module.startswith("authapi.features")
+    }
+
+    assert {"registration", "LoggedIn", "EmailTaken"} <= words
+    assert {module: found for module, found in named.items() if found} == {}
 
 
 @pytest.mark.parametrize("feature", FEATURES)

@@ -1,0 +1,74 @@
+"""A feature of the tests' own, with one of each kind of thing that a feature may declare.
+
+Nothing in the library knows it. Endpoint: POST /greetings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import msgspec
+
+from authapi.bodies import read_body
+from authapi.errors import Failure
+from authapi.events import Event
+from authapi.middleware import caller_of
+from authapi.principal import principal_of
+from authapi.settings import SettingError, Settings, SettingsGroup, setting
+
+REQUIRES = ("limits",)
+ENABLED_BY = "greeting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GreetingSettings(SettingsGroup):
+    """What greetings say, and how often."""
+
+    greeting: str = setting("", "The word of a greeting, such as Hello. Default: none.")
+    greeting_limit: str = setting("2/hour", "Greetings of one user.", rate=True)
+
+    def completed(self, settings: Settings) -> Self:
+        """Return the group. Raises SettingError for a greeting that is no word."""
+        if not self.greeting.isalpha():
+            raise SettingError("AUTHAPI_GREETING must be one word: leave out the rest.")
+        return super().completed(settings)
+
+
+class GreetingRefused(Failure):
+    """Raised when somebody greets themselves."""
+
+    status, error, message = 409, "greeting_refused", "You cannot greet yourself."
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted(Event):
+    """A user greeted another one."""
+
+
+class GreetingBody(msgspec.Struct):
+    """Whom to greet."""
+
+    username: str
+
+
+class GreetingsResource:
+    """Greets users."""
+
+    def __init__(self, core):
+        self._core = core
+        self._word = core.settings.of(GreetingSettings).greeting
+
+    def on_post(self, req, resp):
+        core, user, caller = self._core, principal_of(req).user, caller_of(req)
+        body = read_body(req, GreetingBody)
+        if body.username == user.username:
+            raise GreetingRefused
+        with core.database.transaction():
+            core.events.emit(Greeted(user.id, caller, detail=self._word))
+        core.wire.answer(resp, 200, f"{self._word}, {body.username}.")
+
+
+def setup(app, core):
+    """Add the route."""
+    app.add_route("/greetings", GreetingsResource(core))

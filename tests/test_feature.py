@@ -1,0 +1,132 @@
+"""Features: what a module may declare, without a change to any file of the library."""
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import greetings
+import pytest
+from conftest import Client, token_of
+
+from authapi import SettingError, Settings, features
+from authapi.feature import load
+from authapi.settings import SettingsGroup, declared_settings, setting
+
+FEATURES = (*features.DEFAULT, greetings)
+ON = {"features": FEATURES, "greeting": "Hello"}
+
+
+@pytest.fixture(name="greeter")
+def _greeter(make_app):
+    """A client of a service with the feature, and the token of a user."""
+    client = Client(make_app(**ON))
+    return client, token_of(client.register())
+
+
+def greet(greeter, username="frodo"):
+    client, token = greeter
+    return client.request_as(token, "POST", "/greetings", {"username": username})
+
+
+def test_a_route(greeter):
+    """A feature's route answers by its settings, and needs a session."""
+    assert (greet(greeter).status_code, greet(greeter).json["message"]) == (200, "Hello, frodo.")
+    assert greeter[0].post("/greetings", {"username": "frodo"}).status_code == 401
+
+
+def test_a_failure(greeter):
+    """A feature's failure is answered as any other."""
+    answer = greet(greeter, "crispengari")
+
+    assert (answer.status_code, answer.json["error"]) == (409, "greeting_refused")
+    assert answer.json["message"] == "You cannot greet yourself."
+
+
+def test_an_event(greeter, caplog):
+    """A feature's event reaches the audit log and the service's log, with its detail."""
+    caplog.set_level("INFO", "authapi.events")
+
+    greet(greeter)
+
+    assert greeter[0].events()[-1] == "greeted"
+    assert caplog.messages[-1].startswith("greeted user_id=1 reason=Hello ip=")
+
+
+def test_settings_of_a_feature():
+    """A feature's settings are read, checked and refused as those of the core are."""
+    read = Settings.from_env({"AUTHAPI_GREETING": "Servus"}, features=FEATURES)
+
+    assert read.of(greetings.GreetingSettings).greeting == read.greeting == "Servus"
+    for environ, says in [
+        ({"AUTHAPI_GREETING": "Good morning"}, "AUTHAPI_GREETING must be one word"),
+        ({"AUTHAPI_GREETINGS": "Hello"}, "AUTHAPI_GREETING was likely meant"),
+        (
+            {"AUTHAPI_GREETING": "Hello", "AUTHAPI_GREETING_LIMIT": "2"},
+            "AUTHAPI_GREETING_LIMIT must be a number of tries",
+        ),
+    ]:
+        with pytest.raises(SettingError, match=says):
+            Settings.from_env(environ, features=FEATURES)
+
+
+def test_a_feature_that_is_off(make_app):
+    """Without a value for the setting that turns it on, a feature has no routes."""
+    client = Client(make_app(features=FEATURES))
+
+    assert client.post("/greetings", {}).status_code == 404
+    assert client.app.core.settings.features == Settings().features
+
+
+def test_a_setting_of_a_feature_that_is_off():
+    """The refusal says which feature is off, and how to turn it on."""
+    with pytest.raises(SettingError) as refusal:
+        Settings(features=FEATURES, greeting_limit="3/hour")
+
+    assert str(refusal.value) == (
+        "AUTHAPI_GREETING_LIMIT is a setting of the feature greetings, which is off: "
+        "set AUTHAPI_GREETING to turn it on, or unset the former."
+    )
+
+
+def test_a_feature_that_requires_one_that_is_off(make_app):
+    """A feature is off where one that it requires is."""
+    guest = module("guest", REQUIRES=(greetings,))
+
+    assert guest in [each.module for each in Settings(features=(guest,), greeting="Hi").features]
+    assert guest not in [each.module for each in Settings(features=(guest,)).features]
+
+
+def test_a_group_of_no_feature():
+    """Only the groups of the features that the settings were made for can be asked for."""
+    with pytest.raises(LookupError, match="GreetingSettings belongs to no feature"):
+        Settings().of(greetings.GreetingSettings)
+
+
+def test_a_name_that_is_no_setting():
+    """A name that no group declares is refused, with the likeliest one."""
+    with pytest.raises(TypeError, match="takes no 'prot'; port was likely meant"):
+        Settings(prot=80)
+
+
+def test_a_name_that_two_groups_declare():
+    """Two groups cannot declare one setting."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class OtherSettings(SettingsGroup):
+        port: int = setting(0, "Another port.")
+
+    OtherSettings.__module__ = "other"
+    with pytest.raises(TypeError, match="OtherSettings declares AUTHAPI_PORT, which is taken"):
+        declared_settings([module("other", OtherSettings=OtherSettings)])
+
+
+def test_a_module_that_is_no_feature():
+    """A module without `setup` is no feature."""
+    with pytest.raises(TypeError, match="empty is no feature: it has no setup"):
+        load([ModuleType("empty")])
+
+
+def module(name, **declared):
+    """A feature that adds nothing."""
+    made = ModuleType(name)
+    vars(made).update(declared, setup=lambda _app, _core: None)
+    return made
