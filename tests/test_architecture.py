@@ -141,10 +141,7 @@ def names_in(tree):
 
 
 def test_a_feature_owns_its_words():
-    """No module of the core names a feature's setting, failure or event; only `authapi` does.
-
-    The package's own module lists what embedders may import.
-    """
+    """No module of the core names a feature's setting, failure or event."""
     words = {word for feature in load(features.DEFAULT) for word in words_of(feature)}
     named = {
         module: words.intersection(names_in(tree))
