@@ -16,12 +16,12 @@ def opened(path, until=None):
     return database
 
 
-def insert_user(database, name):
-    """Add a user as releases before the tenth migration do."""
+def insert_user(database, name, password_hash="x"):
+    """Add a user to the schema of any release; the name is the address too."""
     database.connection.execute(
         "INSERT INTO users (username, username_key, email, email_key, password_hash)"
-        " VALUES (:name, :name, :name, :name, 'x')",
-        {"name": name},
+        " VALUES (:name, :name, :name, :name, :password_hash)",
+        {"name": name, "password_hash": password_hash},
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from authapi import features
+from authapi import User, features
 from authapi.errors import Failure
 from authapi.events import Event
 from authapi.feature import load
@@ -230,6 +230,22 @@ def test_no_statements_in_python():
 
     assert not [(module, text) for module, text in texts if SQL.match(text)]
     assert SQL.match("SELECT 1")
+
+
+def test_users_are_read_alike():
+    """Each statement that makes a `User` selects the same columns, in the record's order."""
+    columns = ", ".join(User.__struct_fields__)
+    texts = {
+        f"{path.stem}.{block.partition('(')[0]}": " ".join(block.replace("users.", "").split())
+        for path in (ROOT / "sql").glob("**/queries/*.sql")
+        for block in re.split(r"^-- name: ", path.read_text(), flags=re.MULTILINE)[1:]
+    }
+
+    making = {
+        name for name, text in texts.items() if re.search(r"(SELECT|RETURNING) .*\busername,", text)
+    }
+    assert making == {name for name, text in texts.items() if columns in text}
+    assert "sessions.authenticate" in making
 
 
 def test_every_statement_is_used():

@@ -158,8 +158,8 @@ def test_needs_a_session(client):
         "UPDATE audit_log SET ip = ''",
         "DELETE FROM audit_log",
         "DELETE FROM audit_log WHERE id = 1",
-        "REPLACE INTO audit_log SELECT id, created_at, 'x', 2, '', '', '', '' FROM audit_log",
-        "INSERT OR REPLACE INTO audit_log VALUES (1, 0, 'x', 2, '', '', '', '')",
+        "REPLACE INTO audit_log SELECT id, created_at, 'x', 2, '', '', '', '', '' FROM audit_log",
+        "INSERT OR REPLACE INTO audit_log VALUES (1, 0, 'x', 2, '', '', '', '', '')",
         "INSERT INTO audit_log SELECT * FROM audit_log WHERE 1 ON CONFLICT DO UPDATE SET ip = 'x'",
     ],
 )
@@ -202,7 +202,7 @@ def test_retention_is_one_number(client):
 def test_pruning_is_bounded(client, token, clock):
     """One event drops so many old entries and no more."""
     for _ in range(audit.PRUNED_AT_ONCE + 20):
-        client.query("INSERT INTO audit_log VALUES (NULL, 0, 'x', 2, NULL, '', '', '')")
+        client.query("INSERT INTO audit_log VALUES (NULL, 0, 'x', 2, NULL, '', '', '', NULL)")
 
     client.log_in()
     assert client.events().count("x") == 20
@@ -213,7 +213,7 @@ def test_pruning_is_bounded(client, token, clock):
 def add_entries(client, count, user_id):
     client.query(
         "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
-        "INSERT INTO audit_log SELECT NULL, ?, 'login_failed', ?, NULL, '', '', '' FROM n",
+        "INSERT INTO audit_log SELECT NULL, ?, 'login_failed', ?, NULL, '', '', '', NULL FROM n",
         count,
         int(client.app.core.clock()),
         user_id,
@@ -266,7 +266,7 @@ def test_collision_keeps_nothing(client, token, monkeypatch):
 def test_oldest_go_first(client, token):
     """Of the entries that are old enough, the oldest go first."""
     for age in range(audit.PRUNED_AT_ONCE + 20):
-        client.query("INSERT INTO audit_log VALUES (NULL, ?, 'x', 2, NULL, '', '', '')", age)
+        client.query("INSERT INTO audit_log VALUES (NULL, ?, 'x', 2, NULL, '', '', '', NULL)", age)
 
     client.log_in()
     assert client.query("SELECT min(created_at) FROM audit_log") == [(audit.PRUNED_AT_ONCE,)]
@@ -276,7 +276,9 @@ def test_ids_are_positive(client, token):
     """No entry can stand in the way of the next one."""
     for number in (0, -1, -(2**63)):
         with pytest.raises(sqlite3.IntegrityError):
-            client.query("INSERT INTO audit_log VALUES (?, 0, 'x', 2, NULL, '', '', '')", number)
+            client.query(
+                "INSERT INTO audit_log VALUES (?, 0, 'x', 2, NULL, '', '', '', NULL)", number
+            )
     assert client.log_in().status_code == 200
 
 

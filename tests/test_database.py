@@ -481,7 +481,7 @@ def test_no_statement_scans(client):
     writes |= {("limits", "take"), ("users", "add_lookalike"), ("users", "remember_newest_id")}
     of_a_start = ("has_ledger", "is_empty", "has_users", "applied")
     of_a_restore = {("users", "newest_id"), ("users", "forget_newest_id")}
-    of_a_restore |= {("users", "skip_password_versions"), ("sessions", "end_all")}
+    of_a_restore |= {("users", "skip_versions"), ("sessions", "end_all")}
     assert {("migrations", name) for name in of_a_start} | of_a_restore == scans
     assert {(file, name) for file, name, _ in found} == scans | searches | writes
 

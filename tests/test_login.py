@@ -222,6 +222,11 @@ def test_unusable_hash(client, monkeypatch, caplog, stored, said):
         ("SELECT 1", ("nobody", USER["password"]), "user_id=- reason=unknown_name"),
         ("UPDATE users SET disabled_at = 1", [USER["email"]], "user_id=1 reason=disabled"),
         ("UPDATE users SET password_hash = ''", ["crispengari"], "user_id=1 reason=unusable_hash"),
+        (
+            "UPDATE users SET password_hash = NULL",
+            [USER["email"]],
+            "user_id=1 reason=wrong_password",
+        ),
     ],
 )
 def test_the_log_says_why(client, caplog, statement, login, said):

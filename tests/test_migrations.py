@@ -1,14 +1,16 @@
 """An update: the copy that a start makes before it changes the schema."""
 
+import hashlib
 import logging
 import os
 import stat
 
 import pytest
-from conftest import Client
+from conftest import USER, Client
 from databases import MIGRATIONS, insert_user, opened, rows
 
 from authapi import StartError
+from authapi.principal import Claims
 
 
 @pytest.fixture(name="path")
@@ -63,6 +65,53 @@ def test_the_way_back(path, copy):
 
     assert rows(path, "SELECT username FROM users") == [("user0",)]
     assert copy.exists()
+
+
+def test_an_upgrade_of_the_first_release(path, make_client, clock):
+    """A database with six migrations keeps its users, passwords, sessions and audit entries."""
+    elsewhere = make_client(database_url=f"sqlite:///{path}.new")
+    elsewhere.register()
+    ((password_hash,),) = elsewhere.query("SELECT password_hash FROM users")
+    secret, now = "s" * 43, int(clock.now)
+    session = (hashlib.sha256(secret.encode()).hexdigest(), now, now, now, now + 3_600)
+    older = opened(path, until=6)
+    with older.transaction():
+        insert_user(older, USER["username"], password_hash)
+        older.connection.execute(
+            "INSERT INTO audit_log VALUES (5, ?, 'registered', 1, NULL, '', '', 'id')", (now,)
+        )
+        older.connection.execute(
+            "INSERT INTO sessions (id_hash, user_id, created_at, authenticated_at, last_seen_at,"
+            " expires_at, ip, user_agent) VALUES (?, 1, ?, ?, ?, ?, '', '')",
+            session,
+        )
+    older.close()
+
+    client = make_client()
+
+    claims = Claims(id=1, username=USER["username"], sub="1", iat=now, exp=now + 3_600, sid=secret)
+    assert client.get_as(client.tokens.issue(claims)).status_code == 200
+    assert client.log_in().status_code == 200
+    assert client.log_in(password="another").status_code == 401
+    assert client.events("id", "event", "detail")[0] == (5, "registered", None)
+    assert client.query("PRAGMA integrity_check") == [("ok",)]
+    assert client.query("PRAGMA foreign_key_check") == []
+    added = "credentials_version, email_verified_at, roles"
+    assert client.query(f"SELECT {added} FROM users") == [(1, None, "")]
+    assert set(client.query("SELECT methods, second_factor_at FROM sessions")) == {("pwd", None)}
+
+
+def test_a_long_migration_shows_its_progress(path, capsys, monkeypatch):
+    """Each step of an upgrade that takes long is named on standard error."""
+    made_by(9, path).close()
+    monkeypatch.setattr("authapi.database.progress.SILENT_FOR", 0)
+    monkeypatch.setattr("authapi.database.sqlite.schema.TICK_EVERY", 1)
+
+    opened(path).close()
+
+    shown = capsys.readouterr().err
+    assert f"Copying {path}: done in" in shown
+    assert "Migration 0010_sign_in_methods: done in" in shown
 
 
 def test_what_is_still_in_the_log(path, copy):

@@ -184,3 +184,23 @@ def test_user_disabled_meanwhile(client, token, monkeypatch):
 
     assert change(client, token).status_code == 401
     assert client.query("SELECT password_hash FROM users") == [(before,)]
+
+
+def test_versions_of_credentials(client, token):
+    """A change counts as another password and as another credential; a rename is neither."""
+    versions = "SELECT password_version, credentials_version FROM users"
+    client.request_as(token, "PATCH", "/user", {"username": "renamed"})
+    assert client.query(versions) == [(1, 1)]
+
+    change(client, token)
+
+    assert client.query(versions) == [(2, 2)]
+
+
+def test_a_user_without_a_password(client, token):
+    """A user who has none gives none: no password is right, the empty one neither."""
+    client.query("UPDATE users SET password_hash = NULL")
+
+    for password in (USER["password"], ""):
+        answer = change(client, token, current=password)
+        assert (answer.status_code, answer.json["error"]) == (403, "wrong_password")

@@ -119,7 +119,7 @@ def test_more_users_than_are_skipped(service):
     with service.client.app.core.database.transaction():
         service.client.query("UPDATE sqlite_sequence SET seq = 5000000")
         service.client.query(
-            "INSERT INTO audit_log VALUES (7000000000, 1, 'x', 1, NULL, '', '', '')"
+            "INSERT INTO audit_log VALUES (7000000000, 1, 'x', 1, NULL, '', '', '', NULL)"
         )
 
     service.put_back()

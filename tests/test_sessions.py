@@ -121,7 +121,7 @@ def test_pruning_is_bounded(client, clock):
     client.register()
     for number in range(PRUNED_AT_ONCE + 20):
         client.query(
-            "INSERT INTO sessions VALUES (NULL, ?, 1, 0, 0, 0, ?, '', '', NULL)",
+            "INSERT INTO sessions VALUES (NULL, ?, 1, 0, 0, 0, ?, '', '', NULL, 'pwd', NULL)",
             f"{number:064}",
             1_000 + number,
         )

@@ -23,7 +23,7 @@ from authapi.usernames import RESERVED, fault, lookalikes
 
 REQUIRES: tuple[str, ...] = ()
 
-SKIPPED_AT_RESTORE = 1_000_000  # user ids, and password versions of a user
+SKIPPED_AT_RESTORE = 1_000_000  # user ids, and versions of a user's credentials
 
 
 class UsernameTaken(Failure):
@@ -89,11 +89,16 @@ class UserSettings(SettingsGroup):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a login is checked against; the version counts the passwords that the user has had."""
+    """What a login is checked against. A user who signs in without a password has no hash.
+
+    `password_version` counts the passwords that the user has had. `credentials_version` rises with
+    every change of a credential, the password included.
+    """
 
     user: User
-    password_hash: str = field(repr=False)
+    password_hash: str | None = field(repr=False)
     password_version: int
+    credentials_version: int
     disabled: bool
 
 
@@ -104,7 +109,7 @@ class UserRepository:
         """Take the core."""
         self._statements = core.database.statements("users")
 
-    def insert(self, username: str, email: str, password_hash: str) -> Credential:
+    def insert(self, username: str, email: str, password_hash: str | None) -> Credential:
         """Add a user, inside a transaction. Raises UsernameTaken or EmailTaken."""
         with _taken():
             row = self._statements.insert(
@@ -123,7 +128,7 @@ class UserRepository:
         return int(self._statements.newest_id())
 
     def skip(self, newest_id: int) -> None:
-        """Leave out the ids and the password versions that a lost database may have given.
+        """Leave out the ids and the versions of credentials that a lost database may have given.
 
         SECURITY: else another user gets the data that an application keeps by a lost user's id,
         and a device cookie of a lost password counts again.
@@ -131,7 +136,7 @@ class UserRepository:
         newest_id = max(self.newest_id(), newest_id)
         self._statements.forget_newest_id()
         self._statements.remember_newest_id(id=newest_id + SKIPPED_AT_RESTORE)
-        self._statements.skip_password_versions(number=SKIPPED_AT_RESTORE)
+        self._statements.skip_versions(number=SKIPPED_AT_RESTORE)
 
     def by_id(self, user_id: int) -> Credential | None:
         """The credential of a user."""
@@ -243,7 +248,7 @@ def _taken() -> Iterator[None]:
 
 
 def _credential(row: tuple[Any, ...]) -> Credential:
-    return Credential(User(*row[:5]), row[5], row[6], disabled=bool(row[7]))
+    return Credential(User(*row[:5]), row[5], row[6], row[7], disabled=bool(row[8]))
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

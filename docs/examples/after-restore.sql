@@ -16,7 +16,9 @@ SELECT 'users', 1000000
  WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'users');
 
 -- Device cookies of passwords that were changed since the backup would count again.
-UPDATE users SET password_version = password_version + 1000000;
+UPDATE users
+   SET password_version = password_version + 1000000,
+       credentials_version = credentials_version + 1000000;
 
 -- Programs that copy the audit log ask for ids above the last one they have.
 INSERT INTO audit_log (id, created_at, event, user_id, session_id, ip, user_agent, request_id)

@@ -3,30 +3,31 @@
 -- name: insert(username, username_key, email, email_key, password_hash)^
 INSERT INTO users (username, username_key, email, email_key, password_hash)
 VALUES (:username, :username_key, :email, :email_key, :password_hash)
-RETURNING id, username, email, created_at, updated_at, password_hash, password_version, disabled_at IS NOT NULL;
+RETURNING id, username, email, created_at, updated_at,
+          password_hash, password_version, credentials_version, disabled_at IS NOT NULL;
 
 -- name: by_username(username_key)^
 SELECT id, username, email, created_at, updated_at,
-       password_hash, password_version, disabled_at IS NOT NULL
+       password_hash, password_version, credentials_version, disabled_at IS NOT NULL
   FROM users
  WHERE username_key = :username_key;
 
 -- name: by_email(email_key)^
 SELECT id, username, email, created_at, updated_at,
-       password_hash, password_version, disabled_at IS NOT NULL
+       password_hash, password_version, credentials_version, disabled_at IS NOT NULL
   FROM users
  WHERE email_key = :email_key;
 
 -- name: by_id(id)^
 SELECT id, username, email, created_at, updated_at,
-       password_hash, password_version, disabled_at IS NOT NULL
+       password_hash, password_version, credentials_version, disabled_at IS NOT NULL
   FROM users
  WHERE id = :id;
 
 -- name: by_session(id_hash)^
 -- The user of a session that has not ended.
 SELECT id, username, email, created_at, updated_at,
-       password_hash, password_version, disabled_at IS NOT NULL
+       password_hash, password_version, credentials_version, disabled_at IS NOT NULL
   FROM users
  WHERE id = (SELECT user_id FROM sessions WHERE id_hash = :id_hash) AND disabled_at IS NULL;
 
@@ -58,10 +59,11 @@ UPDATE users
 -- name: change_password(id, password_version, new_hash)^
 -- Changes nothing where the password was changed, or the user disabled, since it was checked.
 UPDATE users
-   SET password_hash = :new_hash, password_version = password_version + 1
+   SET password_hash = :new_hash, password_version = password_version + 1,
+       credentials_version = credentials_version + 1
  WHERE id = :id AND password_version = :password_version AND disabled_at IS NULL
 RETURNING id, username, email, created_at, updated_at,
-          password_hash, password_version, disabled_at IS NOT NULL;
+          password_hash, password_version, credentials_version, disabled_at IS NOT NULL;
 
 -- name: rename(id, username, username_key)!
 UPDATE users
@@ -72,6 +74,7 @@ UPDATE users
 DELETE FROM users
  WHERE id = :id AND password_version = :password_version;
 
--- name: skip_password_versions(number)!
+-- name: skip_versions(number)!
 UPDATE users
-   SET password_version = password_version + :number;
+   SET password_version = password_version + :number,
+       credentials_version = credentials_version + :number;

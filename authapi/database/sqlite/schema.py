@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from authapi.database.migrations import Ledger, Migration, migrations
+from authapi.database.progress import progress
 from authapi.database.sqlite.database import SQLITE_VERSION, SQLiteDatabase
 from authapi.database.sqlite.errors import is_damaged
 from authapi.database.sqlite.files import check_files, create_file, restrict_files
@@ -20,6 +21,7 @@ from authapi.usernames import lookalikes
 
 OLDEST_SQLITE = (3, 38)  # has STRICT tables and unixepoch()
 SMALLEST_FILE = 512  # bytes: one page
+TICK_EVERY = 20_000  # instructions of SQLite's virtual machine: some milliseconds
 
 logger = logging.getLogger("authapi.migrations")
 
@@ -100,7 +102,8 @@ class _Schema:
         draft = copy.with_name(f"{copy.name}.part")
         draft.unlink(missing_ok=True)
         create_file(draft)
-        self._statements.copy_to(path=str(draft))
+        with self._shown(f"Copying {self._database.path}"):
+            self._statements.copy_to(path=str(draft))
         synchronize(draft)
         draft.rename(copy)
         synchronize(copy.parent)
@@ -115,8 +118,20 @@ class _Schema:
         connection.create_function(  # what migrations call and SQLite does not have
             "lookalikes", 1, lambda username: json.dumps(sorted(lookalikes(username)))
         )
-        for statement in split(migration.text):
-            connection.execute(statement)
+        with self._shown(f"Migration {migration.name}"):
+            for statement in split(migration.text):
+                connection.execute(statement)
+
+    @contextmanager
+    def _shown(self, step: str) -> Iterator[None]:
+        """Show the progress of the block's statements on standard error."""
+        connection = self._database.connection
+        with progress(step) as tick:
+            connection.set_progress_handler(tick, TICK_EVERY)
+            try:
+                yield
+            finally:
+                connection.set_progress_handler(None, 0)
 
 
 def split(script: str) -> Iterator[str]:
