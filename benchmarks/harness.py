@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from authapi.bodies import BODY_LIMIT
-from authapi.server import http_server as service
 from authapi.server import parser
+from authapi.server.bounds import DEFAULT
 from authapi.settings import PREFIX, Settings
 
 HOST = "127.0.0.1"
@@ -150,9 +150,9 @@ class Bench:
             "threads": self.settings.threads,
             "asyncore_use_poll": "true",
             "channel_request_lookahead": 0,
-            "channel_timeout": service.IDLE_TIMEOUT,
+            "channel_timeout": DEFAULT.idle,
             "cleanup_interval": 1,
-            "connection_limit": service.MOST_CONNECTIONS,
+            "connection_limit": DEFAULT.connections,
             "ident": "",
             "max_request_body_size": BODY_LIMIT + 1,
             "max_request_header_size": parser.HEADER_LIMIT,

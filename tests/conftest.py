@@ -9,10 +9,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -22,7 +24,7 @@ import pytest
 from falcon import testing
 
 from authapi import AuthAPI, Settings, create_app, protect
-from authapi.server import Server, http_server, listen
+from authapi.server import Bounds, Server, listen
 from authapi.session_tokens import SessionTokens
 
 OTHER = {"username": "other", "email": "other@example.com", "password": "correct horse"}
@@ -147,12 +149,6 @@ def pytest_collection_finish():
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def _maintained_often(monkeypatch):
-    """Have servers in this process look each 50 ms at what is overdue."""
-    monkeypatch.setattr(http_server, "MAINTENANCE_INTERVAL", 0.05)
-
-
 @pytest.fixture(name="clock")
 def _clock():
     return Clock()
@@ -218,24 +214,58 @@ def empty_application(_environ, start_response):
     return []
 
 
+BOUNDS = Bounds(maintenance=0.05)
+
+
+class Serving(threading.Thread):
+    """A thread that serves an application on a free port of 127.0.0.1, until `stop`."""
+
+    def __init__(self, app, clock=time.monotonic, bounds=BOUNDS):
+        super().__init__()
+        listener = listen(Settings(port=0))
+        self.port = listener.getsockname()[1]
+        self.server = Server(app, listener, app.core.settings.threads, bounds, clock)
+
+    def run(self):
+        self.server.run()
+
+    def stop(self):
+        self.server.stop()
+
+
 @contextmanager
-def running(app):
-    """Serve an application on a free port of 127.0.0.1; give the port."""
-    listener = listen(Settings(port=0))
-    server = Server(app, listener, threads=app.core.settings.threads)
-    thread = threading.Thread(target=server.run)
+def serving(app, clock=time.monotonic, **bounds):
+    """Serve an application, within bounds, by a clock of monotonic seconds; give the thread."""
+    thread = Serving(app, clock, replace(BOUNDS, **bounds))
     thread.start()
     try:
-        yield server.socket.getsockname()[1]
+        yield thread
     finally:
-        server.stop()
+        thread.stop()
         thread.join()
 
 
 @contextmanager
-def connected(port) -> Iterator[socket.socket]:
-    """A plain TCP connection to the service."""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+def running(app, **options):
+    """Serve an application as `serving` does; give the port."""
+    with serving(app, **options) as thread:
+        yield thread.port
+
+
+def eventually(condition):
+    """Wait until something is so; give it."""
+    deadline = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return found
+
+
+@contextmanager
+def connected(port, source="127.0.0.1") -> Iterator[socket.socket]:
+    """A plain TCP connection to the service, from an address of the loopback network."""
+    place = ("127.0.0.1", port)
+    with socket.create_connection(place, timeout=30, source_address=(source, 0)) as connection:
         yield connection
 
 

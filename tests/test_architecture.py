@@ -85,7 +85,7 @@ def test_standard_library_only(module):
         ("sqlite3", {"database.sqlite"}),
         ("jwt", {"tokens"}),
         ("argon2", {"hashing"}),
-        ("waitress", {f"server.{name}" for name in ("channel", "http_server", "parser", "wsgi")}),
+        ("waitress", {f"server.{name}" for name in ("http_server", "incoming", "parser", "wsgi")}),
     ],
 )
 def test_one_place_knows(package, modules):

@@ -6,13 +6,11 @@ from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
-from conftest import running, token_of
+from conftest import eventually, running, serving, token_of
 from hypothesis import given
 from hypothesis import strategies as st
-from test_hostile import eventually
 
-from authapi import Settings
-from authapi.server import Server, channel, http_server, listen
+from authapi.server import channel
 from authapi.server.eviction import heaviest
 from authapi.server.fairness import FairQueue
 from authapi.server.parser import MOST_FIELDS
@@ -149,13 +147,12 @@ def test_the_loop_serves_networks_in_turns(make_app):
     assert recorder.asked.index("127.0.0.3") <= 4
 
 
-def test_new_connections_take_turns(make_app, monkeypatch):
+def test_new_connections_take_turns(make_app):
     """A new connection is served in its network's turn, however many of another came before it."""
-    monkeypatch.setattr(http_server, "ACCEPTING", 60)
     app, recorder = make_app(), Recorder()
     app.add_route("/asked", recorder)
     get = b"GET /asked%s HTTP/1.1\r\nHost: x\r\n\r\n"
-    with running(app) as port, ExitStack() as stack:
+    with running(app, accepting=60) as port, ExitStack() as stack:
         holder = stack.enter_context(connect(port, "127.0.0.4"))
         holder.sendall(get % b"?hold=1")
         assert recorder.held.wait(30)
@@ -218,29 +215,49 @@ def test_framing_of_a_body(make_app, framing):
         assert status_of(connection) == b"413"
 
 
-def test_what_is_kept_is_bounded(make_app, monkeypatch):
-    """Where connections make the service keep too much, those of the greediest network end."""
-    monkeypatch.setattr(http_server, "KEPT_LIMIT", 200_000)
-    app = make_app()
+def test_what_is_kept_is_bounded(make_app):
+    """Where connections take too much memory, those of the greediest network end."""
     body = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n" + b"{" * 50_000
-    service = Server(app, listen(Settings(port=0)), threads=4)
-    thread = threading.Thread(target=service.run)
-    thread.start()
-    try:
-        with ExitStack() as stack:
-            port = service.socket.getsockname()[1]
-            modest = stack.enter_context(connect(port, "127.0.0.3"))
-            modest.sendall(b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
-            greedy = [stack.enter_context(connect(port, "127.0.0.2")) for _ in range(12)]
-            for connection in greedy:
-                connection.sendall(body)
-            eventually(lambda: len(service.active_channels) < 8)
-            assert service.loop.kept <= 200_000 + 60_000
-            modest.sendall(b"}")
-            assert status_of(modest) == b"415"
-    finally:
-        service.stop()
-        thread.join()
+    with serving(make_app(), kept=200_000) as thread, ExitStack() as stack:
+        modest = stack.enter_context(connect(thread.port, "127.0.0.3"))
+        modest.sendall(b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
+        for _ in range(12):
+            greedy = stack.enter_context(connect(thread.port, "127.0.0.2"))
+            greedy.sendall(body)
+        eventually(lambda: len(thread.server.active_channels) < 8)
+        assert thread.server.loop.kept <= 200_000 + 60_000
+        modest.sendall(b"}")
+        assert status_of(modest) == b"415"
+
+
+class Large:
+    """Answers more than the buffers of both sides take."""
+
+    public = True
+    size = 16_000_000
+
+    def on_get(self, _req, resp):
+        resp.data = b"x" * self.size
+
+
+def test_what_is_unsent_is_bounded(make_app, caplog):
+    """Where answers that nobody reads take too much, the greediest network's connections end."""
+    app = make_app()
+    app.add_route("/large", Large())
+    caplog.set_level("INFO", "authapi.refusals")
+    with serving(app, unsent=4 * Large.size) as thread, ExitStack() as stack:
+        other = stack.enter_context(connect(thread.port, "127.0.0.3"))
+        for _ in range(6):
+            deaf = stack.enter_context(connect(thread.port, "127.0.0.2"))
+            deaf.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: "reason=unread_answers" in caplog.text)
+        eventually(lambda: thread.server.loop.unsent <= 4 * Large.size)
+        other.sendall(b"GET /user HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert status_of(other) == b"401"
+
+    assert caplog.messages[0] == (
+        "refused error=connection_evicted network=127.0.0.2 reason=unread_answers"
+    )
 
 
 def test_whose_connections_end():

@@ -1,18 +1,18 @@
 """Hostile clients: slow ones by the hundred, aborted requests, mutations of a good one."""
 
+import itertools
 import random
+import re
 import socket
 import struct
 import threading
-import time
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
-from conftest import connected, exchange, running, token_of
+from conftest import Clock, Serving, connected, eventually, exchange, running, serving, start
 
-from authapi import Settings
-from authapi.server import Server, channel, http_server, listen, process
+from authapi.server import Bounds
 from authapi.server.eviction import least_worth
 from faults import mutations
 
@@ -39,30 +39,10 @@ def asked(port, token, connection=None):
     return connection.recv(65_536)[9:12]
 
 
-@pytest.fixture(name="running_on")
-def _running_on(make_app):
-    """What serves an application, and stops before that is closed."""
-    assert make_app
-    with ExitStack() as stack:
-        yield lambda app: stack.enter_context(running(app))
-
-
-@pytest.fixture(name="small")
-def _small(monkeypatch):
-    """A service with places for 60 connections."""
-    init = Server.__init__
-    monkeypatch.setattr(
-        Server,
-        "__init__",
-        lambda self, app, listener, threads: init(self, app, listener, threads, 60),
-    )
-
-
 @pytest.mark.parametrize("kind", SLOW)
-def test_slow_clients_make_room(small, client, running_on, token, kind):
-    """Many more slow connections than places keep nobody out, on a new connection or an old one."""
-    port = running_on(client.app)
-    with ExitStack() as held:
+def test_slow_clients_make_room(client, token, kind):
+    """Many more slow connections than slots keep nobody out, on a new connection or an old one."""
+    with running(client.app, connections=60) as port, ExitStack() as held:
         kept = held.enter_context(connected(port))
         assert asked(port, token, kept) == b"200"
         for _ in range(200):
@@ -73,19 +53,25 @@ def test_slow_clients_make_room(small, client, running_on, token, kind):
             assert asked(port, token, kept) == b"200"
 
 
-def test_clients_that_have_asked_make_room(small, client, running_on, token):
-    """So do many connections that asked once, all from one address, as behind a proxy."""
-    port = running_on(client.app)
-    with ExitStack() as held:
+def test_clients_that_have_asked_make_room(client, token, caplog):
+    """So do many connections that asked once, all from one address, as behind a proxy.
+
+    The log has one line about it a minute.
+    """
+    caplog.set_level("INFO", "authapi.refusals")
+    with running(client.app, connections=60) as port, ExitStack() as held:
         for _ in range(200):
             slow = held.enter_context(connected(port))
             assert asked(port, token, slow) == b"200"
 
+    assert caplog.messages == [
+        "refused error=connection_evicted network=127.0.0.1 reason=connections"
+    ]
 
-def test_clients_that_read_nothing_make_room(small, client, running_on, token):
+
+def test_clients_that_read_nothing_make_room(client, token):
     """So do those that ask and ask, and whose buffers are full of answers that they do not read."""
-    port = running_on(client.app)
-    with ExitStack() as held:
+    with running(client.app, connections=60) as port, ExitStack() as held:
         for _ in range(200):
             deaf = held.enter_context(socket.socket())
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
@@ -97,15 +83,13 @@ def test_clients_that_read_nothing_make_room(small, client, running_on, token):
 
 def test_connections_that_wait_to_be_opened_make_room(client, token):
     """Connections that one network opens faster than the server gets to them keep nobody out."""
-    service = Server(client.app, listen(Settings(port=0)), threads=8, connections=60)
-    work, service.loop.work = service.loop.work, lambda: None  # the server has no time
-    port = service.socket.getsockname()[1]
+    thread = Serving(client.app, bounds=Bounds(connections=60))
+    service, work = thread.server, thread.server.loop.work
+    service.loop.work = lambda: None  # the server has no time
     with ExitStack() as held:
         for _ in range(200):
-            held.enter_context(connected(port))
-        late = held.enter_context(
-            socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.2", 0))
-        )
+            held.enter_context(connected(thread.port))
+        late = held.enter_context(connected(thread.port, source="127.0.0.2"))
         late.sendall(f"GET /user HTTP/1.1\r\nHost: x\r\nCookie: jwt={token}\r\n\r\n".encode())
         for _ in range(50):
             service.turn(0)
@@ -116,31 +100,6 @@ def test_connections_that_wait_to_be_opened_make_room(client, token):
     service.run()
 
     assert answer[9:12] == b"200"
-
-
-@contextmanager
-def serving(app, connections=1_000):
-    """Serve in a thread; give the server, which the test may stop itself."""
-    service = Server(app, listen(Settings(port=0)), threads=8, connections=connections)
-    thread = threading.Thread(target=service.run)
-    thread.start()
-    try:
-        yield service, thread
-    finally:
-        service.stop()
-        thread.join()
-
-
-def port_of(service):
-    return service.socket.getsockname()[1]
-
-
-def eventually(condition):
-    """Wait until something is so."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 class Held:
@@ -161,15 +120,15 @@ def test_every_place_has_a_request_that_runs(make_app):
     """Where no connection can be closed, the next one waits, and is answered afterwards."""
     app, held = make_app(), Held()
     app.add_route("/held", held)
-    with serving(app, connections=7) as (service, _), ExitStack() as stack:
+    with serving(app, connections=5) as thread, ExitStack() as stack:
         stack.callback(held.go.set)
-        port = port_of(service)
+        port, service = thread.port, thread.server
         busy = []
-        for number in range(5):  # two places are ours
+        for number in range(5):
             busy.append(stack.enter_context(connected(port)))
             busy[-1].sendall(b"POST /held HTTP/1.1\r\nHost: x\r\n\r\n")
             eventually(lambda: held.running > number)  # noqa: B023 - called at once
-        eventually(lambda: not service.readable())
+        eventually(lambda: not service.acceptor.has_room)
         waiting = stack.enter_context(connected(port))
         waiting.sendall(GET)
         assert len(service.active_channels) == 5
@@ -189,26 +148,26 @@ class Large:
 
 
 @contextmanager
-def unsent(make_app):
+def unsent(make_app, **options):
     """A server with an answer of which a part cannot be sent, and the client that must read it."""
     app = make_app()
     app.add_route("/large", Large())
-    with serving(app) as (service, thread), connected(port_of(service)) as client:
+    with serving(app, **options) as thread, connected(thread.port) as client:
         client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         eventually(
             lambda: any(
                 channel.total_outbufs_len and not channel.requests
-                for channel in list(service.active_channels.values())
+                for channel in list(thread.server.active_channels.values())
             )
         )
-        yield service, thread, client
+        yield thread, client
 
 
 def test_a_stop_sends_what_is_unsent(make_app):
     """An answer that is on its way when the stop comes arrives whole."""
-    with unsent(make_app) as (service, thread, client):
-        service.stop()
-        eventually(lambda: not service.accepting)
+    with unsent(make_app) as (thread, client):
+        thread.stop()
+        eventually(lambda: not thread.server.acceptor.has_room)
         received = 0
         while chunk := client.recv(1_000_000):
             received += len(chunk)
@@ -217,65 +176,95 @@ def test_a_stop_sends_what_is_unsent(make_app):
     assert received > Large.size
 
 
-def test_a_stop_ends_although_nobody_reads(make_app, monkeypatch):
+def test_a_stop_ends_although_nobody_reads(make_app):
     """A client that does not read holds up a stop until the deadline, and no longer."""
-    monkeypatch.setattr(http_server, "DRAIN_DEADLINE", 0)
-    with unsent(make_app) as (service, thread, _):
-        service.stop()
+    with unsent(make_app, drain=0) as (thread, _):
+        thread.stop()
         thread.join(60)
         assert not thread.is_alive()
 
 
-class Reader:
-    """Reads the database when it is told to."""
+AFTER_THE_END = """
+import threading
+from authapi import Settings, create_app
+from authapi.server import Bounds, process, serve
 
+process.DEFAULT = Bounds(drain=0)
+go, done = threading.Event(), threading.Event()
+
+class Reader:
     public = True
 
     def __init__(self, database):
         self.database = database
-        self.begun, self.go, self.read = threading.Event(), threading.Event(), threading.Event()
 
     def on_post(self, _req, _resp):
         connection = self.database.connection
-        self.begun.set()
-        self.go.wait()
-        assert connection.execute("SELECT 1").fetchone() == (1,)
-        self.read.set()
+        print("begun", flush=True)
+        go.wait()
+        print(connection.execute("SELECT 'read'").fetchone()[0], flush=True)
+        done.set()
+
+def create(settings):
+    app = create_app(settings)
+    app.add_route("/read", Reader(app.core.database))
+    return app
+
+serve(Settings.from_env(), create)
+go.set()
+done.wait(60)
+"""
 
 
-def test_a_thread_that_runs_after_the_end(make_app, monkeypatch):
+def test_a_thread_that_runs_after_the_end(tmp_path):
     """It keeps its connection to the database."""
-    monkeypatch.setattr(http_server, "DRAIN_DEADLINE", 0)
-    app, servers = make_app(), []
-    monkeypatch.setattr(process, "_stop_on_signals", lambda one, **_: servers.append(one))
-    reader = Reader(app.core.database)
-    app.add_route("/read", reader)
-    with closing(listen(Settings(port=0))) as listener:
-        arguments = (app.core.settings, app, listener, lambda: None)
-        thread = threading.Thread(target=process._answer, args=arguments)
-        thread.start()
-        with connected(listener.getsockname()[1]) as connection:
-            connection.sendall(b"POST /read HTTP/1.1\r\nHost: x\r\n\r\n")
-            reader.begun.wait()
-            servers[0].stop()
-            thread.join()
-        reader.go.set()
-        assert reader.read.wait(60)
+    service = start(tmp_path, run=("-c", AFTER_THE_END))
+    port = int(re.search(r":(\d+),", service.stdout.readline())[1])
+    with connected(port) as connection:
+        connection.sendall(b"POST /read HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert service.stdout.readline() == "begun\n"
+        service.terminate()
+        output, _ = service.communicate()
+
+    assert (output, service.returncode) == ("read\n", 0)
 
 
-def test_silent_clients_with_full_buffers(make_app, monkeypatch):
+def test_silent_clients_with_full_buffers(make_app):
     """A connection that takes nothing for too long is closed, though its last answer is unsent."""
-    with unsent(make_app) as (service, _, _):
-        monkeypatch.setattr(service.adj, "channel_timeout", -3_600)
-        eventually(lambda: not service.active_channels)
+    clock = Clock()
+    with unsent(make_app, clock=clock) as (thread, _):
+        eventually(lambda: clock.move(61) or not thread.server.active_channels)
+
+
+class Endless:
+    """Answers without an end."""
+
+    public = True
+
+    def on_post(self, _req, resp):
+        resp.stream = itertools.repeat(b"x" * 1_000_000)
+
+
+def test_a_client_that_reads_nothing_of_an_endless_answer(make_app):
+    """It keeps a thread until it has taken nothing for too long."""
+    app, clock = make_app(threads=2, hash_slots=1), Clock()
+    app.add_route("/endless", Endless())
+    with serving(app, clock) as thread, ExitStack() as stack:
+        for _ in range(2):
+            deaf = stack.enter_context(connected(thread.port))
+            deaf.sendall(b"POST /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: thread.server.loop.unsent > 32_000_000)
+        eventually(lambda: clock.move(61) or not thread.server.active_channels)
+        wait = b"POST /logout HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        assert exchange(thread.port, wait)[9:12] == b"200"
 
 
 BAD = b"nonsense\r\n\r\n"
 
 
-def test_lingering(running_on, client):
+def test_lingering(client):
     """After a failure our side ends first, and what comes then is dropped: nothing is reset."""
-    with connected(running_on(client.app)) as connection:
+    with running(client.app) as port, connected(port) as connection:
         connection.sendall(BAD)
         received = read_all(connection)
         for _ in range(20):
@@ -285,22 +274,22 @@ def test_lingering(running_on, client):
     assert received[9:12] == b"400"
 
 
-def test_lingering_ends(running_on, client, monkeypatch):
-    """Who goes on after a failure is hung up on: after so many bytes, or so much time."""
-    port = running_on(client.app)
-    with connected(port) as talking, suppress(ConnectionError):
-        talking.sendall(BAD)
-        while True:
-            talking.sendall(b"x" * 65_536)
-    with connected(port) as silent:
-        silent.sendall(BAD)
-        while silent.recv(65_536):
-            pass
-        monkeypatch.setattr(channel, "REQUEST_DEADLINE", 0)
-        with suppress(ConnectionError):
+def test_lingering_ends(client):
+    """A client that goes on after a failure is cut off after so many bytes, or so much time."""
+    clock = Clock()
+    with running(client.app, clock=clock) as port:
+        with connected(port) as talking, suppress(ConnectionError):
+            talking.sendall(BAD)
             while True:
-                silent.sendall(b"x")
-                assert asked(port, "") == b"401"
+                talking.sendall(b"x" * 65_536)
+        with connected(port) as silent:
+            silent.sendall(BAD)
+            read_all(silent)
+            clock.move(10)
+            with suppress(ConnectionError):
+                while True:
+                    silent.sendall(b"x")
+                    assert asked(port, "") == b"401"
 
 
 def test_whom_to_turn_out():
@@ -324,15 +313,16 @@ def test_who_asks_ahead_makes_room(make_app):
     """Requests that nobody waits for hold no place: what runs ends, the rest never runs."""
     app, held = make_app(), Held()
     app.add_route("/held", held)
-    with serving(app, connections=7) as (service, _), ExitStack() as stack:
+    with serving(app, connections=5) as thread, ExitStack() as stack:
         stack.callback(held.go.set)
+        port, service = thread.port, thread.server
         ahead = []
         for number in range(5):
-            ahead.append(stack.enter_context(connected(port_of(service))))
+            ahead.append(stack.enter_context(connected(port)))
             ahead[-1].sendall(b"POST /held HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
             eventually(lambda: held.running > number)  # noqa: B023 - called at once
         channels = list(service.active_channels.values())
-        assert asked(port_of(service), "") == b"401"
+        assert asked(port, "") == b"401"
         kept = sum(bool(channel.behind) for channel in channels)
         assert kept in {3, 4}  # room was made for the last of the five, and perhaps for the asker
         held.go.set()
@@ -353,19 +343,19 @@ def read_all(connection):
 
 @pytest.mark.parametrize("cut", [0, 1, 20, 60, len(GOOD) - 1, len(GOOD), -1])
 @pytest.mark.parametrize("how", ["reset", "half-closed", "closed"])
-def test_aborted_requests(running_on, client, caplog, cut, how):
+def test_aborted_requests(client, token, caplog, cut, how):
     """Wherever a client gives up, and however, the next one is served, and nothing fails."""
-    port, token = running_on(client.app), token_of(client.register())
     text = GOOD * 3 if cut == -1 else GOOD[:cut]
-    for _ in range(3):
-        with connected(port) as connection:
-            connection.sendall(text)
-            if how == "reset":
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            elif how == "half-closed":
-                connection.shutdown(socket.SHUT_WR)
+    with running(client.app) as port:
+        for _ in range(3):
+            with connected(port) as connection:
+                connection.sendall(text)
+                if how == "reset":
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                elif how == "half-closed":
+                    connection.shutdown(socket.SHUT_WR)
 
-    assert asked(port, token) == b"200"
+        assert asked(port, token) == b"200"
     assert [record for record in caplog.records if record.levelname in {"ERROR", "CRITICAL"}] == []
 
 
@@ -378,19 +368,19 @@ def test_mutations(tmp_path):
     assert {"200", "400", "401", "415"} <= set(led_to)
 
 
-def test_clients_that_reset_with_a_request_behind(running_on, client, caplog):
+def test_clients_that_reset_with_a_request_behind(client, caplog):
     """A reset while answers wait, with a request behind that expects to continue, harms nobody."""
     answered = b"POST /" + b'"' * 4_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"
     expects = (
         b"POST /login HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
     )
-    port = running_on(client.app)
-    for number in range(60):
-        with connected(port) as gone:
-            gone.sendall(answered * (1 + number % 3) + expects)
-            if number % 2:
-                gone.recv(1)
-            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with running(client.app) as port:
+        for number in range(60):
+            with connected(port) as gone:
+                gone.sendall(answered * (1 + number % 3) + expects)
+                if number % 2:
+                    gone.recv(1)
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
-    assert asked(port, "") == b"401"
+        assert asked(port, "") == b"401"
     assert [record for record in caplog.records if record.exc_info] == []

@@ -1,7 +1,6 @@
 """The server: run.py as a process, driven by real clients, and raw sockets against the parser."""
 
 import http.cookiejar
-import itertools
 import json
 import re
 import resource
@@ -13,19 +12,32 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
-from conftest import RUN, USER, connected, exchange, process, request, running, start, token_of
+from conftest import (
+    RUN,
+    USER,
+    Clock,
+    connected,
+    exchange,
+    process,
+    request,
+    running,
+    serving,
+    start,
+    token_of,
+)
 
 import authapi
 from authapi import AuthAPI, Settings
 from authapi.bodies import BODY_LIMIT
-from authapi.server import Server, channel, http_server, listen
-from authapi.server import process as service_process
+from authapi.server import capacity
+from authapi.server.start_log import warn_of
 
 NOHUP = """
 import os, signal, sys
@@ -257,9 +269,15 @@ def test_writers_in_two_processes(tmp_path):
     database.close()
 
 
+@pytest.fixture(name="monotonic")
+def _monotonic():
+    """The clock that holds clients to their deadlines."""
+    return Clock()
+
+
 @pytest.fixture(name="port")
-def _port(make_app):
-    with running(make_app()) as port:
+def _port(make_app, monotonic):
+    with running(make_app(), clock=monotonic) as port:
         yield port
 
 
@@ -465,12 +483,12 @@ def test_aborted_requests(port):
 
 
 @pytest.mark.parametrize("message", [b"G", GET, POST + b"Content-Length: 99\r\n\r\n{"])
-def test_deadline(port, monkeypatch, message):
+def test_deadline(port, monotonic, message):
     """A request that trickles is answered 408 when its time is up, however lately a byte came."""
     with connected(port) as slow:
         slow.sendall(message)
         assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
-        monkeypatch.setattr(channel, "REQUEST_DEADLINE", 0)
+        monotonic.move(10)
         received = b""
         while chunk := slow.recv(65_536):
             received += chunk
@@ -478,22 +496,23 @@ def test_deadline(port, monkeypatch, message):
     assert_failure(received, 408, "request_timeout")
 
 
-def test_silent_connections(port, monkeypatch):
+def test_silent_connections(port, monotonic):
     """A connection that never asks is closed when the time for a request is up."""
     with connected(port) as silent:
-        monkeypatch.setattr(channel, "REQUEST_DEADLINE", 0)
+        assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
+        monotonic.move(10)
         assert silent.recv(1) == b""
 
 
-def test_a_deadline_is_for_one_request(port, monkeypatch):
+def test_a_deadline_is_for_one_request(port, monotonic):
     """A kept-alive connection that has been answered is not overdue."""
     with connected(port) as idle:
         idle.sendall(GET + b"\r\n")
         assert b" 401 " in idle.recv(65_536)
-        monkeypatch.setattr(channel, "REQUEST_DEADLINE", 0)
         with connected(port) as silent:
+            assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
+            monotonic.move(10)
             assert silent.recv(1) == b""  # maintenance has run
-        monkeypatch.undo()
         idle.sendall(GET + b"\r\n")
         assert b" 401 " in idle.recv(65_536)
 
@@ -597,18 +616,18 @@ def test_expect_without_a_body(client):
     assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"401"]
 
 
-def test_urgent_data(port):
-    """TCP's urgent data ends the connection, and not the server's rest."""
+def test_urgent_data(port, monotonic):
+    """TCP's urgent data is no request: the connection ends like a silent one."""
     with connected(port) as connection:
         connection.send(b"!", socket.MSG_OOB)
+        assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
+        monotonic.move(10)
         with suppress(ConnectionResetError):
             assert connection.recv(1) == b""
 
-    assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
-
 
 @pytest.mark.parametrize("before", [b"", GET + b"\r\n"])
-def test_blank_lines_are_no_request(port, monkeypatch, before):
+def test_blank_lines_are_no_request(port, monotonic, before):
     """Blank lines do not hold a connection open, neither a new one nor one that was answered."""
     with connected(port) as slow:
         if before:
@@ -616,26 +635,22 @@ def test_blank_lines_are_no_request(port, monkeypatch, before):
             assert b" 401 " in slow.recv(65_536)
         slow.sendall(b"\r\n\r\n")
         assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
-        monkeypatch.setattr(channel, "REQUEST_DEADLINE", 0)
+        monotonic.move(10)
         assert slow.recv(1) == b""
 
 
 @pytest.mark.parametrize("message", [b"", b"GET / HT", GET + b"\r\n"])
-def test_a_stop_waits_for_nothing_idle(make_app, monkeypatch, message):
+def test_a_stop_waits_for_nothing_idle(make_app, message):
     """Neither a kept connection, nor headers that never end, hold up a stop."""
-    monkeypatch.setattr(http_server, "DRAIN_DEADLINE", 3_600)
-    listener = listen(Settings(port=0))
-    service = Server(make_app(), listener, threads=2)
-    thread = threading.Thread(target=service.run, daemon=True)
-    thread.start()
-    port = listener.getsockname()[1]
-    with connected(port) as connection:
+    with (
+        serving(make_app(), drain=3_600) as thread,
+        connected(thread.port) as connection,
+    ):
         connection.sendall(message)
-        assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
-        service.stop()
+        assert b" 401 " in exchange(thread.port, GET + b"Connection: close\r\n\r\n")
+        thread.stop()
         thread.join(60)
-
-    assert not thread.is_alive()
+        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize(
@@ -656,7 +671,7 @@ def test_connections_follow_the_limit_of_files(monkeypatch, limits, connections,
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
     monkeypatch.setattr(resource, "setrlimit", lambda _, new: done.append(new[0]))
 
-    assert service_process._connections(Settings(threads=16, hash_slots=2)) == connections
+    assert capacity.connections(threads=16) == connections
     assert done == raised
 
 
@@ -720,23 +735,22 @@ def test_clients_that_vanish_while_they_are_told_to_continue(port):
     assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
 
 
-def test_idle_connections(port, monkeypatch):
+def test_idle_connections(port, monotonic):
     """A kept-alive connection that is silent for too long is closed."""
     with connected(port) as idle:
         idle.sendall(GET + b"\r\n")
         assert b" 401 " in idle.recv(65_536)
-        ticks = itertools.count(1e12, 1e6)
-        monkeypatch.setattr(http_server.time, "monotonic", lambda: next(ticks))
+        assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
+        monotonic.move(61)
         assert idle.recv(1) == b""
 
 
-def test_a_clock_that_is_set(port, monkeypatch):
+def test_a_clock_that_is_set(make_app, monkeypatch):
     """Connections do not end because the clock of the machine is set."""
-    with connected(port) as kept:
+    with running(make_app(), maintenance=0) as port, connected(port) as kept:
         kept.sendall(GET + b"\r\n")
         assert b" 401 " in kept.recv(65_536)
-        monkeypatch.setattr(http_server, "MAINTENANCE_INTERVAL", 0)
-        monkeypatch.setattr(http_server.time, "time", lambda: 1e12)
+        monkeypatch.setattr(time, "time", lambda: 1e12)
         for _ in range(3):
             assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
         kept.sendall(GET + b"\r\n")
@@ -749,17 +763,18 @@ def test_a_clock_that_is_set(port, monkeypatch):
 )
 def test_cheap_hashing_is_warned_of(caplog, memory, passes, warned):
     """Hashing below each of OWASP's choices is said at the start."""
-    service_process._warn_of_cost(Settings(argon2_memory_kib=memory, argon2_time_cost=passes))
+    warn_of(Settings(argon2_memory_kib=memory, argon2_time_cost=passes))
 
     assert bool(caplog.messages) is warned
 
 
-def test_deadline_of_a_request_that_came_with_another(port, monkeypatch):
+def test_deadline_of_a_request_that_came_with_another(port, monotonic):
     """A request that begins in one packet with a whole one has its deadline too."""
     with connected(port) as slow:
         slow.sendall(GET + b"\r\n" + POST + b"Content-Length: 9\r\n\r\n{")
         received = slow.recv(65_536)
-        monkeypatch.setattr(channel, "REQUEST_DEADLINE", 0)
+        assert b" 401 " in exchange(port, GET + b"Connection: close\r\n\r\n")
+        monotonic.move(10)
         while chunk := slow.recv(65_536):
             received += chunk
 

@@ -12,8 +12,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import CHEAPLY, RUN, USER, request
-from test_workers import children, eventually
+from conftest import CHEAPLY, RUN, USER, eventually, request
+from test_workers import children
 
 PATIENCE = 30  # seconds until a service that does not go on has failed
 PIPE_SIZE = 4_096  # bytes that a pipe holds when nobody reads it

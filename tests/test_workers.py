@@ -15,13 +15,14 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import RUN, USER, exchange, process, start
+from conftest import RUN, USER, eventually, exchange, process, start
 
 from authapi import Settings
 from authapi.errors import StartError
 from authapi.machine import available_cpus
-from authapi.server import http_server, streams, workers
-from authapi.server.process import hold, listen, listen_beside, memory_needed
+from authapi.server import Bounds, streams, workers
+from authapi.server.capacity import memory_needed
+from authapi.server.listeners import hold, listen, listen_beside
 from authapi.server.workers import LONGEST_PAUSE, SOON, Workers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
@@ -30,15 +31,6 @@ EXEC = "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 IN_A_GROUP = ("-c", f"import os, sys; os.setsid(); {EXEC}", RUN)
 GET = b"GET /user HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 LISTENS, IS_OPEN = "0A", "01"
-
-
-def eventually(condition):
-    """Wait until something is so; give it."""
-    deadline = time.monotonic() + 60
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    return found
 
 
 def children(pid):
@@ -614,7 +606,7 @@ def test_a_worker_that_does_not_stop(tmp_path):
 
 def test_deadlines_of_a_stop():
     """A worker has its time for requests, threads and log lines; a container kills after all."""
-    assert http_server.DRAIN_DEADLINE + 1 + streams.DRAIN_DEADLINE < workers.STOP_DEADLINE
+    assert Bounds().drain + 1 + streams.DRAIN_DEADLINE < workers.STOP_DEADLINE
     assert workers.STOP_DEADLINE + streams.DRAIN_DEADLINE < 10
 
 
@@ -727,21 +719,11 @@ def test_memory(settings, text):
     settings = Settings(**settings)
     needed = int(text.split()[0]) << 20
 
-    assert memory_needed(settings, needed) == text
-    assert memory_needed(settings, 1 << 60) == text
+    assert memory_needed(settings, lambda: needed) == text
+    assert memory_needed(settings, lambda: None) == text
     with pytest.raises(StartError) as refusal:
-        memory_needed(settings, needed - 1)
+        memory_needed(settings, lambda: needed - 1)
     assert str(refusal.value) == (
         f"The memory limit of {(needed >> 20) - 1} MiB is less than the {text} that may be needed: "
         "raise it, or lower AUTHAPI_WORKERS, AUTHAPI_HASH_SLOTS or AUTHAPI_ARGON2_MEMORY_KIB."
     )
-
-
-def test_memory_of_the_container(monkeypatch):
-    """Without a limit of its own, it is the container's that counts; there may be none."""
-    settings = Settings(hash_slots=1)
-    monkeypatch.setattr("authapi.server.process.memory_limit", lambda: None)
-    assert memory_needed(settings).startswith("166 MiB ")
-    monkeypatch.setattr("authapi.server.process.memory_limit", lambda: 165 << 20)
-    with pytest.raises(StartError, match="The memory limit of 165 MiB is less than the 166 MiB"):
-        memory_needed(settings)

@@ -1,4 +1,4 @@
-"""The server, on waitress: it accepts connections, bounds them, and ends."""
+"""The server, on waitress: it serves connections within bounds, and ends gently."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import socket
 import threading
 import time
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 from waitress import wasyncore
@@ -14,31 +14,26 @@ from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
 from authapi.app import AuthAPI
-from authapi.hosts import networks_of
 from authapi.inline import HandOver
+from authapi.server.acceptor import Acceptor
+from authapi.server.bounds import DEFAULT, Bounds
 from authapi.server.channel import Channel
-from authapi.server.eviction import SHARE, heaviest, least_worth
+from authapi.server.eviction import Eviction
 from authapi.server.forwarded import Forwarding
 from authapi.server.loop import Loop
 from authapi.server.pool import Pool
 
-MOST_CONNECTIONS = 1_000
-KEPT_LIMIT = 8 << 20  # bytes that all connections together may make us keep
 OVERFLOW = 262_144  # bytes of an answer that wait in memory for the client; more wait in a file
 SEND_BYTES = 16_384  # an answer up to this size leaves in one piece
-IDLE_TIMEOUT = 60  # seconds that a kept-alive connection may be silent
-MAINTENANCE_INTERVAL = 1  # seconds
-ACCEPTING = 0.002  # seconds that a turn of the loop accepts connections
-DRAIN_DEADLINE = 8  # seconds that a stop waits for running requests; containers wait for 10
 
 
-def _adjustments(listener: socket.socket, threads: int, connections: int) -> Any:  # noqa: ANN401
-    """Waitress's own settings."""
+def _adjustments(listener: socket.socket, threads: int, bounds: Bounds) -> Any:  # noqa: ANN401
+    """Return waitress's own settings."""
     adjustments = Adjustments(
         sockets=[listener],
-        channel_timeout=IDLE_TIMEOUT,
+        channel_timeout=bounds.idle,
         clear_untrusted_proxy_headers=False,
-        connection_limit=connections,
+        connection_limit=bounds.connections,
         ident="",
         log_socket_errors=False,
         outbuf_overflow=OVERFLOW,
@@ -48,49 +43,35 @@ def _adjustments(listener: socket.socket, threads: int, connections: int) -> Any
     return adjustments
 
 
-class Accepted:
-    """A connection that is accepted, and is opened when it is its network's turn."""
-
-    kept = 0  # bytes
-    asked = True  # nobody has looked yet
-
-    def __init__(self, connection: socket.socket, address: Any) -> None:  # noqa: ANN401 - socket's
-        """Take what `accept` returned."""
-        self.connection, self.address = connection, address
-        self.peer_networks = tuple(reversed(networks_of(address[0])))
-        self.waits_since = time.monotonic()
-
-    def evict(self) -> None:
-        """Close the connection. Its client gets no answer."""
-        self.connection.close()
-
-
 class Server(TcpWSGIServer):
     """Waitress on a socket that is bound already, with a loop and a thread pool of our own.
 
-    It evicts connections when few places are left, or when they make us keep too much, and its stop
-    lets requests finish.
+    It evicts connections when few slots are left, or when they take too much memory or disk.
     """
 
     channel_class = Channel
     next_channel_cleanup = math.inf  # NOTE: `run` calls `maintenance` itself
     _maintained = 0.0  # monotonic seconds
-    _listens = False
 
     def __init__(
         self,
         app: AuthAPI,
         listener: socket.socket,
         threads: int,
-        connections: int = MOST_CONNECTIONS,
+        bounds: Bounds = DEFAULT,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start the threads and accept connections; `run` answers them."""
+        """Start the threads; `run` answers requests.
+
+        `clock` gives monotonic seconds, by which clients are held to their deadlines.
+        """
         self.wire = app.core.wire
+        self.bounds, self.clock = bounds, clock
         self.stopping = False
         self.forwarding = Forwarding(app.core.settings, app.core.notices)
         self._takes_inline, self._maintain = app.inline.takes, app.maintain
         self.loop = Loop(self._answer)
-        self._unopened: dict[Accepted, None] = {}  # in the order in which they came
+        self._eviction = Eviction(bounds, app.core.notices)
         self._loop_thread = threading.get_ident()
         self._trigger_lock = threading.RLock()  # a signal handler may call `stop` anywhere
         self._ended = False
@@ -99,39 +80,16 @@ class Server(TcpWSGIServer):
             {},
             _sock=listener,
             dispatcher=Pool(threads),
-            adj=_adjustments(listener, threads, connections),
+            adj=_adjustments(listener, threads, bounds),
             sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
             bind_socket=False,
         )
-        self._crowded = connections - connections // SHARE
         self.loop.watch(self.trigger.socket.fileno(), self.trigger.handle_read)
-        self._listen()
+        self.acceptor = Acceptor(listener, self.loop, self._begin, bounds, self.active_channels)
+        self.acceptor.listen()
 
-    # For waitress and for channels
-
-    def handle_accept(self) -> None:
-        """Accept the connections that wait, for ACCEPTING seconds at most.
-
-        NOTE: the system gives them in the order in which they came. So that those of one network do
-        not hold up another's, each is only opened when it is its network's turn.
-        """
-        ends = time.monotonic() + ACCEPTING
-        while self.readable() and time.monotonic() < ends:
-            try:
-                accepted = self.accept()
-            except OSError:  # no file is left for it
-                return
-            if accepted is None:
-                return
-            connection = Accepted(*accepted)
-            self._unopened[connection] = None
-            self.loop.put(connection.peer_networks, partial(self._open, connection))
-
-    def _open(self, accepted: Accepted) -> None:
-        if accepted not in self._unopened:  # it was evicted
-            return
-        del self._unopened[accepted]
-        connection, address = accepted.connection, accepted.address
+    def _begin(self, connection: socket.socket, address: Any) -> None:  # noqa: ANN401 - socket's
+        """Serve a connection that was accepted."""
         try:
             self.set_socket_options(connection)
         except OSError:  # it has ended meanwhile, on macOS
@@ -139,16 +97,10 @@ class Server(TcpWSGIServer):
         else:
             self.loop.begin(Channel(self, connection, address, self.adj, map=self._map))
 
-    @property
-    def _taken(self) -> int:
-        return len(self._map) + len(self._unopened)
-
-    def readable(self) -> bool:
-        """Return whether there is a place for another connection."""
-        return self.accepting and self._taken < self.adj.connection_limit
+    # For waitress and for channels
 
     def maintenance(self, now: float) -> None:
-        """Close what is idle or overdue, and have the application look after itself."""
+        """Close what is idle or overdue, and let the application do its own maintenance."""
         super().maintenance(now)
         self._maintain()
         for channel in list(self.active_channels.values()):
@@ -177,7 +129,7 @@ class Server(TcpWSGIServer):
                 channel.handle_write()
 
     def touch(self, channel: Channel) -> None:
-        """Have the loop look at a connection that a thread has changed."""
+        """Let the loop look at a connection that a thread has changed."""
         self.loop.touch(channel)
         self._wake()
 
@@ -194,20 +146,17 @@ class Server(TcpWSGIServer):
         """Answer requests until `stop`, then let those that run finish."""
         self._loop_thread = threading.get_ident()
         while not self.stopping:
-            self.turn(MAINTENANCE_INTERVAL)
+            self.turn(self.bounds.maintenance)
         self._maintain()  # before another service can have the port
-        self.accepting = False
-        if self._listens:
-            self._listen()
+        self.acceptor.stop()
         wasyncore.dispatcher.close(self)  # the listener alone: threads still pull the trigger
-        deadline = time.monotonic() + DRAIN_DEADLINE
+        deadline = time.monotonic() + self.bounds.drain
         while self._close_idle() and time.monotonic() < deadline:
             self.turn(0.05)
         self.task_dispatcher.shutdown(1)
         for channel in list(self.active_channels.values()):
             channel.handle_close()
-        for connection in self._unopened:
-            connection.evict()
+        self.acceptor.close()
         with self._trigger_lock:
             self._ended = True
             self.trigger.close()
@@ -224,45 +173,20 @@ class Server(TcpWSGIServer):
                 self.trigger.pull_trigger()
 
     def turn(self, seconds: float) -> None:
-        """Wait for the sockets for so many seconds at most, then work for a while."""
+        """Wait for the sockets, at most so long, then work for a while."""
         self.loop.wait(seconds)
         self.loop.work()
-        if self._taken >= self._crowded or self.loop.kept > KEPT_LIMIT:
-            self._evict()
-        if self._listens != self.readable():
-            self._listen()
-        if time.monotonic() >= self._maintained + MAINTENANCE_INTERVAL:
+        if self._eviction.is_due(self.acceptor.taken, self.loop.kept, self.loop.unsent):
+            everyone = [*self.active_channels.values(), *self.acceptor.unopened]
+            self._eviction.run(everyone, self.loop.kept, self.loop.unsent)
+        self.acceptor.listen()
+        if time.monotonic() >= self._maintained + self.bounds.maintenance:
             self._maintained = time.monotonic()
-            self.maintenance(self._maintained)
-
-    def _listen(self) -> None:
-        """Wait for connections while there are places for them."""
-        self._listens = self.readable()
-        if self._listens:
-            self.loop.watch(self.socket.fileno(), self.handle_accept)
-        else:
-            self.loop.unwatch(self.socket.fileno())
-
-    def _evict(self) -> None:
-        """Evict connections when few places are left, or when they make us keep too much.
-
-        SECURITY: connections that are not open yet count and are evicted too. Otherwise one network
-        could take the last places with them, and everybody else would wait until they are opened.
-        """
-        chosen: list[Channel | Accepted] = []
-        if self._taken >= self._crowded:
-            chosen += least_worth([*self.active_channels.values(), *self._unopened])
-        excess = self.loop.kept - KEPT_LIMIT
-        if excess > 0:
-            chosen += heaviest(self.active_channels.values(), excess + KEPT_LIMIT // SHARE)
-        for connection in chosen:
-            if isinstance(connection, Accepted):
-                del self._unopened[connection]
-            connection.evict()
+            self.maintenance(self.clock())
 
     def _close_idle(self) -> bool:
-        """Close the connections with nothing to do; tell whether any are left."""
+        """Close the connections with nothing to do; return whether any are left."""
         for channel in list(self.active_channels.values()):
             if not channel.busy:
                 channel.handle_close()
-        return bool(self.active_channels or self._unopened)
+        return bool(self.active_channels or self.acceptor.unopened)

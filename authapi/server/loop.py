@@ -23,16 +23,16 @@ logger = logging.getLogger("authapi.server")
 class Loop:
     """Serves connections, one step at a time: a read, a write, or an inline answer.
 
-    The networks take turns, a step each, so that a client with many connections or expensive
-    requests delays a step of another network by one step of its own.
+    Networks take turns of one step, so a client with many connections or expensive requests delays
+    another network's step by one step of its own.
 
-    NOTE: waitress asks each connection in each turn what it waits for. Here a connection is looked
-    at after each of its steps, and when a thread has changed it, so that idle ones cost nothing.
+    NOTE: waitress asks each connection in each turn what it waits for. This loop looks at one after
+    each of its steps, and after a thread has changed it, so idle connections cost nothing.
     """
 
     def __init__(self, answer: Callable[[Channel], None]) -> None:
         """Take what answers a connection's request."""
-        self.kept = 0  # bytes that all connections together make us keep
+        self.kept = self.unsent = 0  # bytes of all connections together
         self._answer = answer
         self._selector = selectors.DefaultSelector()
         self._work: FairQueue[Channel | Callable[[], None]] = FairQueue()
@@ -53,18 +53,18 @@ class Loop:
         self._selector.close()
 
     def wait(self, seconds: float) -> None:
-        """Wait until something can be done, at most so long."""
+        """Wait until there is work, for so many seconds at most."""
         if self._work:
             seconds = 0
         elif self._paused:
             seconds = min(seconds, max(0, self._paused[0][0] - time.monotonic()))
         for key, events in self._selector.select(seconds):
-            of_whom = key.data
-            if isinstance(of_whom, Channel):
-                of_whom.events |= events
-                self.enqueue(of_whom)
+            ready = key.data
+            if isinstance(ready, Channel):
+                ready.events |= events
+                self.enqueue(ready)
             else:
-                of_whom()
+                ready()
         while self._touched:
             self.settle(self._touched.popleft())
         while self._paused and self._paused[0][0] <= time.monotonic():
@@ -73,7 +73,7 @@ class Loop:
             self.settle(channel)
 
     def work(self) -> None:
-        """Do what can be done, for TURN seconds at most.
+        """Work for TURN seconds at most.
 
         NOTE: many reads and then many answers take less CPU time than each answer after its read.
         """
@@ -89,7 +89,7 @@ class Loop:
             self._inline.clear()
 
     def _attempt(self, do: Callable[[Any], None], step: Any) -> None:  # noqa: ANN401 - either kind
-        """Have a failure of ours end one connection, and not the loop."""
+        """Do a step. A failure of ours ends its connection, and not the loop."""
         try:
             do(step)
         except Exception:  # nothing is above the loop
@@ -98,7 +98,7 @@ class Loop:
                 step.handle_close()
 
     def put(self, networks: tuple[str, ...], step: Callable[[], None]) -> None:
-        """Have something done when it is a network's turn; the networks it is in, widest first."""
+        """Do a step in the turn of its networks, which are given widest first."""
         self._work.put(networks, step)
 
     def begin(self, channel: Channel) -> None:
@@ -107,17 +107,17 @@ class Loop:
         self._attempt(self._advance, channel)
 
     def enqueue(self, channel: Channel) -> None:
-        """Have a connection served when it is its network's turn."""
+        """Serve a connection when it is its network's turn."""
         if not channel.is_queued:
             channel.is_queued = True
             self._work.put(channel.networks, channel)
 
     def settle(self, channel: Channel) -> None:
-        """Wait for what a connection needs next, and count what it makes us keep."""
+        """Wait for what a connection needs next, and count the bytes that it takes."""
         is_settled = channel.interest == EVENT_READ and not channel.counted and channel.is_at_rest
         if is_settled or channel.is_closed:
             return
-        self._count(channel, channel.kept)
+        self._count(channel, channel.kept, channel.total_outbufs_len)
         if channel.may_proceed:
             self.enqueue(channel)
         wanted = EVENT_READ * channel.readable() | EVENT_WRITE * bool(channel.writable())
@@ -142,14 +142,14 @@ class Loop:
         self._paused.append((time.monotonic() + PAUSE, channel))
 
     def forget(self, channel: Channel) -> None:
-        """Leave a connection alone, which is being closed."""
-        self._count(channel, 0)
+        """Stop serving a connection, because it is being closed."""
+        self._count(channel, 0, 0)
         if channel.interest:
             self._selector.unregister(channel.socket)
             channel.interest = 0
 
     def _advance(self, channel: Channel) -> None:
-        """Do for a connection what can be done without waiting, but for its answer."""
+        """Do the next step of a connection: write, read, or parse what has arrived."""
         events, channel.events, channel.is_queued = channel.events, 0, False
         if events & EVENT_WRITE and channel.writable():
             channel.handle_write()
@@ -166,9 +166,10 @@ class Loop:
         self._answer(channel)
         self.settle(channel)
 
-    def _count(self, channel: Channel, kept: int) -> None:
+    def _count(self, channel: Channel, kept: int, unsent: int) -> None:
         self.kept += kept - channel.counted
-        channel.counted = kept
+        self.unsent += unsent - channel.waiting
+        channel.counted, channel.waiting = kept, unsent
 
 
 def _call(step: Callable[[], None]) -> None:

@@ -1,0 +1,55 @@
+"""What the machine allows the service: memory, and open files for connections."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+
+from authapi.errors import StartError
+from authapi.machine import memory_limit
+from authapi.server.bounds import DEFAULT, MIB
+from authapi.settings import Settings
+
+FEWEST_CONNECTIONS = 16
+SPARE_FILES = 32  # descriptors for all but connections and the database
+FILES_OF_A_THREAD = 3  # of SQLite: the database, its log and its index
+# Of a worker, beside its hash slots: 38 at rest, at most 87 under the attacks of `faults.memory`,
+# and 26 that the kernel keeps for its connections.
+PROCESS_MIB = 120
+
+
+def memory_needed(settings: Settings, limit: Callable[[], int | None] = memory_limit) -> str:
+    """Return the most memory that the service takes, in MiB, with its parts.
+
+    Raises StartError where it is over the limit, in bytes; that is the container's by default.
+    """
+    base, slots = PROCESS_MIB * settings.workers, settings.workers * settings.hash_slots
+    cost = -(-settings.argon2_memory_kib // 1_024)
+    needed = base + slots * cost
+    text = (
+        f"{needed} MiB ({base} + {settings.workers} worker{'s'[: settings.workers > 1]} "
+        f"x {settings.hash_slots} hash slot{'s'[: settings.hash_slots > 1]} x {cost})"
+    )
+    most = limit()
+    if most and needed > most // MIB:
+        raise StartError(
+            f"The memory limit of {most // MIB} MiB is less than the {text} that may be needed: "
+            "raise it, or lower AUTHAPI_WORKERS, AUTHAPI_HASH_SLOTS or AUTHAPI_ARGON2_MEMORY_KIB."
+        )
+    return text
+
+
+def connections(threads: int) -> int:
+    """Return how many connections the limit of open files allows, beside so many threads.
+
+    Where the limit is too low for all of them, raise it as far as the system allows.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    others = FILES_OF_A_THREAD * threads + SPARE_FILES
+    needed = DEFAULT.connections + others
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return DEFAULT.connections
+    return max(min(DEFAULT.connections, soft - others), FEWEST_CONNECTIONS)

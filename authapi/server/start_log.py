@@ -1,0 +1,60 @@
+"""What a start logs: the format of the log, and warnings about settings."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from authapi.hosts import are_same_site
+from authapi.settings import Settings
+
+OWASP_KIB, OWASP_PASSES = 7_168, 5  # argon2id's least memory, with its passes (Password Storage)
+
+logger = logging.getLogger("authapi.serve")
+
+
+def log_to_stderr(level: str) -> None:
+    """Log to standard error, with times in UTC, unless the application has set up logging."""
+    handler = logging.StreamHandler()
+    formatter = logging.Formatter(
+        "%(asctime)sZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S"
+    )
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    # A line for each request that waits for a thread says nothing that the 503s do not.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+
+
+def warn_of(settings: Settings) -> None:
+    """Log a warning for each setting that is allowed, and yet likely to be a mistake."""
+    _warn_of_cheap_hashes(settings)
+    _warn_of_other_sites(settings)
+
+
+def _warn_of_cheap_hashes(settings: Settings) -> None:
+    """Warn of password hashes that cost less than each choice of OWASP's."""
+    memory, passes = settings.argon2_memory_kib, settings.argon2_time_cost
+    if memory < OWASP_KIB or memory * passes < OWASP_KIB * OWASP_PASSES:
+        logger.warning(
+            "AUTHAPI_ARGON2_MEMORY_KIB=%d and AUTHAPI_ARGON2_TIME_COST=%d are below what OWASP "
+            "recommends",
+            memory,
+            passes,
+        )
+
+
+def _warn_of_other_sites(settings: Settings) -> None:
+    """Warn of allowed origins from which browsers send no cookie, such as localhost's to 127.0.0.1.
+
+    The cookie is `SameSite=Lax`, which leaves it out of requests that another site's page makes.
+    """
+    others = [each for each in settings.origins if not are_same_site(each, settings.public_url)]
+    if others:
+        logger.warning(
+            "AUTHAPI_ALLOWED_ORIGINS has %s, which is another site than AUTHAPI_PUBLIC_URL %s: "
+            "browsers send no cookie with its requests to that URL. Open both by one host name, or "
+            "by names of one domain, and by one scheme.",
+            ", ".join(sorted(others)),
+            settings.public_url,
+        )
