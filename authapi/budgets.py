@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from authapi.database import Database
 from authapi.errors import Failure
+from authapi.hosts import networks_of
 from authapi.settings import Rate
 
 SECOND = 1_000_000  # microseconds
 DAY = 86_400  # seconds
 KEPT_FOR = 90 * DAY * SECOND  # that as many failures as lock out are remembered
 PRUNED_AT_ONCE = 100  # rows
+WIDER = {"-56": 2, "-48": 4}  # how many times the tries of a /64 a /56 and a /48 have
 
 
 class TooManyRequests(Failure):
@@ -103,10 +105,36 @@ class Limit:
         retry_after = -(-self.wait(full_at, now) // SECOND)
         return TooManyRequests(self.name, self.rate.tries, self.rate.seconds, retry_after)
 
+    def of(self, subject: str) -> Budget:
+        """Return the budget of one account, user or device."""
+        return Budget(self, subject)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkLimit:
+    """A limit of the networks of an address: of an IPv4 address, or of an IPv6 /64, /56 and /48.
+
+    SECURITY: some providers give a client 65,536 networks of /64, so the wider networks, which
+    have more tries, are limited too.
+    """
+
+    limits: tuple[Limit, ...]
+
+    @classmethod
+    def named(cls, name: str, rate: Rate) -> NetworkLimit:
+        """Return the limits of these names: `name`, and with the width of a wider network."""
+        wider = [Limit(name + at, Rate(rate.tries * by, rate.seconds)) for at, by in WIDER.items()]
+        return cls((Limit(name, rate), *wider))
+
+    def of(self, address: str) -> list[Budget]:
+        """Return the budgets of an address's networks."""
+        pairs = zip(self.limits, networks_of(address), strict=False)
+        return [limit.of(network) for limit, network in pairs]
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The budget that a limit gives one account, network, user or device."""
+    """The tries that a limit gives one account, network, user or device."""
 
     limit: Limit
     subject: str

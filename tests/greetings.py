@@ -13,6 +13,7 @@ import msgspec
 from authapi.bodies import read_body
 from authapi.errors import Failure
 from authapi.events import Event
+from authapi.features.limits import Limits
 from authapi.middleware import caller_of
 from authapi.principal import principal_of
 from authapi.settings import SettingError, Settings, SettingsGroup, setting
@@ -57,7 +58,10 @@ class GreetingsResource:
 
     def __init__(self, core):
         self._core = core
-        self._word = core.settings.of(GreetingSettings).greeting
+        self._limits = core.of(Limits)
+        settings = core.settings.of(GreetingSettings)
+        self._word = settings.greeting
+        self._limit = self._limits.declare("greeting", settings.greeting_limit)
 
     def on_post(self, req, resp):
         core, user, caller = self._core, principal_of(req).user, caller_of(req)
@@ -65,6 +69,7 @@ class GreetingsResource:
         if body.username == user.username:
             raise GreetingRefused
         with core.database.transaction():
+            self._limits.take(self._limit.of(str(user.id)))
             core.events.emit(Greeted(user.id, caller, detail=self._word))
         core.wire.answer(resp, 200, f"{self._word}, {body.username}.")
 

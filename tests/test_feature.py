@@ -1,5 +1,6 @@
 """Features: what a module may declare, without a change to any file of the library."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -9,6 +10,7 @@ from conftest import Client, token_of
 
 from authapi import SettingError, Settings, features
 from authapi.feature import load
+from authapi.features.limits import Limits
 from authapi.settings import SettingsGroup, declared_settings, setting
 
 FEATURES = (*features.DEFAULT, greetings)
@@ -49,6 +51,39 @@ def test_an_event(greeter, caplog):
 
     assert greeter[0].events()[-1] == "greeted"
     assert caplog.messages[-1].startswith("greeted user_id=1 reason=Hello ip=")
+
+
+def test_a_limit(greeter, clock):
+    """A feature's limit is kept under its own name, inside the transaction of the change."""
+    answers = [greet(greeter) for _ in range(3)]
+
+    assert [each.status_code for each in answers] == [200, 200, 429]
+    assert answers[-1].headers["RateLimit-Policy"] == '"greeting";q=2;w=3600'
+    assert greeter[0].events().count("greeted") == 2
+    clock.move(1_800)
+    assert greet(greeter).status_code == 200
+
+
+def test_a_try_that_is_undone(make_app):
+    """A try that is taken inside a transaction is lost with it."""
+    app = make_app(**ON)
+    limits = app.core.of(Limits)
+    budget = limits.declare("once", "1/hour").of("1")
+
+    with suppress(ZeroDivisionError), app.core.database.transaction():
+        limits.take(budget)
+        _ = 1 / 0
+
+    assert limits.have_tries(budget)
+    with app.core.database.transaction():
+        limits.take(budget)
+    assert not limits.have_tries(budget)
+
+
+def test_a_limit_that_is_declared_twice(make_app):
+    """Two limits cannot have one name, for they would share their rows."""
+    with pytest.raises(ValueError, match="the limit login-account is declared already"):
+        make_app().core.of(Limits).declare("login-account", "1/hour")
 
 
 def test_settings_of_a_feature():

@@ -15,20 +15,19 @@ from authapi.bodies import Rule, has_body, read_body
 from authapi.core import Core
 from authapi.errors import InvalidToken
 from authapi.features.limits import Limits
+from authapi.features.registration import NewNames
 from authapi.features.sign_in import SignIn, WrongPassword
 from authapi.features.users import (
     Credential,
     UserDeleted,
     UserRenamed,
     UserRepository,
-    UserSettings,
 )
 from authapi.middleware import caller_of
 from authapi.principal import User, principal_of
 from authapi.session_tokens import SessionTokens
-from authapi.usernames import UsernamePolicy
 
-REQUIRES = ("limits", "sign_in", "users")
+REQUIRES = ("limits", "registration", "sign_in", "users")
 
 
 class RenameBody(msgspec.Struct):
@@ -65,7 +64,7 @@ class UserResource(ExampleResource):
         super().__init__(core)
         self._sign_in = core.of(SignIn)
         self._users = core.of(UserRepository)
-        self._usernames = UsernamePolicy(core.settings.of(UserSettings).reserved)
+        self._names = core.of(NewNames)
 
     def on_patch(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Give the user another username, and a token that carries it.
@@ -77,7 +76,7 @@ class UserResource(ExampleResource):
         session.require_fresh(core.clock())
         body = read_body(req, RenameBody, {"username": self._rule(session.user)})
         limits, caller = core.of(Limits), caller_of(req)
-        with limits.trying(*limits.registration(caller.ip)), core.database.transaction():
+        with limits.trying(*self._names.budgets(caller.ip)), core.database.transaction():
             if self._users.rename(session.user.id, body.username):
                 core.events.emit(UserRenamed(session.user.id, caller, session.id))
             credential = self._users.by_session(session.id)
@@ -90,7 +89,7 @@ class UserResource(ExampleResource):
 
     def _rule(self, user: User) -> Rule:
         """The rule for another username; their own may be older than a rule."""
-        return lambda name: None if name == user.username else self._usernames.fault(name)
+        return lambda name: None if name == user.username else self._names.username_fault(name)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Delete the user, who gives the password or has given it a short while ago."""

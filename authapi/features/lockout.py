@@ -9,13 +9,39 @@ from dataclasses import dataclass
 
 import falcon
 
+from authapi.budgets import Budget
 from authapi.core import Core
 from authapi.events import Caller, Event
 from authapi.features.limits import Limits
-from authapi.features.users import UserRepository
+from authapi.features.sessions import LoggedIn, Reauthenticated
+from authapi.features.users import PasswordChanged, UserDeleted, UserRepository
+from authapi.identifiers import name_key
 from authapi.middleware import new_request_id
+from authapi.settings import SettingsGroup, setting
 
-REQUIRES = ("limits", "users")
+REQUIRES = ("limits", "sessions", "users")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoginLimits(SettingsGroup):
+    """How often passwords may be tried."""
+
+    login_account_limit: str = setting("10/hour", "Failed logins in a row for one name.", rate=True)
+    login_network_limit: str = setting(
+        "300/hour",
+        "Logins from one network: an IPv4 address or an IPv6 /64; a /56 has twice as many, a "
+        "/48 four times.",
+        rate=True,
+    )
+    login_lockout: int = setting(
+        100,
+        "Failed logins in a row after which only known browsers can log in with a name.",
+        low=1,
+        high=1_000_000,
+    )
+    password_limit: str = setting(
+        "10/hour", "Wrong passwords in a row in one user's sessions.", rate=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +63,86 @@ class Unlocked(Event):
     """An operator had failed logins forgotten."""
 
 
+class LoginBudgets:
+    """The budgets from which logins, and passwords given in sessions, take their tries."""
+
+    def __init__(self, core: Core) -> None:
+        """Declare the limits."""
+        self._core = core
+        self._limits = limits = core.of(Limits)
+        settings = core.settings.of(LoginLimits)
+        account, lockout = settings.login_account_limit, settings.login_lockout
+        self._account = limits.declare("login-account", account, in_a_row=lockout)
+        self._device = limits.declare("login-device", account, in_a_row=lockout)
+        self._known = limits.declare("login-known", account)
+        self._network = limits.declare_by_network("login-network", settings.login_network_limit)
+        self._password = limits.declare("password", settings.password_limit, in_a_row=lockout)
+
+    def account(self, identifier: str, user_id: int | None) -> Budget:
+        """Return the budget of logins with a name. A user's username and email have one each.
+
+        SECURITY: so nothing tells that two names are one user's, and a name that is nobody's is
+        limited as any other. Its row holds a keyed digest: people type passwords into the wrong
+        field.
+        """
+        kind, key = name_key(identifier)
+        root = self._core.root
+        digest = root.derive(root.newest, "limit", key).hex()  # of known names too: it takes time
+        return self._account.of(f"{user_id or digest}:{kind}")
+
+    def accounts(self, user_id: int) -> list[Budget]:
+        """Return the budgets of a user's username and email; they stay in a rename."""
+        return [self._account.of(f"{user_id}:{name}") for name in ("username", "email")]
+
+    def device(self, device_id: str) -> Budget:
+        """Return the budget of logins from a browser that its user has logged in with before."""
+        return self._device.of(device_id)
+
+    def networks(self, address: str) -> list[Budget]:
+        """Return the budgets of passwords given in the networks of an address."""
+        return self._network.of(address)
+
+    def networks_of_known(self, address: str, user_id: int) -> list[Budget]:
+        """Return the budgets of a password given in a network by somebody who is known as a user.
+
+        Where a network has no try left it is the user's own, which nobody else can use up.
+        """
+        networks = self.networks(address)
+        return networks if self._limits.have_tries(*networks) else [self._known.of(str(user_id))]
+
+    def password(self, user_id: int) -> Budget:
+        """Return the budget of passwords given in a user's sessions."""
+        return self._password.of(str(user_id))
+
+    def clear(self, event: Event) -> None:
+        """Clear the failures of a user who gave the right password, or is gone."""
+        if event.user_id is not None:
+            self._limits.clear(self.password(event.user_id))
+            if isinstance(event, LoggedIn | UserDeleted):
+                self._limits.clear(*self.accounts(event.user_id))
+
+
 def unlock(core: Core, identifier: str) -> bool | None:
     """Clear the failed logins counted for a name and its user.
 
     Return False where there were none, and None where there is no such user either.
     """
-    limits = core.of(Limits)
+    budgets = core.of(LoginBudgets)
     credential = core.of(UserRepository).by_identifier(identifier)
     if credential:
-        budgets = [*limits.accounts(credential.user.id), limits.password(credential.user.id)]
+        counted = [*budgets.accounts(credential.user.id), budgets.password(credential.user.id)]
     else:
-        budgets = [limits.account(identifier, None)]
+        counted = [budgets.account(identifier, None)]
     with core.database.transaction():
-        cleared = limits.clear(*budgets)
+        cleared = core.of(Limits).clear(*counted)
         if cleared:
             caller = Caller(ip="", user_agent="authapi unlock", request_id=new_request_id())
             core.events.emit(Unlocked(credential.user.id if credential else None, caller))
     return cleared if cleared or credential else None
 
 
-def setup(_app: falcon.App[falcon.Request, falcon.Response], _core: Core) -> None:
-    """Add nothing: the command line calls `unlock`."""
+def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
+    """Clear the failures of users who gave the right password, or are gone."""
+    budgets = core.of(LoginBudgets)
+    for kind in (LoggedIn, Reauthenticated, PasswordChanged, UserDeleted):
+        core.events.subscribe(budgets.clear, kind)

@@ -19,6 +19,7 @@ from authapi.errors import InvalidToken
 from authapi.events import Caller
 from authapi.features.devices import Devices
 from authapi.features.limits import Limits
+from authapi.features.lockout import LoginBudgets
 from authapi.features.sessions import LoggedOut, Sessions, public_id
 from authapi.features.sign_in import PASSWORD, InvalidCredentials, Proof, SignIn
 from authapi.features.users import Credential, UserRepository
@@ -27,7 +28,7 @@ from authapi.passwords import Verdict
 from authapi.principal import Claims, principal_of
 from authapi.session_tokens import SessionTokens
 
-REQUIRES = ("devices", "limits", "sessions", "sign_in", "users")
+REQUIRES = ("devices", "limits", "lockout", "sessions", "sign_in", "users")
 
 
 class LoginBody(msgspec.Struct, rename="camel"):
@@ -48,6 +49,7 @@ class LoginResource:
         self._core = core
         self._users = core.of(UserRepository)
         self._limits = core.of(Limits)
+        self._budgets = core.of(LoginBudgets)
         self._devices = core.of(Devices)
         self._sign_in = core.of(SignIn)
 
@@ -56,10 +58,10 @@ class LoginResource:
 
         Raises TooManyRequests where the network has no try left, nor any of those users.
         """
-        limits, address, owners = self._limits, caller_of(req).ip, self._devices.owners(req)
-        known = [limits.networks_of_known(address, int(owner)) for owner in owners]
-        if not any(limits.have_tries(*budgets) for budgets in known):
-            limits.require(*(known[0] if known else limits.networks(address)))
+        budgets, address, owners = self._budgets, caller_of(req).ip, self._devices.owners(req)
+        known = [budgets.networks_of_known(address, int(owner)) for owner in owners]
+        if not any(self._limits.have_tries(*each) for each in known):
+            self._limits.require(*(known[0] if known else budgets.networks(address)))
         return owners
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -68,24 +70,26 @@ class LoginResource:
         body = read_body(req, LoginBody)
         credential = self._users.by_identifier(body.username_or_email)
         user_id = credential.user.id if credential else None
-        budgets = self._budgets(req, body.username_or_email, user_id)
+        budgets = self._budgets_of(req, body.username_or_email, user_id)
         with self._sign_in.attempt(budgets, caller_of(req), user_id):
             prove = self._verified(credential, body.password)
             user = self._sign_in.finish(req, resp, prove)
         core.wire.answer_user(resp, 200, "Logged in.", user)
 
-    def _budgets(self, req: falcon.Request, identifier: str, user_id: int | None) -> list[Budget]:
-        """The budgets of the networks and the name, or of a known browser until that is spent.
+    def _budgets_of(
+        self, req: falcon.Request, identifier: str, user_id: int | None
+    ) -> list[Budget]:
+        """Return the budgets of the networks and the name, or a known browser's until it is spent.
 
         A known browser has its user's own budget where a network has no try left.
         """
-        limits, address = self._limits, caller_of(req).ip
+        budgets, address = self._budgets, caller_of(req).ip
         claims = self._devices.recognize(req, identifier)
-        if claims is None or limits.is_spent(limits.device(claims.jti)):
-            return [*limits.networks(address), limits.account(identifier, user_id)]
+        if claims is None or self._limits.is_spent(budgets.device(claims.jti)):
+            return [*budgets.networks(address), budgets.account(identifier, user_id)]
         return [
-            *limits.networks_of_known(address, int(claims.sub)),
-            limits.device(claims.jti),
+            *budgets.networks_of_known(address, int(claims.sub)),
+            budgets.device(claims.jti),
         ]
 
     def _verified(self, credential: Credential | None, password: str) -> Callable[[], Proof]:

@@ -8,22 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import falcon
 import msgspec
 
 from authapi.bodies import read_body
+from authapi.budgets import Budget
 from authapi.core import Core
 from authapi.errors import Failure
 from authapi.events import Event
 from authapi.features.limits import Limits
 from authapi.features.sign_in import PASSWORD, Proof, SignIn
-from authapi.features.users import UserRepository, UserSettings
+from authapi.features.users import UserRepository
 from authapi.identifiers import email_fault
 from authapi.middleware import caller_of
-from authapi.settings import SettingsGroup, setting
-from authapi.usernames import UsernamePolicy
+from authapi.settings import Settings, SettingsGroup, refused, setting
+from authapi.usernames import RESERVED, UsernamePolicy, fault
 
 REQUIRES = ("limits", "sign_in", "users")
 
@@ -41,11 +42,44 @@ class Registered(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RegistrationSettings(SettingsGroup):
-    """Who may register."""
+    """Who may register, how often, and by which names."""
 
     registration: str = setting(
         "open", "Who may register: open (anyone) or closed (nobody).", choices=("open", "closed")
     )
+    registration_limit: str = setting("20/hour", "Registrations from one network.", rate=True)
+    reserved_usernames: str = setting(
+        RESERVED,
+        "Usernames that nobody may take, separated by spaces; none reserves none.",
+    )
+
+    def completed(self, settings: Settings) -> Self:
+        """Return the group. Raises SettingError for a reserved name that could be no username."""
+        for name in self.reserved:
+            if fault(name):
+                raise refused("reserved_usernames", name, "usernames with a space between them")
+        return super().completed(settings)
+
+    @property
+    def reserved(self) -> list[str]:
+        """Return the reserved usernames."""
+        names = self.reserved_usernames.split()
+        return [] if names == ["none"] else names
+
+
+class NewNames:
+    """The rules for names that users ask for, at a registration or a rename."""
+
+    def __init__(self, core: Core) -> None:
+        """Take the rules from the settings."""
+        settings = core.settings.of(RegistrationSettings)
+        limits = core.of(Limits)
+        self._limit = limits.declare_by_network("registration", settings.registration_limit)
+        self.username_fault = UsernamePolicy(settings.reserved).fault
+
+    def budgets(self, address: str) -> list[Budget]:
+        """Return the budgets of names asked for in the networks of an address."""
+        return self._limit.of(address)
 
 
 class RegistrationBody(msgspec.Struct):
@@ -67,10 +101,11 @@ class RegistrationResource:
         self._core = core
         self._users = core.of(UserRepository)
         self._limits = core.of(Limits)
+        self._names = core.of(NewNames)
         self._sign_in = core.of(SignIn)
         self._is_closed = core.settings.of(RegistrationSettings).registration == "closed"
         self._rules = {
-            "username": UsernamePolicy(core.settings.of(UserSettings).reserved).fault,
+            "username": self._names.username_fault,
             "email": email_fault,
         }
 
@@ -81,14 +116,14 @@ class RegistrationResource:
         """
         if self._is_closed:
             raise RegistrationClosed
-        self._limits.require(*self._limits.registration(caller_of(req).ip))
+        self._limits.require(*self._names.budgets(caller_of(req).ip))
         return []
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Add the user, open a session, set the cookie."""
         core = self._core
         body = read_body(req, RegistrationBody, self._rules, self._password_fault)
-        with self._limits.trying(*self._limits.registration(caller_of(req).ip)):
+        with self._limits.trying(*self._names.budgets(caller_of(req).ip)):
             self._users.require_free(body.username, body.email)
             password_hash = core.passwords.hash(body.password)
             add = partial(self._add, body, password_hash)

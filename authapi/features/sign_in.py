@@ -17,7 +17,7 @@ from authapi.core import Core
 from authapi.errors import Failure, InvalidToken
 from authapi.events import Caller, Event
 from authapi.features.limits import Limits
-from authapi.features.lockout import LockedOut, LoginFailed
+from authapi.features.lockout import LockedOut, LoginBudgets, LoginFailed
 from authapi.features.sessions import Issued, LoggedIn, Reauthenticated, Sessions
 from authapi.features.users import Credential, UserRepository
 from authapi.middleware import caller_of
@@ -76,6 +76,7 @@ class SignIn:
         """Take the core."""
         self._core = core
         self._limits = core.of(Limits)
+        self._budgets = core.of(LoginBudgets)
         self._sessions = core.of(Sessions)
         self._users = core.of(UserRepository)
         self._steps: list[Step] = []
@@ -128,8 +129,8 @@ class SignIn:
         credential, user_id = self._users.by_id(session.user.id), session.user.id
         if credential is None:
             raise InvalidToken
-        networks = self._limits.networks_of_known(caller.ip, user_id)
-        budgets = [*networks, self._limits.password(user_id)]
+        networks = self._budgets.networks_of_known(caller.ip, user_id)
+        budgets = [*networks, self._budgets.password(user_id)]
         with self.attempt(budgets, caller, user_id, session.id):
             yield check(credential)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import falcon
 
@@ -18,8 +18,7 @@ from authapi.errors import Failure
 from authapi.events import Event, Restored
 from authapi.identifiers import email_key, name_key, username_key
 from authapi.principal import User
-from authapi.settings import Settings, SettingsGroup, refused, setting
-from authapi.usernames import RESERVED, fault, lookalikes
+from authapi.usernames import lookalikes
 
 REQUIRES: tuple[str, ...] = ()
 
@@ -62,29 +61,6 @@ class UserRenamed(Event):
 @dataclass(frozen=True, slots=True)
 class UserDeleted(Event):
     """A user and all that was theirs is gone."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class UserSettings(SettingsGroup):
-    """What users may be called."""
-
-    reserved_usernames: str = setting(
-        RESERVED,
-        "Usernames that nobody may take, separated by spaces; none reserves none.",
-    )
-
-    def completed(self, settings: Settings) -> Self:
-        """Return the group. Raises SettingError for a reserved name that could be no username."""
-        for name in self.reserved:
-            if fault(name):
-                raise refused("reserved_usernames", name, "usernames with a space between them")
-        return super().completed(settings)
-
-    @property
-    def reserved(self) -> list[str]:
-        """Return the reserved usernames."""
-        names = self.reserved_usernames.split()
-        return [] if names == ["none"] else names
 
 
 @dataclass(frozen=True, slots=True)
