@@ -1,4 +1,4 @@
-"""The operator's own list of passwords that are refused: words, or the SHA-1 of breached ones."""
+"""The operator's list of refused passwords: words, or SHA-1 digests of breached passwords."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from authapi.errors import StartError
 from authapi.sorted_lines import SortedLines
 
-MOST_BYTES = 16 << 20  # of a list of words, which is held in memory
+MOST_BYTES = 16 << 20  # of a list of words, which is loaded into memory
 
 _SHA1 = re.compile(rb"([0-9A-F]{40}|[0-9a-f]{40})(:[0-9]+)?")
 
 
 class BlockedPasswords:
-    """A list of words, one in a line; or of SHA-1 digests in hexadecimal, sorted, in one case.
+    """A list of words, one a line, or of sorted hexadecimal SHA-1 digests in one case.
 
-    A digest may have a count after it, `DIGEST:COUNT`, as in the lists of Have I Been Pwned. Such a
-    file may have any size: it is searched on the disk.
+    A digest may be followed by a count, `DIGEST:COUNT`, as in the lists of Have I Been Pwned. A
+    file of digests may have any size, because it is searched on disk.
     """
 
     def __init__(self, path: str) -> None:
-        """Open the list, or none. Raises StartError."""
+        """Open the list; an empty path means none. Raises StartError."""
         self._words: frozenset[str] = frozenset()
         self._digests: SortedLines | None = None
         if not path:
@@ -41,15 +41,15 @@ class BlockedPasswords:
             raise StartError(f"The file of AUTHAPI_BLOCKED_PASSWORDS, {path}, {fault}.")
 
     def has(self, password: str) -> bool:
-        """Whether a password is on the list: as it is for digests, in any case for words."""
+        """Return whether a password is listed: exactly for digests, in any case for words."""
         if self._digests:
-            # NOTE: SHA-1 names the password in the list; it protects nothing.
+            # NOTE: SHA-1 only identifies the password in the list. It protects nothing.
             digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest()
             return self._digests.find((digest.upper() if self._upper else digest).encode())
         return password.casefold() in self._words
 
     def has_word(self, word: str) -> bool:
-        """Whether a word, in lower case, is on a list of words."""
+        """Return whether a lower-case word is on a list of words."""
         return word in self._words
 
 
@@ -58,16 +58,16 @@ def _has_lower(sample: list[bytes]) -> bool:
 
 
 def _digest_fault(sample: list[bytes]) -> str:
-    """What is wrong with a list of digests, by some of its lines; or nothing."""
+    """Return what is wrong with some lines of a list of digests, or an empty text."""
     if not all(_SHA1.fullmatch(line) for line in sample):
-        return "has lines that are no SHA-1 digest in hexadecimal: remove them"
+        return "has lines that are not hexadecimal SHA-1 digests: remove them"
     if sample != sorted(sample):
         return "is not sorted: sort it with LC_ALL=C sort"
     return ""
 
 
 def _read_words(path: Path) -> tuple[frozenset[str], str]:
-    """The words of a list in lower case, and what is wrong with it, or nothing."""
+    """Return the words of a list in lower case, and what is wrong with it or an empty text."""
     if path.stat().st_size > MOST_BYTES:
         return frozenset(), (
             f"has more than {MOST_BYTES >> 20} MiB of words: make a sorted list of their SHA-1"

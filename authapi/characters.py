@@ -1,7 +1,7 @@
-"""What Unicode says of the characters that usernames may hold: their scripts and their lookalikes.
+"""Unicode data of the characters that usernames may hold: scripts (UAX 24) and lookalikes (UTS 39).
 
-Python has neither. `tools/username_characters.py` builds the file that is read here, at its first
-use: UAX 24 for the scripts, UTS 39 for the lookalikes.
+Python has neither. `tools/username_characters.py` builds the file that this module reads at its
+first use.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SYSTEMS = {
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """The file: ranges of characters with their scripts, and two tables for str.translate."""
+    """The file's content: ranges of characters with their scripts, and two translation tables."""
 
     firsts: list[int]
     lasts: list[int]
@@ -38,9 +38,9 @@ class _Data:
 
 
 def scripts(character: str) -> frozenset[str] | None:
-    """The scripts and writing systems of a character (ISO 15924); None where no name may hold it.
+    """Return the scripts of a character (ISO 15924 codes); None if no name may hold it.
 
-    It is the augmented script set of UTS 39, 5.1, with ANY_SCRIPT for those that go with all.
+    This is the augmented script set of UTS 39, 5.1, or ANY_SCRIPT for a character of all scripts.
     """
     data, code = _data(), ord(character)
     found = bisect_right(data.firsts, code) - 1
@@ -48,9 +48,9 @@ def scripts(character: str) -> frozenset[str] | None:
 
 
 def lookalikes(key: str) -> tuple[str, str]:
-    """What a caseless key looks like (UTS 39, 4), written in lower case and in capitals, composed.
+    """Return what a caseless key looks like (UTS 39, 4) in lower case and in capitals, composed.
 
-    ASCII looks like itself: `l` and `1` are two characters to everyone who types them.
+    ASCII looks only like itself: people type `l` and `1` as two characters.
     """
     if key.isascii():
         return key, key

@@ -1,7 +1,7 @@
-"""Values of HTTP header fields: one function reads each kind (RFC 9110, 5.6).
+"""Parsing of HTTP header values, one function for each kind (RFC 9110, 5.6).
 
-NOTE: `str.strip()` takes what Unicode calls white space too, U+0085 and U+00A0 among it. HTTP's
-white space is the space and the tab.
+NOTE: `str.strip()` also removes Unicode's white space, such as U+0085 and U+00A0. HTTP's white
+space is the space and the tab.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ _BEARER_TOKEN = re.compile(r" *([A-Za-z0-9._~+/-]+=*)")
 
 
 def elements(value: str) -> list[str]:
-    """The elements of a list, in order. A field of several lines arrives as one list."""
+    """Return the elements of a list, in order. Several lines of a field arrive as one list."""
     return [element.strip(WHITE_SPACE) for element in value.split(",")]
 
 
 def unquoted(text: str) -> str:
-    """The content of a quoted string, or a text without quotes as it is. Raises ValueError."""
+    """Return the content of a quoted string, or a text without quotes unchanged.
+
+    Raises ValueError for an unclosed quote.
+    """
     if '"' not in text:
         return text
     if not re.fullmatch(_QUOTED_STRING, text):
@@ -32,10 +35,10 @@ def unquoted(text: str) -> str:
 
 
 def media_type(value: str) -> tuple[str, dict[str, str] | None]:
-    """The media type of a `Content-Type`, in lower case, and its parameters by name.
+    """Return the media type of a `Content-Type` in lower case, and its parameters by name.
 
-    None stands for parameters that cannot be read, that come twice, or that another value follows,
-    as where the field has several lines (RFC 9110, 5.6.6 and 8.3.1).
+    The parameters are None if they cannot be read, if one comes twice, or if another value follows,
+    as when the field has several lines (RFC 9110, 5.6.6 and 8.3.1).
     """
     value = value.strip(WHITE_SPACE)
     found = _MEDIA_TYPE.match(value)
@@ -54,10 +57,11 @@ def media_type(value: str) -> tuple[str, dict[str, str] | None]:
 
 
 def bearer_token(authorization: str) -> str | None:
-    """The token of an `Authorization: Bearer`, or None for credentials of another kind.
+    """Return the token of an `Authorization: Bearer`, or None for other kinds of credentials.
 
-    The scheme has any case, and spaces follow it (RFC 9110, 11.1 and 11.4). A token has no white
-    space and no comma, so a field of several lines holds none (RFC 6750, 2.1): it is empty then.
+    The scheme may have any case, and spaces follow it (RFC 9110, 11.1 and 11.4). A token has no
+    white space and no comma (RFC 6750, 2.1). Anything else, such as a field of several lines, gives
+    an empty text.
     """
     scheme, _, credentials = authorization.strip(WHITE_SPACE).partition(" ")
     if scheme.lower() != "bearer":

@@ -1,4 +1,4 @@
-"""The only module that knows argon2: hashes as they are stored, and the memory they are made in."""
+"""argon2: stored hashes, and the memory that they are computed in. No other module imports it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ VERSION = 19
 LONGEST = 1_024  # characters of a stored hash
 HUGE_PAGE = 2_097_152  # bytes
 
-SHORTEST_SALT, SHORTEST_TAG, LEAST_MEMORY_KIB = 8, 4, 8  # the last for each lane (RFC 9106, 3.1)
+SHORTEST_SALT, SHORTEST_TAG = 8, 4  # bytes (RFC 9106, 3.1)
+LEAST_MEMORY_KIB = 8  # for each lane (RFC 9106, 3.1)
 
 _OK = 0  # ARGON2_OK
 _EXHAUSTED = (-22, -33)  # ARGON2_MEMORY_ALLOCATION_ERROR, ARGON2_THREAD_FAIL
 
-# SECURITY: a stored hash says itself what it costs. One that was brought in from elsewhere may take
-# no more than this, or than a hash at our own cost. Every default of a library takes less.
+# SECURITY: a stored hash states its own cost. An imported one may take no more than this, or than a
+# hash at the cost of the settings. The defaults of all libraries take less.
 MOST_MEMORY_KIB = 1_048_576
 MOST_SECONDS = 5  # of CPU time
-MEASURED_KIB = 47_104  # memory of the hash that is timed, unless our own is smaller
+MEASURED_KIB = 47_104  # memory of the hash that is timed, or less if the settings say so
 
-# NOTE: ctypes' callbacks, and not cffi's: those need memory that is written and executed, which a
-# hardened host refuses (systemd's MemoryDenyWriteExecute=, SELinux's execmem); libffi 3.4 does not.
+# NOTE: these are ctypes callbacks, because cffi's need memory that is writable and executable,
+# which hardened hosts refuse (systemd's MemoryDenyWriteExecute=, SELinux's execmem). libffi 3.4
+# does not.
 _Allocate = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t)
 _Free = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t)
 
@@ -52,7 +54,7 @@ logger = logging.getLogger("authapi.hashing")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one hash takes (RFC 9106, 3.1: m, t, p)."""
+    """The cost of one hash: m, t and p of RFC 9106, 3.1."""
 
     memory_kib: int
     passes: int
@@ -60,13 +62,13 @@ class Cost:
 
     @property
     def work(self) -> int:
-        """Memory by passes, in KiB. The CPU time is proportional to it."""
+        """Return the memory times the passes, in KiB. The CPU time is proportional to it."""
         return self.memory_kib * self.passes
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A hash as it is stored: `$argon2id$v=19$m=47104,t=1,p=1$SALT$TAG`, in base64 unpadded."""
+    """A stored hash: `$argon2id$v=19$m=47104,t=1,p=1$SALT$TAG`, in unpadded base64."""
 
     kind: str
     version: int
@@ -76,9 +78,9 @@ class Stored:
 
     @classmethod
     def parse(cls, text: str) -> Stored:
-        """Read one, as strictly as the reference implementation. Raises ValueError.
+        """Parse a hash as strictly as the reference implementation. Raises ValueError.
 
-        SECURITY: also for what argon2 would refuse to compute, in no time at all.
+        SECURITY: it refuses what argon2 would refuse at once, so that callers spend the usual time.
         """
         found = _STORED.fullmatch(text) if len(text) <= LONGEST else None
         if found is None:
@@ -95,7 +97,7 @@ class Stored:
         return stored
 
     def __str__(self) -> str:
-        """The text that `parse` reads."""
+        """Return the text that `parse` reads."""
         cost = f"m={self.cost.memory_kib},t={self.cost.passes},p={self.cost.lanes}"
         salt, tag = _to_base64(self.salt), _to_base64(self.tag)
         return f"${self.kind}$v={self.version}${cost}${salt}${tag}"
@@ -107,13 +109,13 @@ def _to_base64(data: bytes) -> str:
 
 def _from_base64(text: str) -> bytes:
     data = base64.b64decode(text + "=" * (-len(text) % 4))
-    if _to_base64(data) != text:  # bits that count for nothing
+    if _to_base64(data) != text:  # unused bits are set
         raise ValueError("no canonical base64")
     return data
 
 
 class Hasher:
-    """Makes argon2id hashes at one cost and checks any, each thread in memory that it keeps."""
+    """Makes argon2id hashes at one cost, and checks hashes of any. Each thread keeps its memory."""
 
     def __init__(self, cost: Cost) -> None:
         """Take the cost of new hashes."""
@@ -122,21 +124,21 @@ class Hasher:
         self._has_warned = False
 
     def hash(self, password: bytes) -> Stored:
-        """A new hash. Raises MemoryError."""
+        """Return a new hash of a password. Raises MemoryError."""
         blank = self.decoy()
         return replace(blank, tag=self._tag(blank, password))
 
     def matches(self, stored: Stored, password: bytes) -> bool:
-        """Whether a hash, of any kind and cost, is this password's. Raises MemoryError."""
+        """Return whether a hash of any kind and cost is this password's. Raises MemoryError."""
         return hmac.compare_digest(self._tag(stored, password), stored.tag)
 
     def decoy(self) -> Stored:
-        """A hash of no password at our cost, to spend the time on."""
+        """Return a hash of no password, to spend the same time on unknown users."""
         salt, tag = secrets.token_bytes(SALT_LENGTH), secrets.token_bytes(TAG_LENGTH)
         return Stored("argon2id", VERSION, self.cost, salt, tag)
 
     def excess(self, cost: Cost) -> str:
-        """What a stored hash would take that is too much, or an empty text."""
+        """Return which cost of a stored hash exceeds the bounds, or an empty text."""
         if cost.memory_kib > max(self.cost.memory_kib, MOST_MEMORY_KIB):
             return f"{cost.memory_kib >> 10} MiB of memory"
         if cost.work <= self.cost.work:
@@ -146,9 +148,9 @@ class Hasher:
 
     @cached_property
     def _seconds_per_kib(self) -> float:
-        """The CPU time of each KiB in each pass, on this machine; it is measured at first use.
+        """Return the CPU time of each KiB in each pass on this machine, measured at first use.
 
-        NOTE: the first of two hashes may have to wait for memory that the system clears.
+        NOTE: it is the faster of two hashes, because the first may wait for memory.
         """
         cost = Cost(min(self.cost.memory_kib, MEASURED_KIB), 1, 1)
         blank, times = replace(self.decoy(), cost=cost), []
@@ -159,18 +161,18 @@ class Hasher:
         return min(times) / cost.work
 
     def is_current(self, stored: Stored) -> bool:
-        """Whether a hash is as `hash` would make it today."""
+        """Return whether `hash` would make a hash of the same kind, version, cost and lengths."""
         blank = Stored("argon2id", VERSION, self.cost, stored.salt, stored.tag)
         return stored == blank and (len(stored.salt), len(stored.tag)) == (SALT_LENGTH, TAG_LENGTH)
 
     def _tag(self, stored: Stored, password: bytes) -> bytes:
-        """The tag of a password under a hash's parameters and salt.
+        """Return the tag of a password with a hash's parameters and salt.
 
-        Raises MemoryError where the system has no memory or no thread left for it.
+        Raises MemoryError if the system has no memory or thread left.
 
-        SECURITY: a hash of another cost than ours has one thread for all its lanes: argon2 starts
-        new threads for each quarter of each pass, which can take a hundred times as long as the
-        hash itself. The tag is the same.
+        SECURITY: a hash of another cost than the settings' gets one thread for all its lanes.
+        argon2 starts new threads for each quarter of each pass, which can take a hundred times as
+        long as the hash itself. The tag is the same.
         """
         cost, tag = stored.cost, ffi.new("uint8_t[]", len(stored.tag))
         arena = self._arena() if cost.memory_kib <= self.cost.memory_kib else None
@@ -200,18 +202,18 @@ class Hasher:
         return bytes(ffi.buffer(tag))
 
     def _arena(self) -> Arena | None:
-        """The calling thread's arena; None where the system refuses one, now or always."""
+        """Return the calling thread's arena, or None if the system refuses one."""
         with suppress(AttributeError):
             return cast("Arena", self._threads.arena)
         try:
             self._threads.arena = arena = Arena(self.cost.memory_kib)
-        except (MemoryError, OSError) as error:  # argon2 may still find the memory its own way
+        except (MemoryError, OSError) as error:  # argon2 may still allocate the memory itself
             self._warn(error)
             return None
         return arena
 
     def _warn(self, error: Exception) -> None:
-        """Tell once that hashes are slow."""
+        """Log once that hashing is slow."""
         if not self._has_warned:
             self._has_warned = True
             logger.warning(
@@ -222,22 +224,22 @@ class Hasher:
 
 
 class Arena:
-    """The memory of one hash at a time, kept from one to the next.
+    """The memory of one hash at a time, which is kept for the next.
 
-    NOTE: else each hash takes its 46 MiB from the system, which clears them page by page, and gives
-    them back: half of the time of a hash. argon2 itself wipes them after each.
+    NOTE: otherwise each hash allocates 46 MiB, which the system clears page by page. That takes
+    half of the time of a hash. argon2 wipes the memory after each.
     """
 
     def __init__(self, memory_kib: int) -> None:
-        """Reserve the memory; the system hands it out when it is first written.
+        """Reserve the memory, which the system provides at the first write.
 
-        Raises OSError, or MemoryError where the system forbids callbacks.
+        Raises OSError, or MemoryError if the system forbids callbacks.
         """
         self._map = mmap.mmap(
             -1, memory_kib * 1_024 + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         )
         if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux
-            with suppress(OSError):  # a kernel without them
+            with suppress(OSError):  # the kernel has none
                 self._map.madvise(mmap.MADV_HUGEPAGE)
         address = int(ffi.cast("uintptr_t", ffi.from_buffer(self._map)))
         memory = -(-address // HUGE_PAGE) * HUGE_PAGE

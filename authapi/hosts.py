@@ -1,4 +1,4 @@
-"""Addresses, networks, hosts and web origins: one function gives the canonical form of each."""
+"""Canonical forms of addresses, networks, hosts and web origins, one function for each."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 def parse_address(text: str) -> Address:
     """Parse an IP address. Raises ValueError.
 
-    An IPv4-mapped address is what a socket for both families calls an IPv4 peer (RFC 4291,
-    2.5.5.2), so it is IPv4. A zone is refused: it names an interface of one machine.
+    An IPv4-mapped address (RFC 4291, 2.5.5.2) becomes IPv4, because a socket for both families
+    reports IPv4 peers in this form. A zone is refused: it names an interface of one machine.
     """
     address = ipaddress.ip_address(text)
     if "%" in text:
@@ -48,16 +48,16 @@ def parse_address(text: str) -> Address:
 
 
 def plain_address(text: str) -> str:
-    """The canonical text of an IP address (RFC 5952), without brackets and port. Raises ValueError.
+    """Return the canonical text of an IP address (RFC 5952), without brackets and port.
 
-    IPv4 in IPv6 (RFC 4291, 2.5.5.2) is IPv4; an address with a zone is refused.
+    An IPv4-mapped address becomes IPv4. Raises ValueError, also for an address with a zone.
     """
     match = _WITH_PORT.fullmatch(text)
     return str(parse_address((match[1] or match[2]) if match else text))
 
 
 def is_address(host: str) -> bool:
-    """Whether this is an IP address."""
+    """Return whether a text is an IP address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -68,7 +68,7 @@ def is_address(host: str) -> bool:
 def parse_network(text: str) -> Network:
     """Parse an address, or a network such as `172.16.0.0/12`. Raises ValueError.
 
-    A network whose address has bits beyond its length is refused, and so is one of length 0.
+    Networks with host bits and networks of length 0 are refused.
     """
     address, slash, length = text.partition("/")
     known = parse_address(address)
@@ -85,23 +85,23 @@ def parse_network(text: str) -> Network:
 
 
 def plain_network(text: str) -> str:
-    """The canonical text of a network, or of an address alone. Raises ValueError."""
+    """Return the canonical text of a network or of an address. Raises ValueError."""
     network = parse_network(text)
     return str(network.network_address if network.num_addresses == 1 else network)
 
 
 def network_of(address: str) -> str:
-    """The narrowest of the networks that one client may have to itself."""
+    """Return the narrowest of `networks_of`."""
     return networks_of(address)[0]
 
 
 @lru_cache(maxsize=1_024)
 def networks_of(address: str) -> tuple[str, ...]:
-    """The networks that one client may have to itself, narrowest first.
+    """Return the networks that one client may have to itself, narrowest first.
 
-    An IPv4 address alone. Of an IPv6 address the /64, the /56 and the /48: providers give a client
-    one of these (RIPE-690, 4.2). A zone, which names the interface that a link-local address was
-    reached by, is left out. What is no address, as on a Unix socket, stays as it is.
+    For IPv4 this is the address. For IPv6 these are the /64, the /56 and the /48: providers assign
+    one of these to a client (RIPE-690, 4.2). A zone is ignored. A text that is not an address, as
+    on a Unix socket, is returned unchanged.
     """
     try:
         client = client_of(parse_address(address.partition("%")[0]))
@@ -113,21 +113,21 @@ def networks_of(address: str) -> tuple[str, ...]:
 
 
 def _network_text(address: int, length: int) -> str:
-    """The text of the network that an IPv6 address is in. `ipaddress` takes ten times as long."""
+    """Return the text of an IPv6 address's network. `ipaddress` takes ten times as long."""
     host_bits = 128 - length
     network = (address >> host_bits) << host_bits
     return f"{socket.inet_ntop(socket.AF_INET6, network.to_bytes(16, 'big'))}/{length}"
 
 
 def client_of(address: Address) -> Address:
-    """The IPv4 address of a client that reaches IPv6 by a tunnel or a translator, or its own.
+    """Return the IPv4 address of a client behind a tunnel or translator, or else its own address.
 
-    By 6to4 one IPv4 address has a /48 (RFC 3056, 2). All clients of a Teredo server (RFC 4380, 4)
-    or of a translator (RFC 6052, 2.2) share a /64. In a local translator's prefix the length, and
-    so the place of the IPv4 address, is not known: there each address is one client.
+    With 6to4 one IPv4 address has a /48 (RFC 3056, 2). All clients of a Teredo server (RFC 4380, 4)
+    or of a translator (RFC 6052, 2.2) share a /64. In a local translator's prefix the position of
+    the IPv4 address is unknown, so each address counts as one client.
 
-    SECURITY: this is for counting clients, never for trust: whoever routes such a prefix can write
-    any IPv4 address into it.
+    SECURITY: this is for counting clients, never for trust. Somebody who routes such a prefix can
+    write any IPv4 address into it.
     """
     if isinstance(address, ipaddress.IPv4Address):
         return address
@@ -143,15 +143,16 @@ def client_of(address: Address) -> Address:
 
 
 def is_host(host: str) -> bool:
-    """Whether this is an IP address or a host name."""
+    """Return whether a text is an IP address or a host name."""
     return is_address(host) or is_name(host)
 
 
 def is_name(host: str) -> bool:
-    """Whether this is a host name (RFC 1123, 2.1; underscores occur), in any case.
+    """Return whether a text is a host name (RFC 1123, 2.1, with underscores), in any case.
 
-    A name whose last label is a number is an IPv4 address to browsers (WHATWG URL, 3.5). A final
-    dot makes another host of it, and a name beyond ASCII has its `xn--` form (RFC 5890, 2.3.2.1).
+    Not a host name here: one whose last label is a number, which browsers take for IPv4 (WHATWG
+    URL, 3.5); one with a final dot; and one beyond ASCII, which has an `xn--` form (RFC 5890,
+    2.3.2.1).
     """
     return (
         len(host) <= LONGEST_HOST
@@ -161,15 +162,15 @@ def is_name(host: str) -> bool:
 
 
 def bracketed(host: str) -> str:
-    """The host as it stands in a URL (RFC 3986, 3.2.2)."""
+    """Return the host as it is written in a URL (RFC 3986, 3.2.2)."""
     return f"[{host}]" if ":" in host else host
 
 
 def as_origin(url: str) -> str | None:
-    """The origin of a URL without a path, as browsers write it (RFC 6454, 6.2), or None.
+    """Return the origin of a URL without a path as browsers write it (RFC 6454, 6.2), or None.
 
-    Lower case, no default port, IPv6 as in WHATWG URL, 3.5. `ws:` and `wss:` are no origin of a
-    page (RFC 6455, 4.1), nor is `null`.
+    It has lower case, no default port, and IPv6 as in WHATWG URL, 3.5. `ws:`, `wss:` (RFC 6455,
+    4.1) and `null` are not origins of pages.
     """
     try:
         scheme, host, port = _parts(url)
@@ -180,12 +181,12 @@ def as_origin(url: str) -> str | None:
 
 
 def host_of(origin: str) -> str:
-    """The host of an origin, without brackets. Raises ValueError."""
+    """Return the host of an origin, without brackets. Raises ValueError."""
     return _parts(origin)[1]
 
 
 def _parts(url: str) -> tuple[str, str, int]:
-    """The scheme, host and port of a URL without a path. Raises ValueError."""
+    """Return the scheme, host and port of a URL without a path. Raises ValueError."""
     match = _ORIGIN.fullmatch(url.lower()) if url.isascii() else None
     if not match:
         raise ValueError("no scheme and host")
@@ -209,10 +210,10 @@ def _ipv6_of_url(text: str) -> str:
 
 
 def are_same_site(one: str, other: str) -> bool:
-    """Whether two origins may be of one site, so that a `SameSite` cookie is sent between them.
+    """Return whether two origins may be of one site, so that browsers send `SameSite` cookies.
 
-    Where a site begins is a matter of the public suffix list (HTML Standard, 7.1.1). Without that
-    list: the same scheme, and the same host or names that end with the same two labels.
+    Browsers use the public suffix list (HTML Standard, 7.1.1). This function only compares the
+    scheme, and the host or the last two labels of its name.
     """
     scheme, host, _ = _parts(one)
     another_scheme, another, _ = _parts(other)
@@ -222,10 +223,10 @@ def are_same_site(one: str, other: str) -> bool:
 
 
 def look_up(host: str, port: int | None, **options: int) -> list[tuple[Any, ...]]:
-    """Look up a host as `socket.getaddrinfo` does, so that a signal can still end the start.
+    """Call `socket.getaddrinfo` so that a signal can still end the start.
 
-    NOTE: in a thread, because no signal handler runs while the main thread waits for a name server,
-    and process 1 of a container has nothing but a handler to end by.
+    NOTE: it runs in a thread, because no signal handler runs while the main thread waits for a name
+    server, and process 1 of a container ends only by a handler.
     """
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - `--help` needs none
 

@@ -1,4 +1,4 @@
-"""What the machine, or the container, lets this process have."""
+"""The CPUs and the memory that the machine or the container gives this process."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-UNLIMITED = 1 << 60  # bytes; control groups v1 say "none" by a number above this
+UNLIMITED = 1 << 60  # bytes; in control groups v1, a number above this means no limit
 
 
 def available_cpus(root: Path = Path("/")) -> int:
-    """The CPUs that this process may use, by its affinity and its control groups' quota."""
+    """Return how many CPUs this process may use, by affinity and control group quotas."""
     try:
         cpus = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
@@ -21,15 +21,15 @@ def available_cpus(root: Path = Path("/")) -> int:
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:
-    """The bytes of memory that control groups allow this process, or None for no limit."""
+    """Return the bytes of memory that control groups allow this process, or None for no limit."""
     limits = [limit for group in _control_groups("memory", root) if (limit := _limit(group))]
     return min(limits, default=None)
 
 
 def _control_groups(controller: str, root: Path) -> Iterator[Path]:
-    """This process's groups of versions 1 and 2, and all that these are in.
+    """Yield this process's control groups of versions 1 and 2, and all their parents.
 
-    In a container the path may be one that only the host can see: what is left is the root.
+    In a container the group's path may exist only on the host. Then only the root is found.
     """
     mounted = root / "sys/fs/cgroup"
     try:
@@ -48,7 +48,7 @@ def _control_groups(controller: str, root: Path) -> Iterator[Path]:
 
 
 def _quota(group: Path) -> float | None:
-    """The CPUs that a group allows, or None."""
+    """Return the CPUs that a group allows, or None."""
     with suppress(OSError, ValueError, ArithmeticError):  # no such group, or "max"
         if (group / "cpu.max").exists():
             quota, period = (group / "cpu.max").read_text().split()
@@ -60,7 +60,7 @@ def _quota(group: Path) -> float | None:
 
 
 def _limit(group: Path) -> int | None:
-    """The bytes that a group allows, or None."""
+    """Return the bytes that a group allows, or None."""
     for name in ("memory.max", "memory.limit_in_bytes"):
         with suppress(OSError, ValueError):  # no such group, or "max"
             limit = int((group / name).read_text())

@@ -1,19 +1,19 @@
-"""Unicode normalisation (UAX 15) in a time that grows with the length of the text alone."""
+"""Unicode normalization (UAX 15) in linear time."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-SHORT = 256  # code points for which `unicodedata` is quick, whatever they are
+SHORT = 256  # code points, for which `unicodedata` is always quick
 _MANY_MARKS = re.compile("m{31,}")  # more in a row than any language needs (UAX 15, 13.1)
 
 
 def nfc(text: str) -> str:
     """Return the text in NFC.
 
-    SECURITY: `unicodedata.normalize` sorts each run of combining marks by insertion, in quadratic
-    time. 4,096 marks take it 28 ms, and no other thread runs meanwhile. So this sorts them first.
+    SECURITY: `unicodedata.normalize` sorts each run of combining marks in quadratic time. 4,096
+    marks take 28 ms, in which no other thread runs. So this function sorts them first.
     """
     if text.isascii() or len(text) <= SHORT:
         return unicodedata.normalize("NFC", text)

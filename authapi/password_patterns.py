@@ -1,4 +1,4 @@
-"""Passwords that a rule can guess: repetitions, sequences, rows of keys, and words with endings."""
+"""Passwords that rules can guess: repetitions, sequences, rows of keys, and words with endings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 
 SHORTEST_SEQUENCE = 3  # characters
 LONGEST_SEQUENCE = 256
-MOST_BESIDE = 3  # characters that may stand beside sequences, and at most one in three
+MOST_BESIDE = 3  # characters beside sequences, and at most a third of the password
 SHORTEST_STEM = 4  # letters
 LONGEST_ENDING = 6  # digits and signs around a stem, together
 
@@ -25,17 +25,19 @@ _ROWS = (
 _BESIDE = {pair for row in _ROWS for pair in pairwise(row)}
 _BESIDE |= {(second, first) for first, second in _BESIDE}
 
-# What people write for letters; a 1 is an i or an l.
+# Signs and digits that people use as letters; a 1 is an i or an l.
 _LETTERS = {"@": "a", "4": "a", "3": "e", "0": "o", "$": "s", "5": "s", "7": "t", "+": "t"}
 _READINGS = [str.maketrans({**_LETTERS, "1": one, "!": one, "|": one}) for one in "il"]
 
 
 def is_sequence(password: str) -> bool:
-    """Whether a password is sequences, with at most MOST_BESIDE other characters.
+    """Return whether a lower-case password consists of sequences and at most MOST_BESIDE others.
 
     A sequence repeats one character, counts up or down, or follows the keyboard: `aaaa1111`,
-    `abcdefgh`, `Qwertz4321!`. The password is in lower case. SECURITY: one of more than
-    LONGEST_SEQUENCE characters is none, because looking at each takes its time.
+    `abcdefgh`, `Qwertz4321!`.
+
+    SECURITY: passwords of more than LONGEST_SEQUENCE characters are not searched, to bound the
+    time.
     """
     if len(password) > LONGEST_SEQUENCE:
         return False
@@ -49,15 +51,16 @@ def is_sequence(password: str) -> bool:
 
 
 def repeated(password: str) -> str | None:
-    """The part of which a password is the repetition, or None; the last one may be cut short."""
+    """Return the shortest part that a password repeats, or None. The last repetition may be cut."""
     sizes = range(1, len(password) // 2 + 1)
     return next((password[:size] for size in sizes if password[size:] == password[:-size]), None)
 
 
 def stems(password: str) -> Iterator[str]:
-    """The words that a password may be made of, with digits and signs around it or for its letters.
+    """Yield the words that a lower-case password may be made from.
 
-    `p@ssw0rd2026!` gives `password` among others. The password is in lower case.
+    Digits and signs around a word are removed, and those within it are read as letters:
+    `p@ssw0rd2026!` gives `password` among others.
     """
     for word in {password, password.rstrip(DIGITS_AND_SIGNS), password.strip(DIGITS_AND_SIGNS)}:
         if len(word) >= max(SHORTEST_STEM, len(password) - LONGEST_ENDING):
@@ -65,7 +68,7 @@ def stems(password: str) -> Iterator[str]:
 
 
 def _length(password: str, start: int, step: str) -> int:
-    """How many characters from `start` are a sequence of one kind."""
+    """Return how many characters from `start` form a sequence of one kind."""
     end = start + 1
     while end < len(password) and _follows(password[end - 1], password[end], step):
         end += 1

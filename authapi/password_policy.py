@@ -1,4 +1,4 @@
-"""What a new password must be: long enough, and in no list and no rule of those who guess."""
+"""The rules for new passwords: long enough, not listed, and not easy to guess."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from authapi.settings import Settings
 from authapi.sorted_lines import SortedLines
 
 MAX_LENGTH = 1_024  # code points, after NFC
-MAX_DECOMPOSED = 4 * MAX_LENGTH  # code points, before: none has more than four parts (UAX 15)
+MAX_DECOMPOSED = 4 * MAX_LENGTH  # code points before NFC, which joins at most four (UAX 15)
 LONGEST_LISTED = 64  # code points; no list holds a longer password
 
 COMMON = Path(__file__).parent / "data" / "common-passwords.txt"
@@ -41,9 +41,9 @@ class PasswordPolicy:
         self._service_names = {part for part in parts if len(part) >= SHORTEST_STEM}
 
     def fault(self, password: str, names: Iterable[str] = ()) -> str | None:
-        """What makes a new password unfit, as one sentence, or None.
+        """Return why a new password is refused, as one sentence, or None.
 
-        `names` are the user's own: username and email.
+        `names` are the user's username and email.
         """
         if len(password) <= MAX_DECOMPOSED:
             password = nfc(password)
@@ -60,7 +60,7 @@ class PasswordPolicy:
         return self._guessable(password.casefold())
 
     def _guessable(self, password: str) -> str | None:
-        """What makes a password easy to guess; it is in lower case."""
+        """Return why a lower-case password is easy to guess, or None."""
         if self._is_common(password):
             return "Is one of the most common passwords."
         if any(self._is_common(stem) for stem in stems(password)):
@@ -79,7 +79,7 @@ class PasswordPolicy:
         return self._common.find(word.encode()) or self._blocked.has_word(word)
 
     def _is_a_name(self, password: str, names: Iterable[str]) -> bool:
-        """Whether a password is a name, but for digits and signs at its end (ASVS 6.2.11)."""
+        """Return whether a password is a name, with or without an ending (ASVS 6.2.11)."""
         own = {part.casefold() for name in names for part in (name, name.partition("@")[0])}
         found = {password, password.rstrip(DIGITS_AND_SIGNS)}
         return not found.isdisjoint(own | self._service_names)

@@ -1,7 +1,4 @@
-"""Files that the service keeps to itself: whose they are, and who else may read or write them.
-
-The same rules hold for every secret that is read from a file, and for the database.
-"""
+"""Ownership and modes of secret files: the same rules for all keys and for the database."""
 
 from __future__ import annotations
 
@@ -23,17 +20,16 @@ logger = logging.getLogger("authapi.files")
 
 
 def read_secret(path: Path, what: str, *, mended: int = 0, owners: Iterable[int] = ()) -> bytes:
-    """The bytes of a secret file; `what` it is goes before its path where it is refused.
+    """Return the bytes of a secret file. Raises OSError, and StartError for an unsafe file.
 
-    `mended` are bits of the mode that are taken away where the file is our own. `owners` are users
-    whom it may belong to, besides root and us. Raises OSError, and StartError for a file that
-    others can read.
+    `what` names the file in the error, before its path. `mended` are mode bits to remove if this
+    process owns the file. `owners` are users who may own it, besides root and this process's user.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise StartError(f"{what} {path} is no file: name another one.")
-        for bits in (mended, 0):  # and once more, for they may be there still
+            raise StartError(f"{what} {path} is not a file: name another one.")
+        for bits in (mended, 0):  # a second time, in case they could not be removed
             found = os.fstat(descriptor)
             if fault := fault_of(path, found, mended=bits, owners=owners):
                 raise StartError(f"{what} {path} {fault}.")
@@ -48,11 +44,11 @@ def read_secret(path: Path, what: str, *, mended: int = 0, owners: Iterable[int]
 def fault_of(
     path: Path, found: os.stat_result, *, mended: int = 0, owners: Iterable[int] = ()
 ) -> str | None:
-    """What makes a file unfit for a secret, and what to do about it; None where it is fit.
+    """Return why a file is unsafe for a secret and what to do about it, or None.
 
-    A file belongs to root or to us, and neither others nor a group that we are not in can read or
-    write it. Where systemd, Docker or Kubernetes hand a secret over, everyone may read it: only
-    this service, or this container, sees their directory.
+    A safe file belongs to root or to this process's user, and neither others nor a foreign group
+    can read or write it. Everyone may read files that systemd, Docker or Kubernetes provide,
+    because only this service or container sees their directory.
     """
     mode = stat.S_IMODE(found.st_mode)
     handed_over = _is_handed_over(path)
@@ -75,15 +71,15 @@ def fault_of(
 
 
 def keep_to_owner(path: Path, mended: int = GROUP | OTHERS) -> None:
-    """Take bits of a mode away from a file of ours, with a warning.
+    """Remove bits of a mode from a file of this process's user, with a warning.
 
-    NOTE: kubelet gives each file of a volume with an `fsGroup` to a group, at each mount.
+    NOTE: at each mount, kubelet gives the group access to the files of a volume with an `fsGroup`.
     """
     mode = stat.S_IMODE(path.stat().st_mode)
     if not mode & mended:
         return
     logger.warning("others could read %s (mode %04o)", path, mode)
-    with suppress(OSError):  # of root, or on a file system that may only be read
+    with suppress(OSError):  # it is root's, or the file system is read-only
         path.chmod(mode & ~mended)
 
 
@@ -97,7 +93,7 @@ def synchronize(path: Path) -> None:
 
 
 def warn_of_directory(path: Path) -> None:
-    """Log a warning where others can replace the files of a directory."""
+    """Log a warning if others can replace the files of a directory."""
     found = path.stat()
     mode = stat.S_IMODE(found.st_mode)
     is_ours = found.st_gid in {os.getegid(), *os.getgroups()}
@@ -106,18 +102,18 @@ def warn_of_directory(path: Path) -> None:
 
 
 def become_owner(path: Path) -> None:
-    """As root, be the owner of a file from now on, so that all that is made belongs to them.
+    """Switch from root to the owner of a file, so that new files belong to that user.
 
-    Raises StartError where that is not possible.
+    Other users than root stay. Raises StartError if the switch is not possible.
     """
     try:
         owner = path.stat()
-    except OSError:  # there is none: what comes next says so
+    except OSError:  # it does not exist, which the command reports
         return
     if os.geteuid() != 0 or owner.st_uid == 0:
         return
     group, groups = owner.st_gid, [owner.st_gid]
-    with suppress(KeyError):  # a user without a name, as in containers
+    with suppress(KeyError):  # the user has no name, as in containers
         user = pwd.getpwuid(owner.st_uid)
         group = user.pw_gid
         groups += os.getgrouplist(user.pw_name, group)
@@ -134,7 +130,7 @@ def become_owner(path: Path) -> None:
 
 
 def _is_handed_over(path: Path) -> bool:
-    """Whether a file is in a directory that was made for the secrets of this service alone."""
+    """Return whether a file is in a directory for the secrets of this service alone."""
     directories = [os.environ.get("CREDENTIALS_DIRECTORY"), MOUNTED]
     real = path.resolve()
     return any(real.is_relative_to(Path(each).resolve()) for each in directories if each)

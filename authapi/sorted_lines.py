@@ -1,4 +1,4 @@
-"""Look-up in a sorted text file by bisection, without reading it into memory."""
+"""Binary search in a sorted text file, on disk."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ SAMPLES = 256  # lines that `sample` reads of a large file
 
 
 class SortedLines:
-    """A file of lines that are sorted by their bytes. It is kept open, also across a fork.
+    """A file of lines sorted by their bytes. It stays open, also across a fork.
 
-    A look-up reads about log2(size) blocks of LONGEST_LINE bytes. Raises OSError.
+    A look-up reads about log2(size) blocks of LONGEST_LINE bytes. All methods raise OSError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -23,7 +23,7 @@ class SortedLines:
         self._size = os.fstat(self._file).st_size
 
     def find(self, key: bytes) -> bool:
-        """Whether there is a line `key`, or one that begins with `key` and a colon."""
+        """Return whether there is a line `key`, or one that begins with `key` and a colon."""
         low, high = 0, self._size
         while high - low > 4 * LONGEST_LINE:
             middle = (low + high) // 2
@@ -35,14 +35,14 @@ class SortedLines:
         return any(_begins(line, key) for line in lines)
 
     def sample(self) -> list[bytes]:
-        """Lines that are spread over the file, in its order; all of them where it is small."""
+        """Return lines from all over the file, in order; all lines of a small file."""
         if self._size <= SAMPLES * LONGEST_LINE:
             return os.pread(self._file, self._size, 0).splitlines()
         step = self._size // SAMPLES
         return [self._line(0), *(self._line_after(step * n)[1] for n in range(1, SAMPLES - 1))]
 
     def _line_after(self, offset: int) -> tuple[int, bytes]:
-        """Where the next line begins, and that line."""
+        """Return the offset of the next line, and the line."""
         start = offset + os.pread(self._file, LONGEST_LINE, offset).find(b"\n") + 1
         return start, self._line(start)
 

@@ -1,6 +1,6 @@
-"""What a new username must be, and which names look alike.
+"""The rules for new usernames, and which names look alike.
 
-The rules hold for a registration and a rename alone: a user who has another name keeps it.
+The rules apply to registrations and renames only. Existing names stay valid.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from authapi.identifiers import username_key
 LONGEST = 80  # code points
 MOST_MARKS = 4  # on one letter; UTS 39, 5.4
 
-# Mailboxes that stand for an organisation (RFC 2142; CA/Browser Forum, Baseline Requirements,
-# 3.2.2.4.4), accounts of systems, and what readers take for the operator or for nobody.
+# Mailboxes that represent an organisation (RFC 2142; CA/Browser Forum, Baseline Requirements,
+# 3.2.2.4.4), system accounts, and names that readers take for the operator or for nobody.
 RESERVED = (
     "abuse admin administrator anonymous authapi billing daemon devnull ftp guest helpdesk "
     "hostmaster info mailer-daemon marketing moderator news no-reply nobody noc null official "
@@ -26,7 +26,7 @@ RESERVED = (
 )
 
 _EAST_ASIAN = frozenset({"Hanb", "Jpan", "Kore"})
-# A dot over a letter that has one cannot be seen (UTS 39, 5.4). Latin, then Cyrillic.
+# A dot above is invisible on a letter that has one (UTS 39, 5.4). Latin, then Cyrillic.
 _HIDDEN_DOT = re.compile("[ijl\u0131\u0237\u0456\u0458]\u0307")
 _ABOVE_OR_NO_MARK = frozenset({230, 0})  # combining classes
 # ASCII that looks alike (UTS 39): in lower case, and in capitals.
@@ -35,14 +35,14 @@ _UPPER = str.maketrans({"0": "o", "1": "i"})
 
 
 class UsernamePolicy:
-    """The rules for new usernames, with the names that nobody may take."""
+    """The rules for new usernames, including reserved names."""
 
     def __init__(self, reserved: Iterable[str]) -> None:
         """Take the reserved names."""
         self._reserved = frozenset().union(*map(_outlines, reserved))
 
     def fault(self, username: str) -> str | None:
-        """What makes a new username unfit, as one sentence, or None."""
+        """Return why a new username is refused, as one sentence, or None."""
         return fault(username) or self._reserved_fault(username)
 
     def _reserved_fault(self, username: str) -> str | None:
@@ -52,10 +52,10 @@ class UsernamePolicy:
 
 
 def fault(username: str) -> str | None:
-    """What makes a username unfit whatever names are reserved, as one sentence, or None.
+    """Return why a username is refused, apart from reserved names, as one sentence, or None.
 
-    UTS 39: the General Security Profile (3.1) and the restriction level Highly Restrictive (5.2),
-    for the compatibility form of the name (NFKC).
+    The rules are UTS 39's General Security Profile (3.1) and restriction level Highly Restrictive
+    (5.2), for the compatibility form of the name (NFKC).
     """
     if not 1 <= len(username) <= LONGEST:
         return f"Must have 1 to {LONGEST} characters."
@@ -67,7 +67,7 @@ def fault(username: str) -> str | None:
 
 
 def lookalikes(username: str) -> frozenset[str]:
-    """The keys that a username looks like, without its own."""
+    """Return the keys that a username looks like, without its own."""
     key = username_key(username)
     return frozenset(characters.lookalikes(key)) - {key}
 
@@ -91,7 +91,7 @@ def _unicode_fault(name: str) -> str | None:
 
 
 def _has_bad_marks(parts: str) -> bool:
-    """Whether a mark stands on no letter, twice, on too many others, or unseen (UTS 39, 5.4)."""
+    """Return whether a mark is unattached, doubled, invisible or one too many (UTS 39, 5.4)."""
     kinds = "".join(_kind(part) for part in parts)
     doubled = any(one == other and _kind(one) == "n" for one, other in pairwise(parts))
     too_many = "n" * (MOST_MARKS + 1) in kinds
@@ -101,7 +101,7 @@ def _has_bad_marks(parts: str) -> bool:
 
 
 def _kind(character: str) -> str:
-    """A letter, a nonspacing (or enclosing) mark, a spacing mark, or another character."""
+    """Return `l` for a letter, `n` and `s` for nonspacing and spacing marks, `-` for others."""
     category = unicodedata.category(character)
     if category[0] == "L":
         return "l"
@@ -109,14 +109,14 @@ def _kind(character: str) -> str:
 
 
 def _zero(digit: str) -> int:
-    """The zero of a digit's kind."""
+    """Return the code point of the zero in the digit's script."""
     return ord(digit) - unicodedata.decimal(digit)
 
 
 def _mixes_scripts(name: str) -> bool:
-    """Whether a name is beyond the restriction level Highly Restrictive (UTS 39, 5.2).
+    """Return whether a name violates the restriction level Highly Restrictive (UTS 39, 5.2).
 
-    One script is fine, and so is Latin with Japanese, Korean, or Chinese and Bopomofo.
+    It allows one script, or Latin with Japanese, with Korean, or with Chinese and Bopomofo.
     """
     found = {characters.scripts(character) or frozenset() for character in name}
     found.discard(characters.ANY_SCRIPT)
@@ -127,9 +127,9 @@ def _mixes_scripts(name: str) -> bool:
 
 
 def _outlines(username: str) -> set[str]:
-    """What is left of a name, in lower case and in capitals, for someone who reads in a hurry.
+    """Return a name in lower case and in capitals, without the details that a quick reader misses.
 
-    Neither marks nor punctuation count, nor do characters that look alike.
+    Marks and punctuation are removed, and characters that look alike are made equal.
     """
     lower, upper = map(_bare, characters.lookalikes(username_key(username)))
     return {lower.translate(_LOWER), upper.translate(_UPPER)}

@@ -175,7 +175,7 @@ def test_every_line_is_found(tmp_path):
     ("listed", "sentence"),
     [
         (b"B" * 40 + b"\n" + b"A" * 40 + b"\n", "is not sorted: sort it with LC_ALL=C sort"),
-        ((b"A" * 40 + b"\n") * 30 + b"a word\n" * 30, "has lines that are no SHA-1 digest"),
+        ((b"A" * 40 + b"\n") * 30 + b"a word\n" * 30, "has lines that are not hexadecimal"),
         (b"caf\xe9\n", "is not UTF-8: convert it"),
         (b"word\n" * 4_000_000, "has more than 16 MiB of words"),
     ],

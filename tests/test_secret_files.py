@@ -258,7 +258,7 @@ def test_bad_secret_key_files(secret_file, text, says):
 @pytest.mark.parametrize("name", ["nowhere", "."])
 def test_no_secret_key_file(tmp_path, name):
     """A file that is missing is not made, as a key file is."""
-    with pytest.raises(StartError, match="The secret key file .* (cannot be read|is no file)"):
+    with pytest.raises(StartError, match="The secret key file .* (cannot be read|is not a file)"):
         load_keys(Settings(secret_key_file=str(tmp_path / name)))
 
 
@@ -380,7 +380,7 @@ def test_a_pipe_is_no_database(path):
     """A pipe is no database either, and the start does not wait for it."""
     os.mkfifo(path, 0o600)
 
-    with pytest.raises(StartError, match=f"{path} is no file"):
+    with pytest.raises(StartError, match=f"{path} is not a file"):
         migrate(SQLiteDatabase(path))
 
 

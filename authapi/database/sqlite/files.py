@@ -28,7 +28,7 @@ def check_files(real_path: Path) -> None:
                 f"such as sqlite:///{file}/authapi.db."
             )
         if not stat.S_ISREG(found.st_mode):
-            raise StartError(f"{file} is no file: set another AUTHAPI_DATABASE_URL.")
+            raise StartError(f"{file} is not a file: set another AUTHAPI_DATABASE_URL.")
         if fault := fault_of(file, found, mended=GROUP | READ):
             raise StartError(f"The database file {file} {fault}.")
 
