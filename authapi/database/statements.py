@@ -40,9 +40,9 @@ class Statements:
 
 
 @cache
-def load(name: str, engine: str, driver: str) -> Any:  # noqa: ANN401 - aiosql's
+def load(name: str, engine: str, driver: str, root: Path = SQL) -> Any:  # noqa: ANN401 - aiosql's
     """Return the statements of a name for an engine, by aiosql for its driver."""
-    files = [SQL / "queries" / f"{name}.sql", SQL / engine / "queries" / f"{name}.sql"]
+    files = [root / "queries" / f"{name}.sql", root / engine / "queries" / f"{name}.sql"]
     blocks = {key: text for file in files if file.exists() for key, text in _blocks(file)}
     return aiosql.from_str("\n".join(blocks.values()), driver)
 

@@ -1,10 +1,5 @@
 -- The audit log.
 
--- name: insert(id, created_at, event, user_id, session_id, ip, user_agent, request_id)<!
--- Without an id, the entry gets the next one.
-INSERT INTO audit_log (id, created_at, event, user_id, session_id, ip, user_agent, request_id)
-VALUES (:id, :created_at, :event, :user_id, :session_id, :ip, :user_agent, :request_id);
-
 -- name: newest_id()$
 SELECT coalesce(max(id), 0)
   FROM audit_log;

@@ -2,31 +2,46 @@
 
 -- name: state(key, now, interval, window, each)^
 -- A row that was written more than an interval ahead comes from a clock that was set back: the budget is full.
-SELECT iif(kept_until > :now + max(:window, tries * :each) + :interval, 0, full_at), tries
+SELECT CASE WHEN kept_until > :now + :window + :interval AND kept_until > :now + tries * :each + :interval
+            THEN 0 ELSE full_at END,
+       tries
   FROM limits
  WHERE key = :key
    AND (kept_until IS NULL OR kept_until > :now);
 
 -- name: take(key, now, interval, window, each, in_a_row)^
--- Gives the tries in a row, this one among them, or no row where the budget has none left. A row that was written more than an
+-- Returns the tries in a row, this one among them, or no row where the budget has none left. A row that was written more than an
 -- interval ahead, or would be full only more than an interval after the window, comes from a clock that was set back, or from a
 -- longer window: it is full now. The tries in a row of a row that is no longer kept do not count.
 INSERT INTO limits (key, full_at, tries, kept_until)
-VALUES (:key, :now + :interval, 1, iif(:in_a_row <= 1, NULL, :now + max(:window, :each)))
+VALUES (:key, :now + :interval, 1,
+        CASE WHEN CAST(:in_a_row AS BIGINT) <= 1 THEN NULL WHEN :each > :window THEN :now + :each ELSE :now + :window END)
     ON CONFLICT (key) DO UPDATE
-   SET full_at = iif(full_at > :now + :window + :interval OR kept_until > :now + max(:window, tries * :each) + :interval,
-                     :now, max(full_at, :now)) + :interval,
-       tries = iif(kept_until <= :now, 0, tries) + 1,
-       kept_until = iif(iif(kept_until <= :now, 0, tries) + 1 >= :in_a_row, NULL,
-                        :now + max(:window, (iif(kept_until <= :now, 0, tries) + 1) * :each))
- WHERE (full_at + :interval <= :now + :window OR full_at > :now + :window + :interval
-        OR kept_until > :now + max(:window, tries * :each) + :interval)
-   AND (:in_a_row IS NULL OR tries < :in_a_row OR kept_until <= :now)
+   SET full_at = :interval
+               + CASE WHEN limits.full_at > :now
+                       AND limits.full_at <= :now + :window + :interval
+                       AND (limits.kept_until IS NULL
+                            OR limits.kept_until <= :now + :window + :interval
+                            OR limits.kept_until <= :now + limits.tries * :each + :interval)
+                      THEN limits.full_at ELSE :now END,
+       tries = CASE WHEN limits.kept_until <= :now THEN 1 ELSE limits.tries + 1 END,
+       kept_until = CASE WHEN limits.kept_until <= :now THEN excluded.kept_until
+                         WHEN limits.tries + 1 >= CAST(:in_a_row AS BIGINT) THEN NULL
+                         WHEN (limits.tries + 1) * :each > :window THEN :now + (limits.tries + 1) * :each
+                         ELSE :now + :window END
+ WHERE (limits.full_at + :interval <= :now + :window
+        OR limits.full_at > :now + :window + :interval
+        OR (limits.kept_until > :now + :window + :interval AND limits.kept_until > :now + limits.tries * :each + :interval))
+   AND (CAST(:in_a_row AS BIGINT) IS NULL
+        OR limits.tries < CAST(:in_a_row AS BIGINT)
+        OR limits.kept_until <= :now)
 RETURNING tries;
 
 -- name: give_back(key, now, interval, window, each)!
 UPDATE limits
-   SET full_at = full_at - :interval, tries = tries - 1, kept_until = :now + max(:window, (tries - 1) * :each)
+   SET full_at = full_at - :interval,
+       tries = tries - 1,
+       kept_until = :now + CASE WHEN (tries - 1) * :each > :window THEN (tries - 1) * :each ELSE :window END
  WHERE key = :key;
 
 -- name: clear(key)!

@@ -54,17 +54,18 @@ RETURNING expires_at > :now;
 
 -- name: revoke_all_but(user_id, kept, now)
 DELETE FROM sessions
- WHERE user_id = :user_id AND id_hash IS NOT :kept
+ WHERE user_id = :user_id AND id_hash <> coalesce(:kept, '')
 RETURNING id_hash, expires_at > :now;
 
 -- name: revoke_unused(user_id, kept, now)
--- Keeps so many of a user's live sessions, those that were used last.
+-- Keeps the `kept` live sessions of a user that were used last.
 DELETE FROM sessions
- WHERE id IN (SELECT id
-                FROM sessions
-               WHERE user_id = :user_id AND expires_at > :now
-               ORDER BY last_seen_at DESC, id DESC
-               LIMIT -1 OFFSET :kept)
+ WHERE user_id = :user_id AND expires_at > :now
+   AND id NOT IN (SELECT id
+                    FROM sessions
+                   WHERE user_id = :user_id AND expires_at > :now
+                   ORDER BY last_seen_at DESC, id DESC
+                   LIMIT :kept)
 RETURNING id_hash;
 
 -- name: prune(now, at_most)!

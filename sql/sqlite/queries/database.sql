@@ -1,4 +1,4 @@
--- Transactions and the journal: what the data layer itself needs.
+-- Transactions and the write-ahead log, which are SQLite's own.
 
 -- name: begin_immediate()!
 BEGIN IMMEDIATE;

@@ -1,4 +1,4 @@
--- What the ledger needs of SQLite's own schema and types.
+-- The ledger as SQLite has it: its schema table, STRICT, and VACUUM INTO.
 
 -- name: has_ledger()$
 SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migrations');

@@ -1,4 +1,4 @@
--- The ids that were given: each engine keeps them in its own way, SQLite in the table of AUTOINCREMENT.
+-- The highest id that was ever given: SQLite keeps it in the table of AUTOINCREMENT, where another engine has a sequence.
 
 -- name: newest_id()$
 -- The highest id that was ever given.
