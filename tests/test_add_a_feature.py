@@ -1,0 +1,58 @@
+"""The page *Add a feature*: what it builds is a feature that works, and has the shape of one."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "add-a-feature.md").read_text()
+
+
+def files_of_the_page():
+    """Return the texts of the files that the page builds, by path.
+
+    The first line of a block is its path. Blocks of one path follow each other in one file.
+    """
+    blocks = re.findall(r"^```\w+\n(?:#|--) (\S+)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    files = {}
+    for path, text in blocks:
+        files[path] = f"{files[path]}\n\n{text}" if path in files else text
+    return files
+
+
+def copy_of_the_repository(root):
+    """Make a copy that has what a feature changes and what its tests need."""
+    for name in ("authapi", "docs", "sql"):
+        shutil.copytree(ROOT / name, root / name)
+    for name in ("setup.cfg", "tests/conftest.py", "tests/test_architecture.py"):
+        (root / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
+    for test in (ROOT / "tests").glob("test_*.py"):
+        (root / "tests" / test.name).touch()  # each feature has its tests
+
+
+def test_the_page(tmp_path):
+    """A reader who follows the page has a feature that passes its tests, and those of the shape."""
+    copy_of_the_repository(tmp_path)
+    files = files_of_the_page()
+    listed = tmp_path / "authapi" / "features" / "__init__.py"
+    line = files.pop("authapi/features/__init__.py")
+    listed.write_text(listed.read_text().replace("\n)\n", f"\n{line})\n"))
+    number = len(list((ROOT / "sql" / "sqlite" / "migrations").iterdir())) + 1
+    for path, text in files.items():
+        (tmp_path / path.replace("NNNN", f"{number:04}")).write_text(text)
+    (tmp_path / "docs" / "features" / "terms.md").touch()
+
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout
+    assert len(files) == 4
