@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from authapi.events import Caller, Event, Restored
     from authapi.features.lockout import LockedOut, LoginFailed, Unlocked
     from authapi.features.registration import Registered
+    from authapi.features.renewal import SessionRenewed
     from authapi.features.sessions import (
         LoggedIn,
         LoggedOut,
         Reauthenticated,
-        SessionRenewed,
         SessionRevoked,
     )
     from authapi.features.users import (
@@ -74,7 +74,8 @@ if not TYPE_CHECKING:
         "events": "Caller Event Restored",
         "features.lockout": "LockedOut LoginFailed Unlocked",
         "features.registration": "Registered",
-        "features.sessions": "LoggedIn LoggedOut Reauthenticated SessionRenewed SessionRevoked",
+        "features.renewal": "SessionRenewed",
+        "features.sessions": "LoggedIn LoggedOut Reauthenticated SessionRevoked",
         "features.users": "CredentialsChanged PasswordChanged UserDeleted UserRenamed",
         "principal": "Principal Session User fresh principal_of",
         "settings": "SettingError Settings",

@@ -18,6 +18,7 @@ from authapi.database.opening import open_database
 from authapi.database.watch import DatabaseWatch
 from authapi.events import Events, log
 from authapi.falcon_errors import failure_of
+from authapi.features.renewal import Renewal
 from authapi.features.sessions import Sessions
 from authapi.features.users import Users
 from authapi.inline import InlineRoutes
@@ -53,7 +54,7 @@ class AuthAPI(_FalconApp):
         self._paths: set[str] = set()
         self.inline = InlineRoutes()
         self.cross_site = CrossSite(core.settings, core.notices)
-        self.authenticate = Authenticate(core, core.of(Sessions))
+        self.authenticate = Authenticate(core, core.of(Sessions), core.of(Renewal).renewed)
         self._session_cookie = core.of(SessionTokens).cookie
         self.users = core.of(Users)
         self.admission = Admission(core.settings.hash_places)

@@ -2,55 +2,30 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import falcon
 
 from authapi.core import Core
 from authapi.errors import Failure, InvalidToken, NotAuthenticated, Unavailable
-from authapi.events import Caller
-from authapi.inline import leave_loop
-from authapi.middleware import caller_of
-from authapi.principal import Claims, Principal, Session, principal_of
-from authapi.session_tokens import Presented, SessionTokens
+from authapi.principal import Claims, Principal, Session
+from authapi.session_tokens import Issued, Presented, SessionTokens
 
 MOST_RESOURCES = 1_024  # whose methods are remembered
 
-logger = logging.getLogger("authapi")
-
 
 class SessionKeeper(Protocol):
-    """What finds and renews sessions."""
+    """What finds sessions."""
 
     def authenticate(self, claims: Claims, now: float) -> Session | None:
-        """The live session of a token, or None."""
+        """Return the live session of a token, or None."""
 
     def was_replaced(self, claims: Claims, now: float) -> bool:
-        """Whether another session took the place of a token's session a moment ago."""
-
-    def is_due(self, session: Session, now: float) -> bool:
-        """Whether its renewal is due, which writes."""
-
-    def renew(self, session: Session, claims: Claims, caller: Caller, now: float) -> Issued | None:
-        """A newer token, or None where another request was quicker."""
+        """Return whether another session took the place of a token's session a moment ago."""
 
 
-class Issued(Protocol):
-    """A token, what it carries, and for how many seconds it is good."""
-
-    @property
-    def claims(self) -> Claims:
-        """What the token carries."""
-
-    @property
-    def token(self) -> str:
-        """The cookie's value."""
-
-    @property
-    def max_age(self) -> int:
-        """The cookie's `Max-Age`."""
+Renew = Callable[[falcon.Request], Issued | None]
 
 
 def _issued_at(live: tuple[Claims, object]) -> int:
@@ -70,46 +45,14 @@ def _require_unambiguous(found: list[tuple[Claims, Session]], bearer: Claims | N
         raise InvalidToken
 
 
-class Authenticate:
-    """Lets only a live session reach a resource, unless the resource says `public = True`.
+class Authentication:
+    """Finds the principal of a request by its tokens."""
 
-    The principal must meet each of the resource's `needs`, such as `fresh`. `principal_of` gives
-    the principal to the resource, and `req.context.user` and `req.context.session` give its parts.
-    A session that is in use is renewed, unless the resource says `renews = False`.
-    """
-
-    def __init__(
-        self,
-        core: Core,
-        sessions: SessionKeeper,
-    ) -> None:
-        """Take the core, and who knows the sessions."""
+    def __init__(self, core: Core, sessions: SessionKeeper) -> None:
+        """Take the core, and what finds sessions."""
         self._tokens = core.of(SessionTokens)
         self._clock = core.clock
-        self._database = core.database
-        self._renew_after = core.settings.session_renew_after
         self._sessions = sessions
-        self._methods = _Methods()
-
-    def process_resource(
-        self, req: falcon.Request, resp: falcon.Response, resource: object, _params: dict[str, Any]
-    ) -> None:
-        """Raise NotAuthenticated, InvalidToken, or the failure of a need that is not met."""
-        if req.method == "OPTIONS" or getattr(resource, "public", False) is True:
-            return
-        try:
-            principal = self.principal(req)
-            for need in getattr(resource, "needs", ()):
-                need(principal, self._clock())
-        except Failure:
-            methods = self._methods.of(resource)
-            if req.method in methods:
-                raise
-            raise falcon.HTTPMethodNotAllowed([*methods, "OPTIONS"]) from None
-        if getattr(resource, "renews", True) is True:
-            renewed = self.renewed(req)
-            if renewed:
-                self._tokens.cookie.set(resp, renewed.token, renewed.max_age)
 
     def principal(self, req: falcon.Request) -> Principal:
         """Return the principal of the one live session that the tokens of a request open.
@@ -170,28 +113,40 @@ class Authenticate:
         alive = self._sessions.authenticate(claims, now) is not None
         return alive or self._sessions.was_replaced(claims, now)
 
-    def renewed(self, req: falcon.Request) -> Issued | None:
-        """Return a newer token for the session of a request, where its own is old.
 
-        At most one request in `session_renew_after` seconds writes, on a thread and not in the
-        server's loop. The older token stays good.
-        """
-        principal, now = principal_of(req), self._clock()
-        claims, session = principal.claims, principal.session
-        if now - claims.iat < self._renew_after:
-            return None
-        if self._sessions.is_due(session, now):
-            if self._database.is_stuck:  # a thread that waits could answer other requests
-                return None
-            leave_loop(req.env)
+class Authenticate(Authentication):
+    """Lets only a live session reach a resource, unless the resource says `public = True`.
+
+    The principal must meet each of the resource's `needs`, such as `fresh`. `principal_of` gives
+    the principal to the resource, and `req.context.user` and `req.context.session` give its parts.
+    A session that is in use is renewed, unless the resource says `renews = False`.
+    """
+
+    def __init__(self, core: Core, sessions: SessionKeeper, renewed: Renew) -> None:
+        """Take the core, what finds sessions, and what renews the session of a request."""
+        super().__init__(core, sessions)
+        self.renewed = renewed
+        self._methods = _Methods()
+
+    def process_resource(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, _params: dict[str, Any]
+    ) -> None:
+        """Raise NotAuthenticated, InvalidToken, or the failure of a need that is not met."""
+        if req.method == "OPTIONS" or getattr(resource, "public", False) is True:
+            return
         try:
-            issued = self._sessions.renew(session, claims, caller_of(req), now)
-        except Unavailable as unavailable:  # a session is worth its answer, renewed or not
-            logger.warning("a session was not renewed: %s", unavailable.__cause__)
-            return None
-        if issued:
-            req.context.principal = replace(principal, claims=issued.claims)
-        return issued
+            principal = self.principal(req)
+            for need in getattr(resource, "needs", ()):
+                need(principal, self._clock())
+        except Failure:
+            methods = self._methods.of(resource)
+            if req.method in methods:
+                raise
+            raise falcon.HTTPMethodNotAllowed([*methods, "OPTIONS"]) from None
+        if getattr(resource, "renews", True) is True:
+            renewed = self.renewed(req)
+            if renewed:
+                self._tokens.cookie.set(resp, renewed.token, renewed.max_age)
 
 
 class _Methods:

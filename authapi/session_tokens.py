@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from functools import lru_cache
+
 import falcon
 import msgspec
 
@@ -9,7 +14,7 @@ from authapi.cookies import BoundCookie, domains_of
 from authapi.core import Core
 from authapi.fields import bearer_token
 from authapi.hosts import host_of
-from authapi.principal import Claims
+from authapi.principal import Claims, User
 from authapi.settings import Settings
 
 REMEMBERED = 1_024  # tokens
@@ -32,16 +37,60 @@ class Presented(msgspec.Struct):
         return [*self.of_cookies, self.of_bearer] if self.of_bearer else self.of_cookies
 
 
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new token of a session, good for `max_age` seconds."""
+
+    claims: Claims = field(repr=False)
+    token: str = field(repr=False)
+    max_age: int
+
+    @property
+    def session_id(self) -> str:
+        """Return the session's public id."""
+        return public_id(self.claims)
+
+
+def new_secret() -> str:
+    """Return a session's secret id, 256 random bits in base64url."""
+    return secrets.token_urlsafe(32)
+
+
+def public_id(claims: Claims) -> str:
+    """Return the public id of a token's session."""
+    return digest(claims.sid)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def digest(secret: str) -> str:
+    """Return the public id of the session with a secret id: its SHA-256, in hexadecimal."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
 class SessionTokens:
     """Issues and reads the tokens of sessions. `cookie` is the session cookie."""
 
     def __init__(self, core: Core) -> None:
         """Declare the type of the tokens, and their cookie."""
+        self._clock = core.clock
         self._signed = core.tokens.signed("session+jwt", Claims, remembered=REMEMBERED)
         self.issue = self._signed.issue
         self.read = self._signed.read
         self.names_our_key = self._signed.names_our_key
         self.cookie = SessionCookie(core.settings, self)
+
+    def issue_for(self, user: User, secret: str, *, issued_at: int, expires_at: int) -> Issued:
+        """Return the token of a user's session, named by its secret id."""
+        claims = Claims(
+            id=user.id,
+            username=user.username,
+            sub=str(user.id),
+            iat=issued_at,
+            exp=expires_at,
+            sid=secret,
+        )
+        max_age = max(0, expires_at - int(self._clock()))
+        return Issued(claims, self.issue(claims), max_age)
 
     def presented(self, req: falcon.Request) -> Presented:
         """Return the tokens that a request brings. They are read once."""

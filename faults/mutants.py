@@ -34,10 +34,11 @@ from queue import SimpleQueue
 
 from faults.harness import ROOT
 
+LIMITS = "limits lockout devices login password_change reauthentication registration attackers"
 SUBJECTS = {
     "tokens": "tokens replay devices sessions",
     "hash_lane": "hash_lane passwords admission",
-    "passwords": "passwords password registration hashing login",
+    "passwords": "passwords password_change registration hashing login",
     "middleware": "middleware cors sessions embed forward_auth",
     "authentication": "cookies middleware sessions embed forward_auth security",
     "cookies": "cookies middleware",
@@ -46,10 +47,13 @@ SUBJECTS = {
     "fields": "fields",
     "headers": "headers cors",
     "server/forwarded": "proxy",
-    "features/sessions": "sessions session_list replay password tokens accounts races cookies",
+    "features/sessions": (
+        "sessions overtaken session_list replay password_change tokens accounts races cookies"
+    ),
+    "features/renewal": "renewal races embed",
     "admission": "admission",
-    "budgets": "limits devices login password reauthentication registration attackers",
-    "features/limits": "limits devices login password reauthentication registration attackers",
+    "budgets": LIMITS,
+    "features/limits": LIMITS,
     "features/devices": "devices login limits attackers cookies",
 }
 EXPLAINED = ROOT / "faults" / "mutants.toml"

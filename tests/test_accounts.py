@@ -162,41 +162,6 @@ def test_delete_with_a_bad_body(client, token, body):
     assert client.get_as(token).status_code == 200
 
 
-def test_delete_overtaken_by_a_password_change(client, token, monkeypatch):
-    """A password that was changed while it was checked deletes nothing."""
-    other = token_of(client.log_in())
-    kind = type(client.app.core.passwords)
-    verify = kind.verify
-
-    def overtaken(self, *arguments, **options):
-        verdict = verify(self, *arguments, **options)
-        monkeypatch.setattr(kind, "verify", verify)
-        body = {"current_password": USER["password"], "new_password": "another password"}
-        assert client.request_as(other, "PUT", "/user/password", body).status_code == 200
-        return verdict
-
-    monkeypatch.setattr(kind, "verify", overtaken)
-    body = {"password": USER["password"]}
-
-    assert client.request_as(token, "DELETE", "/user", body).status_code == 401
-    assert client.log_in(password="another password").status_code == 200
-
-
-def test_password_of_a_user_deleted_meanwhile(client, token, monkeypatch):
-    """Who was deleted a moment ago has no password that could be right."""
-    kind = type(client.app.core.passwords)
-    verify = kind.verify
-
-    def overtaken(self, *arguments, **options):
-        client.query("DELETE FROM users")
-        return verify(self, *arguments, **options)
-
-    monkeypatch.setattr(kind, "verify", overtaken)
-    body = {"password": USER["password"]}
-
-    assert client.request_as(token, "DELETE", "/user", body).status_code == 401
-
-
 def test_rename_in_a_fresh_session(client, token, clock):
     """A rename changes what one logs in with, so it takes a fresh session (ASVS 7.5.1)."""
     clock.move(300)

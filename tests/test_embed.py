@@ -1112,7 +1112,7 @@ def test_flask_and_our_routes_on_a_socket(protecting, make_app, clock):
 
 def test_instances_write_in_turn(protecting, make_client, spy, clock, monkeypatch):
     """Instances on one database write at the same time, from many threads, and lose nothing."""
-    monkeypatch.setattr("authapi.features.sessions.RENEWAL_PATIENCE", 5)  # on a busy machine too
+    monkeypatch.setattr("authapi.features.renewal.PATIENCE", 5)  # on a busy machine too
     one, other = make_client(threads=64), make_client(threads=64)
     one.register()
     tokens = [token_of(client.log_in()) for client in (one, other) * 8]

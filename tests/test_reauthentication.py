@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import USER, deletes_cookie, token_of
+from overtaking import after_the_check
 
 from authapi import fresh
 from authapi.features.sessions import REPLACED_FOR
@@ -154,15 +155,7 @@ def test_methods(vault, token, clock):
 
 def test_session_that_ended_meanwhile(client, token, monkeypatch):
     """A session that was ended while its password was checked gets no new token."""
-    kind = type(client.app.core.passwords)
-    verify = kind.verify
-
-    def overtaken(self, *arguments, **options):
-        verdict = verify(self, *arguments, **options)
-        client.request_as(token, "POST", "/logout")
-        return verdict
-
-    monkeypatch.setattr(kind, "verify", overtaken)
+    after_the_check(monkeypatch, client, lambda: client.request_as(token, "POST", "/logout"))
 
     answer = reauthenticate(client, token)
     assert (answer.status_code, answer.json["error"]) == (401, "invalid_token")

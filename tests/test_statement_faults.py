@@ -14,8 +14,7 @@ from conftest import OTHER, USER, Client, token_of
 from falcon.testing import Result
 
 from authapi.database.sqlite.connections import Connection, Connections
-from authapi.features.sessions import public_id
-from authapi.session_tokens import SessionTokens
+from authapi.session_tokens import SessionTokens, public_id
 
 STRONGER = {"argon2_time_cost": 2}
 ANOTHER = {"username": "third", "email": "third@example.com", "password": "battery staple"}

@@ -10,6 +10,7 @@ DEFAULT = (
     "accounts",
     "devices",
     "sessions",
+    "renewal",
     "session_list",
     "sign_in",
     "registration",

@@ -11,7 +11,7 @@ from functools import partial
 import falcon
 import msgspec
 
-from authapi.authentication import Authenticate
+from authapi.authentication import Authentication
 from authapi.bodies import has_json, read_body
 from authapi.budgets import Budget
 from authapi.core import Core
@@ -20,13 +20,13 @@ from authapi.events import Caller
 from authapi.features.devices import Devices
 from authapi.features.limits import Limits
 from authapi.features.lockout import LoginBudgets
-from authapi.features.sessions import LoggedOut, Sessions, public_id
+from authapi.features.sessions import LoggedOut, Sessions
 from authapi.features.sign_in import PASSWORD, InvalidCredentials, Proof, SignIn
 from authapi.features.users import Credential, UserRepository
 from authapi.middleware import caller_of
 from authapi.passwords import Verdict
-from authapi.principal import Claims, principal_of
-from authapi.session_tokens import SessionTokens
+from authapi.principal import Claims
+from authapi.session_tokens import SessionTokens, public_id
 
 REQUIRES = ("devices", "limits", "lockout", "sessions", "sign_in", "users")
 
@@ -135,7 +135,7 @@ class LogoutResource:
         """Take the core."""
         self._core = core
         self._sessions = core.of(Sessions)
-        self._authenticate = Authenticate(core, self._sessions)
+        self._authentication = Authentication(core, self._sessions)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """End the session that the request carries, if it carries one, and delete the cookie.
@@ -164,8 +164,7 @@ class LogoutResource:
                     self._end(each, caller_of(req))
 
     def _log_out_everywhere(self, req: falcon.Request) -> None:
-        self._authenticate.principal(req)
-        claims, caller = principal_of(req).claims, caller_of(req)
+        claims, caller = self._authentication.principal(req).claims, caller_of(req)
         with self._core.database.transaction():
             if not self._end(claims, caller):
                 raise InvalidToken

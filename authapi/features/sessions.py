@@ -5,10 +5,7 @@ Endpoints: none of its own. Table: sessions.
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 
 import falcon
 
@@ -17,14 +14,13 @@ from authapi.errors import InvalidToken
 from authapi.events import Caller, Event, Restored
 from authapi.features.users import Credential, CredentialsChanged
 from authapi.principal import Claims, Session, User
-from authapi.session_tokens import SessionTokens
+from authapi.session_tokens import Issued, SessionTokens, digest, new_secret, public_id
 from authapi.settings import SessionSettings
 
 REQUIRES = ("users",)
 
 PRUNED_AT_ONCE = 100  # rows; a login ends at most so many expired sessions
 REPLACED_FOR = 60  # seconds after which no answer to an older request is on its way any more
-RENEWAL_PATIENCE = 0.05  # seconds; a renewal that must wait longer is left to a later request
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +41,6 @@ class Reauthenticated(Event):
 @dataclass(frozen=True, slots=True)
 class SessionRevoked(Event):
     """A session was ended from another one, or by a change, or was one too many."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRenewed(Event):
-    """A session that was in use had its expiry moved."""
-
-
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """A new token of a session, good for `max_age` seconds."""
-
-    claims: Claims = field(repr=False)
-    token: str = field(repr=False)
-    max_age: int
-
-    @property
-    def session_id(self) -> str:
-        """The public id."""
-        return public_id(self.claims)
 
 
 class SessionRepository:
@@ -98,7 +75,7 @@ class SessionRepository:
 
     def authenticate(self, claims: Claims, now: float) -> Session | None:
         """The session of a token, or None where it is revoked, expired or its user disabled."""
-        id_hash = _digest(claims.sid)
+        id_hash = digest(claims.sid)
         row = self._statements.authenticate(id_hash=id_hash, user_id=claims.id, now=now)
         return row and Session(id_hash, User(*row[6:]), *row[:6])
 
@@ -191,13 +168,13 @@ class Sessions:
         replaced = [claims for claims in replaced if self.end(public_id(claims), claims.id)]
         for claims in replaced:
             self._tell([public_id(claims)], claims.id, caller)
-        secret = _new_secret()
-        expires_at = self._expiry(now, created_at=now)
+        secret = new_secret()
+        expires_at = self.expiry(now, now)
         self._rows.prune(now)
         ended = self._rows.revoke_unused(user.id, kept=self._settings.max_sessions - 1, now=now)
         self._tell(ended, user.id, caller)
         if not self._rows.insert(
-            _digest(secret),
+            digest(secret),
             credential,
             caller,
             now=now,
@@ -205,11 +182,16 @@ class Sessions:
             replaced=public_id(replaced[0]) if replaced else None,
         ):
             return None
-        return self._issue(user, secret, issued_at=now, expires_at=expires_at)
+        return self._tokens.issue_for(user, secret, issued_at=now, expires_at=expires_at)
 
     def exist(self) -> bool:
-        """Whether anybody has a session."""
+        """Return whether anybody has a session."""
         return self._rows.exist(self._now())
+
+    def expiry(self, now: int, created_at: int) -> int:
+        """Return the end of a session that is used now: the idle timeout, or the longest life."""
+        settings = self._core.settings
+        return min(now + settings.session_lifetime, created_at + settings.session_max_lifetime)
 
     def require(self, claims: Claims) -> None:
         """Raise InvalidToken where the session of these claims has ended, inside a transaction.
@@ -219,40 +201,16 @@ class Sessions:
         if self.authenticate(claims, self._core.clock()) is None:
             raise InvalidToken
 
-    def is_due(self, session: Session, now: float) -> bool:
-        """Whether its renewal is due: at most one write in `session_renew_after` seconds."""
-        return now - session.last_seen_at >= self._settings.session_renew_after
-
-    def renew(self, session: Session, claims: Claims, caller: Caller, now: float) -> Issued | None:
-        """The newest token of a session, its expiry moved where that is due.
-
-        None where another request moved it, or ended the session, at the same moment. Raises
-        Unavailable, and InvalidToken where this is its end.
-        """
-        core, seen_at, expires_at = self._core, session.last_seen_at, session.expires_at
-        if self.is_due(session, now):
-            seen_at, expires_at = int(now), self._expiry(int(now), session.created_at)
-            seen_until = seen_at - self._settings.session_renew_after
-            with core.database.transaction(patience=RENEWAL_PATIENCE):
-                if not self._rows.renew(
-                    session.id, caller, seen_until=seen_until, now=seen_at, expires_at=expires_at
-                ):
-                    return None
-                core.events.emit(SessionRenewed(session.user.id, caller, session.id))
-            if expires_at <= now:  # the absolute limit was made shorter
-                raise InvalidToken
-        return self._issue(session.user, claims.sid, issued_at=seen_at, expires_at=expires_at)
-
     def rotate(self, session: Session) -> Issued:
         """Give a session a new secret, inside a transaction, and make it fresh (ASVS 7.2.4).
 
         The token that it had is dead. Raises InvalidToken where the session has ended meanwhile.
         """
-        secret, now = _new_secret(), self._now()
-        new_id, expires_at = _digest(secret), self._expiry(now, session.created_at)
+        secret, now = new_secret(), self._now()
+        new_id, expires_at = digest(secret), self.expiry(now, session.created_at)
         if not self._rows.rotate(session.id, new_id, now=now, expires_at=expires_at):
             raise InvalidToken
-        return self._issue(session.user, secret, issued_at=now, expires_at=expires_at)
+        return self._tokens.issue_for(session.user, secret, issued_at=now, expires_at=expires_at)
 
     def end(self, session_id: str, user_id: int) -> bool:
         """End one session of a user, inside a transaction; False where there is none such."""
@@ -268,38 +226,8 @@ class Sessions:
         for session_id in ended:
             self._core.events.emit(SessionRevoked(user_id, caller, session_id))
 
-    def _issue(self, user: User, secret: str, *, issued_at: int, expires_at: int) -> Issued:
-        claims = Claims(
-            id=user.id,
-            username=user.username,
-            sub=str(user.id),
-            iat=issued_at,
-            exp=expires_at,
-            sid=secret,
-        )
-        max_age = max(0, expires_at - self._now())
-        return Issued(claims, self._tokens.issue(claims), max_age)
-
-    def _expiry(self, now: int, created_at: int) -> int:
-        settings = self._settings
-        return min(now + settings.session_lifetime, created_at + settings.session_max_lifetime)
-
     def _now(self) -> int:
         return int(self._core.clock())
-
-
-def public_id(claims: Claims) -> str:
-    """The public id of a token's session."""
-    return _digest(claims.sid)
-
-
-def _new_secret() -> str:
-    return secrets.token_urlsafe(32)  # 256 bits
-
-
-@lru_cache(maxsize=1_024)
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -18,11 +18,11 @@ from authapi.errors import Failure, InvalidToken
 from authapi.events import Caller, Event
 from authapi.features.limits import Limits
 from authapi.features.lockout import LockedOut, LoginBudgets, LoginFailed
-from authapi.features.sessions import Issued, LoggedIn, Reauthenticated, Sessions
+from authapi.features.sessions import LoggedIn, Reauthenticated, Sessions
 from authapi.features.users import Credential, UserRepository
 from authapi.middleware import caller_of
 from authapi.principal import Claims, Session, User, principal_of
-from authapi.session_tokens import SessionTokens
+from authapi.session_tokens import Issued, SessionTokens
 
 REQUIRES = ("limits", "lockout", "sessions", "users")
 
