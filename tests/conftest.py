@@ -1,4 +1,4 @@
-"""What every test stands on: a real SQLite file, cheap argon2, and a clock that tests move."""
+"""Shared fixtures: a real SQLite file, cheap argon2, and a clock that tests move."""
 
 import gc
 import json
@@ -33,7 +33,7 @@ CHEAP = {"argon2_memory_kib": 8, "argon2_time_cost": 1, "argon2_lanes": 1}
 
 
 class Clock:
-    """Seconds since the epoch, as a test says."""
+    """A clock in seconds since the epoch, which stands still until a test moves it."""
 
     def __init__(self):
         self.now = 1_660_645_289.0  # Tue, 16 Aug 2022 10:21:29 GMT
@@ -46,7 +46,7 @@ class Clock:
 
 
 class Client(testing.TestClient):
-    """Falcon's test client, which also holds every exchange to PEP 3333, and our routes."""
+    """Falcon's test client, which also checks every exchange against PEP 3333, with our routes."""
 
     app: AuthAPI
 
@@ -67,7 +67,7 @@ class Client(testing.TestClient):
         return self.simulate_request(method, path, json=body, headers=headers, **options)
 
     def reauthenticate(self, token, password=USER["password"]):
-        """The token of the same session, fresh."""
+        """Return a token of the same session, now fresh."""
         body = {"password": password}
         return token_of(self.request_as(token, "POST", "/sessions/reauthenticate", body))
 
@@ -76,42 +76,42 @@ class Client(testing.TestClient):
 
     @property
     def tokens(self):
-        """What issues and reads the tokens of sessions."""
+        """Return the service that issues and reads session tokens."""
         return self.app.core.of(SessionTokens)
 
     def events(self, *columns):
-        """What the audit log holds, oldest first."""
+        """Return the events of the audit log, or these columns of it, oldest first."""
         shown = ", ".join(columns or ("event",))
         rows = self.query(f"SELECT {shown} FROM audit_log ORDER BY id")
         return rows if columns else [name for (name,) in rows]
 
     def query(self, statement, *parameters):
-        """Run a statement of the test's own on the database file."""
+        """Run a statement on the database and return its rows."""
         return self.app.core.database.connection.execute(statement, parameters).fetchall()
 
 
 def token_of(result):
-    """The token that an answer's cookie carries."""
+    """Return the token in an answer's session cookie."""
     return cookie_of(result, "jwt")
 
 
 def cookie_of(result, name):
-    """The value of the one cookie that an answer sets whose name ends so."""
+    """Return the value of the only cookie in an answer whose name ends with `name`."""
     (cookie,) = [value for key, value in result.cookies.items() if key.endswith(name)]
     return cookie.value
 
 
 def attributes_of(result, name):
-    """Seconds, path, domain and flags of a cookie that an answer sets."""
+    """Return the lifetime in seconds, path, domain and flags of an answer's cookie."""
     cookie = result.cookies[name]
     flags = (cookie.http_only, cookie.same_site, cookie.secure)
     return cookie.max_age, cookie.path, cookie.domain, *flags
 
 
 def parsed_cookie(line):
-    """The name, the value and the attributes, in lower case, of a `Set-Cookie`.
+    """Return the name, the value and the lower-case attributes of a `Set-Cookie`.
 
-    `max-age` is 0 where the cookie expires in the past: both delete it (RFC 6265bis, 5.5).
+    `max-age` is 0 if the cookie expires in the past: both delete it (RFC 6265bis, 5.5).
     """
     pair, *rest = line.split("; ")
     name, _, value = pair.partition("=")
@@ -127,16 +127,13 @@ DELETED = {**LASTING, "max-age": "0"}
 
 
 def deletes_cookie(result, name="jwt", **also):
-    """Whether an answer deletes the cookie, with the attributes that it was set with."""
+    """Return whether an answer deletes the cookie, with the attributes that it was set with."""
     line = result.headers.get("set-cookie")
     return line is not None and parsed_cookie(line) == (name, "", {**DELETED, **also})
 
 
 def pytest_configure():
-    """Take the signals as a terminal would give them: a job in the background ignores some.
-
-    And hold no example to a time: the machine may be busy.
-    """
+    """Reset signals that a background job ignores, and give Hypothesis no deadline."""
     hypothesis.settings.register_profile("unhurried", deadline=None)
     hypothesis.settings.load_profile("unhurried")
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -144,7 +141,7 @@ def pytest_configure():
 
 
 def pytest_collection_finish():
-    """Have the collector pass over what lives as long as the run: each test collects."""
+    """Exclude long-lived objects from garbage collection, which each test runs."""
     gc.collect()
     gc.freeze()
 
@@ -181,19 +178,19 @@ def _client(make_client):
 
 @pytest.fixture(name="token")
 def _token(client):
-    """The token of a user who has just registered."""
+    """Return the token of a user who has just registered."""
     return token_of(client.register())
 
 
 @pytest.fixture(name="other")
 def _other(client, token):
-    """The token of another user."""
+    """Return the token of another user."""
     return token_of(client.register(**OTHER))
 
 
 @pytest.fixture(name="dead")
 def _dead(client, token):
-    """A token whose session has ended."""
+    """Return a token whose session has ended."""
     dead = token_of(client.log_in())
     client.request_as(dead, "POST", "/logout")
     return dead
@@ -201,7 +198,7 @@ def _dead(client, token):
 
 @pytest.fixture(name="guarded")
 def _guarded(tmp_path, clock, client):
-    """A client of an empty_application behind `protect`, on the service's database."""
+    """Return a client of `empty_application` behind `protect`, on the service's database."""
     settings = Settings(database_url=f"sqlite:///{tmp_path}/authapi.db", **CHEAP)
     protected = protect(empty_application, settings, required=True, clock=clock)
     yield testing.TestClient(protected)
@@ -209,7 +206,7 @@ def _guarded(tmp_path, clock, client):
 
 
 def empty_application(_environ, start_response):
-    """A WSGI application to protect."""
+    """Answer 200 without a body: a WSGI application to protect."""
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "0")])
     return []
 
@@ -218,7 +215,7 @@ BOUNDS = Bounds(maintenance=0.05)
 
 
 class Serving(threading.Thread):
-    """A thread that serves an application on a free port of 127.0.0.1, until `stop`."""
+    """A thread that serves an application on a free port of 127.0.0.1 until `stop`."""
 
     def __init__(self, app, clock=time.monotonic, bounds=BOUNDS):
         super().__init__()
@@ -235,7 +232,7 @@ class Serving(threading.Thread):
 
 @contextmanager
 def serving(app, clock=time.monotonic, **bounds):
-    """Serve an application, within bounds, by a clock of monotonic seconds; give the thread."""
+    """Serve an application, with bounds and a monotonic clock in seconds; yield the thread."""
     thread = Serving(app, clock, replace(BOUNDS, **bounds))
     thread.start()
     try:
@@ -247,13 +244,13 @@ def serving(app, clock=time.monotonic, **bounds):
 
 @contextmanager
 def running(app, **options):
-    """Serve an application as `serving` does; give the port."""
+    """Serve an application as `serving` does; yield the port."""
     with serving(app, **options) as thread:
         yield thread.port
 
 
 def eventually(condition):
-    """Wait until something is so; give it."""
+    """Wait until a condition gives a true value, and return it."""
     deadline = time.monotonic() + 60
     while not (found := condition()):
         assert time.monotonic() < deadline
@@ -263,14 +260,14 @@ def eventually(condition):
 
 @contextmanager
 def connected(port, source="127.0.0.1") -> Iterator[socket.socket]:
-    """A plain TCP connection to the service, from an address of the loopback network."""
+    """Open a TCP connection to the service from a loopback address."""
     place = ("127.0.0.1", port)
     with socket.create_connection(place, timeout=30, source_address=(source, 0)) as connection:
         yield connection
 
 
 def exchange(port, request):
-    """Send bytes, and read until the service closes."""
+    """Send bytes, and return all bytes until the service closes the connection."""
     with connected(port) as connection:
         connection.sendall(request)
         received = b""
@@ -284,9 +281,9 @@ CHEAPLY = {f"AUTHAPI_{name.upper()}": str(value) for name, value in CHEAP.items(
 
 
 def unmeasured():
-    """The environment, for a process that coverage must not measure.
+    """Return the environment for a process that coverage must not measure.
 
-    It imports modules, catches signals and writes files in the process itself.
+    Coverage imports modules, catches signals and writes files in the measured process.
     """
     return {
         name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS")
@@ -294,7 +291,7 @@ def unmeasured():
 
 
 def start(folder, *arguments, run=(RUN,), **environ):
-    """Start the service in a folder, as a user does."""
+    """Start the service in a folder, as a user does, and return the process."""
     return subprocess.Popen(
         [sys.executable, *run, *arguments],
         cwd=folder,
@@ -307,7 +304,7 @@ def start(folder, *arguments, run=(RUN,), **environ):
 
 @contextmanager
 def process(folder, *arguments, **options):
-    """Run the service as a process; give it and the URL that its one line names."""
+    """Run the service as a process; yield it and the URL of its start line."""
     service = start(folder, *arguments, **options)
     try:
         line = service.stdout.readline()

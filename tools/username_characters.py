@@ -4,16 +4,15 @@
 
 The argument is the major version of ICU4C's libraries. Debian's package libicu72 has Unicode 15.0.
 
-The first section has the characters that usernames may hold, in ranges, with their scripts
+The first section lists the characters that usernames may hold, in ranges, with their scripts
 (Script_Extensions, UAX 24). They are the letters, marks and digits whose Identifier_Status is
-Allowed (UTS 39, 3.1), those that the alphabet of a language has (the main exemplar characters of
-CLDR), the marks that a language adds to it (the auxiliary ones), and those of the scripts of
-limited use (UAX 31, Table 7).
+Allowed (UTS 39, 3.1), the main exemplar characters of each language in CLDR (its alphabet), the
+marks among its auxiliary ones, and the characters of limited-use scripts (UAX 31, Table 7).
 
-The second section has the characters that look like others (UTS 39, 4): a character, what it looks
-like in lower case, and what its capital looks like, where that is something else. The table
-`username_lookalikes` of a database has what this file said when a user took the name: a change here
-needs a migration that fills the table again.
+The second section lists the characters that look like others (UTS 39, 4): a character, what it
+looks like in lower case, and what its capital looks like, if that differs. The table
+`username_lookalikes` of a database stores what this file said when a user took the name. A change
+here needs a migration that fills the table again.
 """
 
 import ctypes
@@ -30,12 +29,12 @@ WITH_CAPITALS = 4  # of USetAttribute
 MAIN, AUXILIARY = 0, 1  # of ULocaleDataExemplarSetType
 DEFAULT_IGNORABLE = 5  # of UProperty
 PUNCTUATION = "-._"
-# Chromium's additions to UTS 39: most fonts draw the small palochka as they draw l.
+# Chromium's addition to UTS 39: most fonts draw the small palochka like l.
 LOWER = {"\u04cf": "l"}
 
 
 class Icu:
-    """What is asked of ICU4C; each function's name carries the major version."""
+    """The functions of ICU4C that are used here. Their names end with the major version."""
 
     def __init__(self, version: str) -> None:
         """Load the libraries."""
@@ -54,7 +53,7 @@ class Icu:
             self._get("uset_addAll", None, self._marks, self._alphabet(locale, AUXILIARY))
 
     def _call(self, library: Any, name: str, result: Any, *arguments: object) -> Any:  # noqa: ANN401 - ctypes'
-        """Call a function whose last parameter is the status."""
+        """Call a function whose last parameter is the status. Raises RuntimeError."""
         function = library[f"{name}_{self._version}"]
         function.restype = result
         value = function(*arguments, ctypes.byref(self._status))
@@ -64,13 +63,13 @@ class Icu:
 
     @property
     def unicode(self) -> str:
-        """The version of Unicode."""
+        """Return the version of Unicode."""
         numbers = (ctypes.c_uint8 * 4)()
         self._get("u_getUnicodeVersion", None, numbers)
         return ".".join(map(str, numbers[:3]))
 
     def _get(self, name: str, result: Any, *arguments: object) -> Any:  # noqa: ANN401 - ctypes'
-        """Call a function that has no status."""
+        """Call a function without a status parameter."""
         function = self._common[f"{name}_{self._version}"]
         function.restype = result
         return function(*arguments)
@@ -82,7 +81,7 @@ class Icu:
         return pointer(self._call(self._more, name, pointer, data, None, WITH_CAPITALS, kind))
 
     def is_allowed(self, code: int) -> bool:
-        """Whether usernames may hold a character."""
+        """Return whether usernames may hold a character."""
         if chr(code) in PUNCTUATION:
             return True
         category = self._get("u_charType", ctypes.c_int8, code)
@@ -99,7 +98,7 @@ class Icu:
         return bool(self._get("uscript_getUsage", ctypes.c_int, script) == LIMITED_USE)
 
     def scripts(self, code: int) -> str:
-        """The scripts of a character, by their codes (ISO 15924)."""
+        """Return the codes of a character's scripts (ISO 15924), separated by spaces."""
         found = (ctypes.c_int * 64)()
         count = self._call(
             self._common, "uscript_getScriptExtensions", ctypes.c_int, code, found, len(found)
@@ -108,7 +107,7 @@ class Icu:
         return " ".join(sorted(name(script).decode() for script in found[:count]))
 
     def skeleton(self, text: str) -> str:
-        """What a text looks like."""
+        """Return the skeleton of a text (UTS 39, 4)."""
         data, room = text.encode(), ctypes.create_string_buffer(1_024)
         length = self._call(
             self._more,
@@ -125,7 +124,7 @@ class Icu:
 
 
 def ranges(icu: Icu) -> Iterator[tuple[int, int, str]]:
-    """The characters that usernames may hold: first, last, and the scripts of all between."""
+    """Yield ranges of characters that usernames may hold: first, last, and their scripts."""
     first, last, scripts = 0, -1, ""
     for code in range(sys.maxunicode + 1):
         found = icu.scripts(code) if icu.is_allowed(code) else ""
@@ -137,23 +136,23 @@ def ranges(icu: Icu) -> Iterator[tuple[int, int, str]]:
 
 
 def folded(text: str) -> str:
-    """A text as the caseless keys of usernames have it, decomposed."""
+    """Return the caseless form of a text that usernames' keys have, decomposed."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text).casefold())
 
 
 def lookalikes(icu: Icu, code: int) -> tuple[str, str] | None:
-    """What a character of a folded text looks like, itself and its capital; None for itself."""
+    """Return what a folded character and its capital look like; None if only like itself."""
     character = chr(code)
     if character.isascii() or folded(character) != character:
         return None
     lower = LOWER.get(character) or folded(icu.skeleton(character))
-    # What looks like a small l looks like a capital I, among capitals.
+    # In capitals, a character that looks like a small l looks like a capital I.
     upper = folded(icu.skeleton(character.upper()).replace("l", "i"))
     return None if {lower, upper} == {character} else (lower, upper)
 
 
 def codes(text: str) -> str:
-    """The characters of a text in hexadecimal."""
+    """Return the code points of a text in hexadecimal."""
     return "+".join(f"{ord(character):X}" for character in text)
 
 
