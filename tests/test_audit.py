@@ -282,6 +282,17 @@ def test_ids_are_positive(client, token):
     assert client.log_in().status_code == 200
 
 
+def test_details_are_for_the_operator(client, token):
+    """The log keeps why a login failed, and the user's activity does not show it."""
+    client.log_in(password="wrong password")
+
+    assert client.events("event", "detail")[-2:] == [
+        ("registered", None),
+        ("login_failed", "wrong_password"),
+    ]
+    assert "wrong_password" not in str(activity(client, token))
+
+
 def every_event():
     load(features.DEFAULT)
     return [

@@ -49,7 +49,7 @@ def test_an_event(greeter, caplog):
 
     greet(greeter)
 
-    assert greeter[0].events()[-1] == "greeted"
+    assert greeter[0].events("event", "detail")[-1] == ("greeted", "Hello")
     assert caplog.messages[-1].startswith("greeted user_id=1 reason=Hello ip=")
 
 

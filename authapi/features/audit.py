@@ -60,6 +60,7 @@ class AuditRepository:
             id=self._first_free(event) if isinstance(event, Restored) else None,
             created_at=now,
             event=event.name,
+            detail=event.detail,
             user_id=event.user_id,
             session_id=event.session_id,
             ip=caller.ip,
