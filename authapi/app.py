@@ -22,6 +22,7 @@ from authapi.features.renewal import Renewal
 from authapi.features.sessions import Sessions
 from authapi.features.users import Users
 from authapi.inline import InlineRoutes
+from authapi.jobs import Jobs
 from authapi.keys import lacks_keys, load_keys
 from authapi.middleware import (
     CrossSite,
@@ -57,6 +58,7 @@ class AuthAPI(_FalconApp):
         self.authenticate = Authenticate(core, core.of(Sessions), core.of(Renewal).renewed)
         self._session_cookie = core.of(SessionTokens).cookie
         self.users = core.of(Users)
+        self.jobs = core.of(Jobs)
         self.admission = Admission(core.settings.hash_places)
         super().__init__(
             middleware=[
@@ -176,9 +178,12 @@ def create_app(
     _warn_of_losses(core, is_new=database.is_new, are_new=are_new)
     database.prepare_to_fork()  # the server that gets the application may fork
     core.events.subscribe(lambda event: database.after_commit(lambda: log(event)))
-    core.background.add(DatabaseWatch(database), core.passwords.lane, core.notices)
     app = AuthAPI(core)
+    core.background.add(DatabaseWatch(database), core.passwords.lane, core.notices, app.jobs)
+    # NOTE: other servers than ours wake nothing. There, a change that is kept wakes the jobs.
+    core.events.subscribe(lambda _: database.after_commit(app.jobs.wake))
     for feature in settings.features:
+        app.jobs.add(*feature.jobs)
         feature.setup(app, core)
     return app
 

@@ -15,7 +15,6 @@ from authapi.settings import Rate
 SECOND = 1_000_000  # microseconds
 DAY = 86_400  # seconds
 KEPT_FOR = 90 * DAY * SECOND  # that as many failures as lock out are remembered
-PRUNED_AT_ONCE = 100  # rows
 WIDER = {"-56": 2, "-48": 4}  # how many times the tries of a /64 a /56 and a /48 have
 
 
@@ -169,9 +168,9 @@ class BudgetRepository:
         """Make a budget full, with no tries in a row; False where nothing was missing."""
         return bool(self._statements.clear(key=budget.key))
 
-    def prune(self, now: int) -> None:
-        """Delete rows that say nothing any more, the oldest first."""
-        self._statements.prune(now=now, at_most=PRUNED_AT_ONCE)
+    def prune(self, now: int, at_most: int) -> int:
+        """Delete so many rows at most that have no meaning any more; return how many."""
+        return int(self._statements.prune(now=now, at_most=at_most))
 
 
 def _times(budget: Budget, now: int) -> dict[str, str | int]:

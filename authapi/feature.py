@@ -5,7 +5,7 @@ A feature is one module. All of these names but `setup` may be left out:
 REQUIRES    the features that it builds on, which are loaded before it
 ENABLED_BY  the setting of its own that turns it on: without a value, the feature is off
 COMMANDS    its operator commands
-JOBS        what is due without a request
+JOBS        what is due without a request: `authapi.jobs.Job`
 setup       setup(app, core) adds its routes, subscriptions and steps
 
 Its settings groups, failures, events, limits, cookies and token types stand in the same module.
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from authapi.app import AuthAPI
     from authapi.core import Core
+    from authapi.jobs import Job
 
 PACKAGE = "authapi.features"
 
@@ -36,7 +37,7 @@ class Feature:
     requires: tuple[Feature, ...]
     enabled_by: str
     commands: tuple[Any, ...]
-    jobs: tuple[Any, ...]
+    jobs: tuple[Job, ...]
     setup: Callable[[AuthAPI, Core], None]
 
     @property

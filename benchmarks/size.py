@@ -12,8 +12,7 @@ table. The sizes take turns in every round, and a figure of a round is the media
 - GET /user: the whole application, with a token whose signature is still remembered. A new token
   costs the same at every size, and so much that it would hide the rest: it is apart.
 - login's statements: `by_identifier`, by username and by email in turn, and what the transaction
-  does between BEGIN and COMMIT. Each login finds one expired session to prune, as where users come
-  and go. The commit, which waits for the disk, is apart.
+  does between BEGIN and COMMIT. The commit, which waits for the disk, is apart.
 
 Warm: the system's page cache, for another connection has just read the same rows and index entries;
 and in SQLite's cache, 2 MiB for each connection, what the calls before left there: the upper pages
@@ -209,7 +208,6 @@ class Service:
         yield from timed("GET /user", self._get_user, requests)
         yield from timed("user by username", self._find, [member.username for member in members])
         yield from timed("user by email", self._find, [member.email for member in members])
-        self._expire_one_by_one(WARM_UP + LOGINS)
         for number, member in enumerate(self.draw(WARM_UP + LOGINS)):
             times = self._log_in(member)
             yield times if number >= WARM_UP else {}
@@ -269,18 +267,6 @@ class Service:
     def _find(self, identifier: str) -> bool:
         return self._accounts.by_identifier(identifier) is not None
 
-    def _expire_one_by_one(self, count: int) -> None:
-        """Have a random session expire at each of the next seconds."""
-        chosen: set[int] = set()
-        while len(chosen) < count:
-            chosen |= {member.session for member in self.draw(count - len(chosen))}
-        times = range(self.now + 1, self.now + 1 + count)
-        self._aside.execute("BEGIN IMMEDIATE")
-        self._aside.executemany(
-            "UPDATE sessions SET expires_at = ? WHERE id = ?", zip(times, chosen, strict=True)
-        )
-        self._aside.execute("COMMIT")
-
     def _log_in(self, member: Member) -> dict[str, list[float]]:
         """Do what a login does, but for the password and the token. Gives microseconds."""
         self.now, self._newest = self.now + 1, self._newest + 1
@@ -295,15 +281,14 @@ class Service:
             marks.append(time.perf_counter_ns())
             caller = Caller(IP, USER_AGENT, REQUEST_ID)
             name, lifetime = session_id(self._newest), self._core.settings.session_lifetime
-            self._sessions.prune(self.now)
             self._sessions.revoke_unused(member.id, kept=99, now=self.now)
             expires_at = self.now + lifetime
             self._sessions.insert(name, credential, caller, now=self.now, expires_at=expires_at)
             self._log.insert(LoggedIn(member.id, caller, name), self.now)
             marks.append(time.perf_counter_ns())
         marks.append(time.perf_counter_ns())
-        if self._database.connection.total_changes != changes + 3:
-            raise BenchError("A login changed other rows than a session each in and out.")
+        if self._database.connection.total_changes != changes + 2:
+            raise BenchError("A login added other rows than a session and an entry of the log.")
         find, _begin, write, commit = ((end - start) / 1_000 for start, end in pairwise(marks))
         return {"login's statements": [find + write], "login's commit": [commit]}
 

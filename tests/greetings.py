@@ -14,6 +14,7 @@ from authapi.bodies import read_body
 from authapi.errors import Failure
 from authapi.events import Event
 from authapi.features.limits import Limits
+from authapi.jobs import Job
 from authapi.middleware import caller_of
 from authapi.principal import principal_of
 from authapi.settings import SettingError, Settings, SettingsGroup, setting
@@ -53,6 +54,13 @@ class GreetingBody(msgspec.Struct):
     username: str
 
 
+class Greetings:
+    """Remembers the names that were greeted within the hour."""
+
+    def __init__(self, _core):
+        self.greeted = []
+
+
 class GreetingsResource:
     """Greets users."""
 
@@ -71,7 +79,17 @@ class GreetingsResource:
         with core.database.transaction():
             self._limits.take(self._limit.of(str(user.id)))
             core.events.emit(Greeted(user.id, caller, detail=self._word))
+        core.of(Greetings).greeted.append(body.username)
         core.wire.answer(resp, 200, f"{self._word}, {body.username}.")
+
+
+def clear_greeted(core):
+    """Forget who was greeted: a step of a job, which has nothing more to do."""
+    core.of(Greetings).greeted.clear()
+    return False
+
+
+JOBS = (Job("greetings", 3_600, clear_greeted),)
 
 
 def setup(app, core):

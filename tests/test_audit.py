@@ -175,15 +175,27 @@ def test_append_only(client, token, statement):
 
 
 def test_forgets_by_age(client, token, clock):
-    """Entries go when they are 90 days older than the newest, not a second earlier."""
+    """A job deletes entries that are 90 days older than the newest, not a second earlier."""
     client.log_in()
     clock.move(90 * DAY - 1)
     client.log_in()
+    client.app.jobs.run_due()
     assert len(client.events()) == 3
 
-    clock.move(1)
+    clock.move(60)
     client.log_in()
+    client.app.jobs.run_due()
     assert client.events() == ["logged_in", "logged_in"]
+
+
+def test_a_log_that_nothing_is_added_to(client, token, clock, caplog):
+    """Where nothing happens for 90 days and more, the job fails at no trigger."""
+    client.log_in()
+    clock.move(200 * DAY)
+    client.app.jobs.run_due()
+
+    assert client.events() == ["registered", "logged_in"]
+    assert not caplog.messages
 
 
 def test_retention_is_one_number(client):
@@ -199,17 +211,6 @@ def test_retention_is_one_number(client):
     assert "90 days" in page
 
 
-def test_pruning_is_bounded(client, token, clock):
-    """One event drops so many old entries and no more."""
-    for _ in range(audit.PRUNED_AT_ONCE + 20):
-        client.query("INSERT INTO audit_log VALUES (NULL, 0, 'x', 2, NULL, '', '', '', NULL)")
-
-    client.log_in()
-    assert client.events().count("x") == 20
-    client.log_in()
-    assert client.events().count("x") == 0
-
-
 def add_entries(client, count, user_id):
     client.query(
         "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
@@ -222,16 +223,16 @@ def add_entries(client, count, user_id):
 
 @pytest.mark.parametrize("name", [USER["username"], "nobody"])
 def test_made_up_names_fill_no_disk(client, token, name):
-    """Of the entries that name no user the newest 10,000 stay, whoever logs in; others all stay."""
-    add_entries(client, audit.NOBODYS + 150, None)
+    """Of the entries that name no user a job keeps the newest 10,000; others all stay."""
+    add_entries(client, audit.NOBODYS + 1_500, None)
     add_entries(client, 50, 2)
-    for _ in range(100):
-        client.query("DELETE FROM limits")
-        assert client.log_in(name, "wrong password").status_code == 401
+    assert client.log_in(name, "wrong password").status_code == 401
+
+    client.app.jobs.run_due()
 
     newest = client.query("SELECT id FROM audit_log WHERE user_id IS NULL ORDER BY id")
-    assert audit.NOBODYS <= len(newest) < audit.NOBODYS + audit.PRUNED_AT_ONCE
-    assert newest[-1] > (audit.NOBODYS,)
+    assert len(newest) == audit.NOBODYS
+    assert newest[0] >= (1_500,)
     assert client.query("SELECT count(*) FROM audit_log WHERE user_id = 2") == [(50,)]
     assert client.events()[0] == "registered"
 
@@ -264,12 +265,13 @@ def test_collision_keeps_nothing(client, token, monkeypatch):
 
 
 def test_oldest_go_first(client, token):
-    """Of the entries that are old enough, the oldest go first."""
-    for age in range(audit.PRUNED_AT_ONCE + 20):
+    """Of the entries that are old enough, the oldest go first, so many at once and no more."""
+    for age in range(120):
         client.query("INSERT INTO audit_log VALUES (NULL, ?, 'x', 2, NULL, '', '', '', NULL)", age)
+    log = client.app.core.of(audit.AuditRepository)
 
-    client.log_in()
-    assert client.query("SELECT min(created_at) FROM audit_log") == [(audit.PRUNED_AT_ONCE,)]
+    assert log.prune(client.app.core.clock(), at_most=100) == 100
+    assert client.query("SELECT min(created_at) FROM audit_log") == [(100,)]
 
 
 def test_ids_are_positive(client, token):

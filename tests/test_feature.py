@@ -86,6 +86,19 @@ def test_a_limit_that_is_declared_twice(make_app):
         make_app().core.of(Limits).declare("login-account", "1/hour")
 
 
+def test_a_job(greeter, clock):
+    """A feature's job runs when it is due."""
+    app, greeted = greeter[0].app, greeter[0].app.core.of(greetings.Greetings).greeted
+    app.jobs.run_due()
+    greet(greeter)
+    app.jobs.run_due()
+    assert greeted == ["frodo"]
+
+    clock.move(3_600)
+    app.jobs.run_due()
+    assert greeted == []
+
+
 def test_settings_of_a_feature():
     """A feature's settings are read, checked and refused as those of the core are."""
     read = Settings.from_env({"AUTHAPI_GREETING": "Servus"}, features=FEATURES)

@@ -19,7 +19,7 @@ from conftest import (
 )
 from databases import insert_user, opened
 
-from authapi.features.sessions import PRUNED_AT_ONCE, Sessions
+from authapi.features.sessions import SessionRepository, Sessions
 from authapi.principal import Claims
 from authapi.session_tokens import Issued
 
@@ -109,24 +109,32 @@ def test_session_of_another(client, token):
     assert client.get_as(other).json["user"]["username"] == "other"
 
 
-def test_pruning_is_bounded(client, clock):
-    """A login deletes expired sessions, the oldest first, so many and no more."""
-    client.register()
-    for number in range(PRUNED_AT_ONCE + 20):
+def test_expired_sessions_are_pruned(client, token, clock):
+    """A job deletes expired sessions, and no others."""
+    client.log_in()
+    clock.move(259_199)
+    client.app.jobs.run_due()
+    client.log_in()
+    assert client.query("SELECT count(*) FROM sessions") == [(3,)]
+
+    clock.move(601)
+    client.app.jobs.run_due()
+    assert client.query("SELECT count(*) FROM sessions") == [(1,)]
+
+
+def test_the_oldest_are_pruned_first(client, token):
+    """Of the expired sessions those go first that expired first, so many at once and no more."""
+    for number in range(120):
         client.query(
             "INSERT INTO sessions VALUES (NULL, ?, 1, 0, 0, 0, ?, '', '', NULL, 'pwd', NULL)",
             f"{number:064}",
             1_000 + number,
         )
+    sessions = client.app.core.of(SessionRepository)
 
-    client.log_in()
+    assert sessions.prune(client.app.core.clock(), at_most=100) == 100
     expired = client.query("SELECT min(expires_at), count(*) FROM sessions WHERE expires_at < 2000")
-    assert expired == [(1_000 + PRUNED_AT_ONCE, 20)]
-
-    client.log_in()
-    clock.move(259_200)
-    client.log_in()
-    assert client.query("SELECT count(*) FROM sessions") == [(1,)]
+    assert expired == [(1_100, 20)]
 
 
 @pytest.mark.parametrize("path", ["/user", "/"])

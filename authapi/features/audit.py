@@ -12,13 +12,14 @@ import falcon
 from authapi.core import Core
 from authapi.errors import ValidationFailed
 from authapi.events import Event, Restored
+from authapi.jobs import pruning
 from authapi.principal import principal_of
 from authapi.wire import http_date
 
 REQUIRES: tuple[str, ...] = ()
 
 RETENTION = 90 * 86_400  # seconds; a trigger holds to the same
-PRUNED_AT_ONCE = 100  # rows
+PRUNED_EVERY = 60  # seconds
 NOBODYS = 10_000  # rows that name no user
 SKIPPED_AT_RESTORE = 1_000_000_000  # ids
 MOST_SHOWN = 100
@@ -40,9 +41,11 @@ class Entry:
 
 
 class AuditRepository:
-    """The audit_log table: rows are added, and go by age; rows that name no user also by number.
+    """The audit_log table: rows are added, and deleted by age.
 
-    SECURITY: anybody can cause rows that name no user, by logins with made-up names.
+    SECURITY: rows that name no user are deleted by number too, for anybody can cause them, by
+    logins with made-up names. They are deleted by a job and not as a new one is added, so that the
+    time of a login does not tell whether its name is a user's.
     """
 
     def __init__(self, core: Core) -> None:
@@ -50,13 +53,9 @@ class AuditRepository:
         self._statements = core.database.statements("audit")
 
     def insert(self, event: Event, now: int) -> None:
-        """Add an event, inside a transaction, and drop rows that are old enough, or too many.
-
-        SECURITY: too many are dropped with each PRUNED_AT_ONCE-th row, whatever its event is, so
-        that the time that it takes does not tell whether a name is somebody's.
-        """
+        """Add an event, inside a transaction."""
         caller = event.caller
-        number = self._statements.insert(
+        self._statements.insert(
             id=self._first_free(event) if isinstance(event, Restored) else None,
             created_at=now,
             event=event.name,
@@ -67,9 +66,16 @@ class AuditRepository:
             user_agent=caller.user_agent,
             request_id=caller.request_id,
         )
-        self._statements.prune(until=now - RETENTION, at_most=PRUNED_AT_ONCE)
-        if number % PRUNED_AT_ONCE == 0:
-            self._statements.prune_nobodys(kept=NOBODYS, at_most=2 * PRUNED_AT_ONCE)
+
+    def prune(self, now: float, at_most: int) -> int:
+        """Delete so many rows at most that are too many or old enough; return how many.
+
+        NOTE: a trigger counts the age from the newest row, which may be older than `now`.
+        """
+        deleted = self._statements.prune_nobodys(kept=NOBODYS, at_most=at_most)
+        newest = min(int(now), self._statements.newest_time())
+        deleted += self._statements.prune(until=newest - RETENTION, at_most=at_most - deleted)
+        return int(deleted)
 
     def newest_id(self) -> int:
         """The id of the newest entry; 0 where there is none."""
@@ -130,6 +136,13 @@ def _page(req: falcon.Request) -> tuple[int, int]:
     if faults:
         raise ValidationFailed(faults)
     return page["before"], page["limit"]
+
+
+def _prune(core: Core, at_most: int) -> int:
+    return core.of(AuditRepository).prune(core.clock(), at_most)
+
+
+JOBS = (pruning("audit", PRUNED_EVERY, _prune),)
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

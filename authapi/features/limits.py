@@ -14,9 +14,12 @@ import falcon
 from authapi.budgets import SECOND, Budget, BudgetRepository, Limit, NetworkLimit, TooManyRequests
 from authapi.core import Core
 from authapi.errors import Overloaded, Unavailable
+from authapi.jobs import pruning
 from authapi.settings import Rate, SettingsGroup, setting
 
 REQUIRES: tuple[str, ...] = ()
+
+PRUNED_EVERY = 60  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +90,6 @@ class Limits:
         if not self._enabled:
             return False
         counts = {budget: self._take(budget) for budget in budgets}
-        self._rows.prune(self._now())
         return any(count == budget.limit.in_a_row for budget, count in counts.items())
 
     def is_spent(self, budget: Budget) -> bool:
@@ -114,6 +116,10 @@ class Limits:
         """Forget failures, inside a transaction, after a success; False where there were none."""
         return sum(self._rows.clear(budget) for budget in budgets) > 0
 
+    def prune(self, at_most: int) -> int:
+        """Delete so many rows at most that have no meaning any more; return how many."""
+        return self._rows.prune(self._now(), at_most)
+
     def _give_back(self, budgets: Iterable[Budget], patience: float | None) -> None:
         if self._enabled:
             with self._core.database.transaction(patience):
@@ -132,6 +138,13 @@ class Limits:
 
     def _now(self) -> int:
         return int(self._core.clock() * SECOND)
+
+
+def _prune(core: Core, at_most: int) -> int:
+    return core.of(Limits).prune(at_most)
+
+
+JOBS = (pruning("limits", PRUNED_EVERY, _prune),)
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], _core: Core) -> None:

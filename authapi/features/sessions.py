@@ -13,13 +13,14 @@ from authapi.core import Core
 from authapi.errors import InvalidToken
 from authapi.events import Caller, Event, Restored
 from authapi.features.users import Credential, CredentialsChanged
+from authapi.jobs import pruning
 from authapi.principal import Claims, Session, User
 from authapi.session_tokens import Issued, SessionTokens, digest, new_secret, public_id
 from authapi.settings import SessionSettings
 
 REQUIRES = ("users",)
 
-PRUNED_AT_ONCE = 100  # rows; a login ends at most so many expired sessions
+PRUNED_EVERY = 600  # seconds
 REPLACED_FOR = 60  # seconds after which no answer to an older request is on its way any more
 
 
@@ -135,9 +136,9 @@ class SessionRepository:
         """Whether anybody has a session."""
         return bool(self._statements.exist(now=now))
 
-    def prune(self, now: int) -> None:
-        """Delete expired sessions, the oldest first."""
-        self._statements.prune(now=now, at_most=PRUNED_AT_ONCE)
+    def prune(self, now: float, at_most: int) -> int:
+        """Delete so many expired sessions at most, the oldest first; return how many."""
+        return int(self._statements.prune(now=int(now), at_most=at_most))
 
 
 class Sessions:
@@ -170,7 +171,6 @@ class Sessions:
             self._tell([public_id(claims)], claims.id, caller)
         secret = new_secret()
         expires_at = self.expiry(now, now)
-        self._rows.prune(now)
         ended = self._rows.revoke_unused(user.id, kept=self._settings.max_sessions - 1, now=now)
         self._tell(ended, user.id, caller)
         if not self._rows.insert(
@@ -228,6 +228,13 @@ class Sessions:
 
     def _now(self) -> int:
         return int(self._core.clock())
+
+
+def _prune(core: Core, at_most: int) -> int:
+    return core.of(SessionRepository).prune(core.clock(), at_most)
+
+
+JOBS = (pruning("sessions", PRUNED_EVERY, _prune),)
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -4,6 +4,10 @@
 SELECT coalesce(max(id), 0)
   FROM audit_log;
 
+-- name: newest_time()$
+SELECT coalesce(max(created_at), 0)
+  FROM audit_log;
+
 -- name: of_user(user_id, before, at_most)
 SELECT id, created_at, event, session_id, ip, user_agent, request_id
   FROM audit_log

@@ -1,0 +1,172 @@
+"""Jobs: what is due without a request, such as pruning."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from authapi.background import BackgroundService
+from authapi.errors import Unavailable
+from authapi.job_claims import PATIENCE, Claims, Job
+from authapi.signals import kept_from_threads
+
+if TYPE_CHECKING:
+    from authapi.core import Core
+
+__all__ = ["Job", "Jobs", "pruning"]
+
+FIRST_LOOK = 5  # seconds from the first wake of a process to its first look
+LOOK_EVERY = 60  # seconds from one look to the next, where no job is due earlier
+RETRY = 1  # seconds to the next look after the database was unavailable
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.002, 0.1  # seconds between two steps
+CLOSE_WAIT = 5  # seconds that `close` waits for the step that runs
+ROWS_OF_A_STEP = 250  # that a step of `pruning` deletes at most: some 10 ms
+
+logger = logging.getLogger("authapi.jobs")
+
+
+def pruning(name: str, every: int, delete: Callable[[Core, int], int]) -> Job:
+    """Return a job that deletes rows which are no longer needed.
+
+    `delete(core, at_most)` is called inside a transaction, deletes so many rows at most, and
+    returns how many.
+    """
+
+    def run(core: Core) -> bool:
+        with core.database.transaction(PATIENCE):
+            return delete(core, ROWS_OF_A_STEP) >= ROWS_OF_A_STEP
+
+    return Job(name, every, run)
+
+
+class Jobs(BackgroundService):
+    """Runs the jobs that are due, one after the other, in a thread that ends when none is left."""
+
+    def __init__(self, core: Core) -> None:
+        """Take the core. `wake` starts the thread, and nothing else does."""
+        self._core = core
+        self._jobs: dict[str, Job] = {}
+        self._failing: set[str] = set()
+        super().__init__()
+
+    def begin(self) -> None:
+        """Have no thread, and no claim on a job."""
+        self._claims = Claims(self._core)
+        self._starting, self._running = threading.Lock(), threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._ends = False
+        self._look_at: float | None = None  # monotonic seconds
+
+    def add(self, *jobs: Job) -> None:
+        """Add jobs. Raises ValueError for a name that another job has."""
+        for job in jobs:
+            if job.name in self._jobs:
+                raise ValueError(f"there is a job {job.name} already: choose another name")
+            self._jobs[job.name] = job
+        self._look_at = None
+
+    def wake(self) -> None:
+        """Start a thread that runs what is due, unless it is too early for a look.
+
+        NOTE: the server's loop calls this, and threads that answer requests. It must not wait.
+        """
+        now = time.monotonic()
+        if self._look_at is None:
+            self._look_at = now + FIRST_LOOK
+        if now >= self._look_at and self._starting.acquire(blocking=False):
+            try:
+                self._start()
+            finally:
+                self._starting.release()
+
+    def run_due(self) -> list[str]:
+        """Run the jobs that are due in the calling thread, without pauses; return their names.
+
+        A job that another process has claimed is not due. Raises Unavailable.
+        """
+        return self._run_due(lambda _: None)
+
+    def before_fork(self) -> None:
+        """End the thread; a later `wake` starts another."""
+        self.close()
+        self._ends, self._look_at = False, None
+
+    def close(self) -> bool:
+        """End the thread after the step that it runs, and start no other."""
+        with self._starting:
+            self._ends = True
+        if self._thread is None:
+            return True
+        self._thread.join(CLOSE_WAIT)
+        return not self._thread.is_alive()
+
+    def _start(self) -> None:
+        if self._ends or (self._thread is not None and self._thread.is_alive()):
+            return
+        thread = threading.Thread(target=self._work, name="authapi-jobs", daemon=True)
+        try:
+            with kept_from_threads():
+                thread.start()
+        except RuntimeError:  # the system has no thread left
+            self._look_at = time.monotonic() + LOOK_EVERY
+        else:
+            self._thread = thread
+
+    def _work(self) -> None:
+        self._look_at = time.monotonic() + RETRY
+        try:
+            self._run_due(time.sleep)
+        except Unavailable as error:  # what is wrong with the database stands in the log already
+            logger.debug("the jobs wait for the database (%s)", error.__cause__)
+        except Exception as error:  # noqa: BLE001 - nothing is above a thread
+            self._look_at = time.monotonic() + LOOK_EVERY
+            self._tell("all", error)
+
+    def _run_due(self, pause: Callable[[float], None]) -> list[str]:
+        with self._running:
+            times, ran = self._claims.due_times(), []
+            for job in self._jobs.values():
+                if not self._ends and self._claims.is_due(job, times.get(job.name)):
+                    times[job.name] = self._claims.take(job)
+                    if self._claims.holds(job):
+                        ran.append(job.name)
+                        self._run(job, pause)
+            self._plan(times)
+        return ran
+
+    def _run(self, job: Job, pause: Callable[[float], None]) -> None:
+        """Run the steps of a claimed job, until it is done or due again.
+
+        NOTE: the pauses let waiting writers have their turn, for the writer lock has no queue.
+        """
+        try:
+            while not self._ends and self._claims.holds(job):
+                began = time.monotonic()
+                if not job.run(self._core):
+                    break
+                pause(min(max(SHORTEST_PAUSE, time.monotonic() - began), LONGEST_PAUSE))
+        except Unavailable as error:  # the next look goes on with it
+            logger.debug("job %s waits for the database (%s)", job.name, error.__cause__)
+            return
+        except Exception as error:  # noqa: BLE001 - a fault of one job does not stop the others
+            self._tell(job.name, error)
+        else:
+            self._failing -= {job.name, "all"}
+        self._claims.release(job)
+
+    def _plan(self, times: dict[str, int]) -> None:
+        """Set the time of the next look, where `times` says when each job is due."""
+        now = self._core.clock()
+        wait = min((times.get(name, now) - now for name in self._jobs), default=LOOK_EVERY)
+        if self._claims.are_held:
+            wait = RETRY
+        self._look_at = time.monotonic() + min(max(wait, RETRY), LOOK_EVERY)
+
+    def _tell(self, name: str, error: Exception) -> None:
+        """Log a failure, once until the job succeeds."""
+        if name not in self._failing:
+            logger.error("job %s failed: it is tried again", name, exc_info=error)
+        self._failing.add(name)
