@@ -67,7 +67,7 @@ class AuthAPI(_FalconApp):
                 self.authenticate,
                 Admit(self.admission),
             ],
-            router=Router(),
+            router=Router(core.clock),
         )
         self.add_error_handler(errors.Failure, self.fail)
         self.add_error_handler(falcon.HTTPError, self._fail_as_falcon)

@@ -1,11 +1,11 @@
-"""Request bodies: whether a request has one, reading it as JSON, and checking its fields."""
+"""Request bodies: whether a request has one, and reading it as strict JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from itertools import chain
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import falcon
 import msgspec
@@ -16,18 +16,16 @@ from authapi.errors import (
     MalformedJSON,
     PayloadTooLarge,
     UnsupportedMediaType,
-    ValidationFailed,
 )
 from authapi.fields import media_type
+from authapi.validation import Body, Fields, Rules, broken, validated
 
 BODY_LIMIT = 65_536  # bytes
 DEEPEST = 100  # levels of objects and lists in a body, the outermost included
 
 _JSON = "application/json"
-_NAMES = {str: "text", bool: "true or false", int: "a whole number"}
 _UNKNOWN_LENGTH = -1  # the body ends where the server's input ends
 
-Body = TypeVar("Body", bound=msgspec.Struct)
 Rule = Callable[[str], str | None]
 CrossRule = Callable[[Mapping[str, Any]], dict[str, str]]
 
@@ -55,29 +53,25 @@ def read_body(
     rules: Mapping[str, Rule] | None = None,
     across: CrossRule | None = None,
 ) -> Body:
+    """Return the request's JSON object as a `body`, checked by rules. See `parsed_body`."""
+
+    def check(fields: Fields) -> dict[str, str]:
+        faults = broken(rules or {}, fields)
+        if across:
+            faults |= across({name: fields[name] for name in fields if name not in faults})
+        return faults
+
+    return parsed_body(req, body, check)
+
+
+def parsed_body(req: falcon.Request, body: type[Body], rules: Rules | None = None) -> Body:
     """Return the request's JSON object as a `body`.
 
-    A rule gives the fault of a field's text, or None. `across` is given the fields that have no
-    fault, and gives the faults that follow from several of them, by field. Raises
+    `rules` returns the faults of the fields that it is given: see `validated`. Raises
     UnsupportedMediaType, LengthRequired, BadRequest, PayloadTooLarge, MalformedJSON, or
-    ValidationFailed with the faults of all fields: the known ones first, in their order.
+    ValidationFailed.
     """
-    document = _document(req)
-    known = {field.encode_name: field for field in msgspec.structs.fields(body)}
-    faults: dict[str, str] = {}
-    for name, field in known.items():
-        if name in document:
-            fault = _fault(document[name], field.type, (rules or {}).get(name))
-        else:
-            fault = "Is required." if field.required else None
-        if fault:
-            faults[name] = fault
-    if across:
-        faults |= across({name: document[name] for name in known if name not in faults})
-    faults |= {name: "Is no field here." for name in document if name not in known}
-    if faults:
-        raise ValidationFailed(faults)
-    return msgspec.convert(document, body)
+    return validated(_document(req), body, rules)
 
 
 def _length(req: falcon.Request) -> int:
@@ -184,11 +178,3 @@ def _require_unique(pairs: list[tuple[str, object]]) -> None:
     """Raise ValueError where an object has a key twice."""
     if len(pairs) > 1 and len(dict(pairs)) < len(pairs):
         raise ValueError("duplicate keys")
-
-
-def _fault(value: object, wanted: type[str], rule: Rule | None) -> str | None:
-    try:
-        converted: str = msgspec.convert(value, wanted)
-    except msgspec.ValidationError:
-        return f"Must be {_NAMES.get(wanted, 'of another type')}."
-    return rule(converted) if rule else None

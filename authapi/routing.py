@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import falcon
@@ -9,6 +10,7 @@ from falcon import inspect
 from falcon.routing import CompiledRouter
 
 from authapi.headers import OWN, is_shared
+from authapi.operations import prepared
 
 
 def check_resource(resource: object) -> None:
@@ -48,7 +50,12 @@ class _Methods(dict[str, Any]):
 
 
 class Router(CompiledRouter):
-    """Falcon's router, with HEAD wherever a resource has GET."""
+    """Falcon's router, with HEAD wherever a resource has GET, and operations prepared."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Take the clock by which needs are checked, in seconds since the epoch."""
+        super().__init__()
+        self._clock = clock
 
     def find(self, uri: str, req: falcon.Request | None = None) -> Any:  # noqa: ANN401 - Falcon's
         """Find the route of a path. Falcon's own router takes `//user` for `/user`."""
@@ -58,7 +65,10 @@ class Router(CompiledRouter):
         """Map the methods of a resource to its responders."""
         check_resource(resource)
         _check_headers(resource)
-        methods = _Methods(super().map_http_methods(resource, **kwargs))
+        responders = super().map_http_methods(resource, **kwargs)
+        methods = _Methods(
+            (method, prepared(responder, self._clock)) for method, responder in responders.items()
+        )
         if "GET" in methods:
             methods.setdefault("HEAD", methods["GET"])
         return methods

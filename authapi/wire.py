@@ -1,4 +1,4 @@
-"""The wire: the envelope, HTTP-dates, rendering a failure.
+"""The wire: how successes and failures become HTTP answers.
 
 `docs/contract.md` is the same for people.
 """
@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from email.utils import formatdate
-from functools import lru_cache
 from http import HTTPStatus
 
 import falcon
 import msgspec
 from falcon.util import mediatypes
 
+from authapi.answers import Answer, ShownUser, UserAnswer, http_date
 from authapi.errors import Failure
 from authapi.headers import AnswerHeaders
 from authapi.principal import User
@@ -24,14 +23,8 @@ JSON = "application/json"
 PROBLEM = "application/problem+json"
 
 
-@lru_cache(maxsize=1_024)
-def http_date(seconds: int) -> str:
-    """Give seconds since the epoch as `Tue, 16 Aug 2022 10:21:29 GMT` (RFC 9110, 5.6.7)."""
-    return formatdate(seconds, usegmt=True)
-
-
 class Wire:
-    """Reads requests and writes answers, as the settings say and at the clock's time."""
+    """Writes answers, with the headers that the settings ask for and the clock's time."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
         """Take the settings that say which headers answers have."""
@@ -39,29 +32,19 @@ class Wire:
         self._encode = msgspec.json.Encoder().encode
         self.headers = AnswerHeaders(settings)
 
-    # Answers
-
-    def answer(self, resp: falcon.Response, status: int, message: str, **fields: object) -> None:
-        """Put a success into the response: the envelope with `fields`, `user` among them."""
-        resp.status = status
+    def answer(self, resp: falcon.Response, answer: Answer) -> None:
+        """Put a success into the response, with its status and the time."""
+        answer.timestamp = self._timestamp()
+        resp.status = answer.code
         resp.content_type = JSON
-        resp.data = self._encode(
-            {"code": status, "message": message, "timestamp": self._timestamp(), **fields}
-        )
+        resp.data = self._encode(answer)
 
     def answer_user(self, resp: falcon.Response, status: int, message: str, user: User) -> None:
         """Put a success that shows a user into the response."""
-        shown = {
-            "id": user.id,
-            "username": user.username,
-            "email": user.email,
-            "created_at": http_date(user.created_at),
-            "updated_at": http_date(user.updated_at),
-        }
-        self.answer(resp, status, message, user=shown)
+        self.answer(resp, UserAnswer(code=status, message=message, user=ShownUser.of(user)))
 
     def render(self, failure: Failure, accept: str) -> tuple[str, bytes]:
-        """The media type and body of a failure: the envelope, or RFC 9457 problem details."""
+        """Return the media type and the body of a failure: our envelope, or RFC 9457's."""
         if prefers_problem(accept):
             title = HTTPStatus(failure.status).phrase
             body = {
@@ -92,7 +75,7 @@ class Wire:
     def whole(
         self, failure: Failure, *, accept: str, origin: str | None, request_id: str
     ) -> tuple[str, list[tuple[str, str]], bytes]:
-        """The status line, headers and body of a failure that Falcon does not answer."""
+        """Return the status line, headers and body of a failure that Falcon does not answer."""
         media_type, body = self.render(failure, accept)
         headers = [
             ("Content-Type", media_type),
@@ -107,7 +90,7 @@ class Wire:
 
 
 def prefers_problem(accept: str) -> bool:
-    """Whether an `Accept` header prefers problem details to plain JSON."""
+    """Return whether an `Accept` header prefers problem details to plain JSON."""
     accept = accept.lower()  # RFC 9110, 8.3.1
     if PROBLEM not in accept or len(accept) > LONGEST_ACCEPT:
         return False

@@ -103,7 +103,8 @@ def test_falcon():
         f"authapi.{name}"
         for name in (
             *("admission", "app", "authentication", "bodies", "cookies", "embed"),
-            *("falcon_errors", "middleware", "principal", "routing", "session_tokens", "wire"),
+            *("falcon_errors", "middleware", "operations", "principal", "routing"),
+            *("session_tokens", "wire"),
         )
     }
 

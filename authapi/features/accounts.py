@@ -11,21 +11,26 @@ from contextlib import contextmanager
 import falcon
 import msgspec
 
-from authapi.bodies import Rule, has_body, read_body
+from authapi.answers import NobodyAnswer, UserAnswer
+from authapi.bodies import has_body
+from authapi.budgets import TooManyRequests
 from authapi.core import Core
-from authapi.errors import InvalidToken
+from authapi.errors import FreshLoginRequired, InvalidToken
 from authapi.features.limits import Limits
 from authapi.features.registration import NewNames
 from authapi.features.sign_in import SignIn, WrongPassword
 from authapi.features.users import (
     Credential,
     UserDeleted,
+    UsernameTaken,
     UserRenamed,
     UserRepository,
 )
 from authapi.middleware import caller_of
-from authapi.principal import User, principal_of
+from authapi.operations import operation
+from authapi.principal import fresh, principal_of
 from authapi.session_tokens import SessionTokens
+from authapi.validation import Fields, broken
 
 REQUIRES = ("limits", "registration", "sign_in", "users")
 
@@ -51,6 +56,7 @@ class ExampleResource:
         """Take the core."""
         self._core = core
 
+    @operation("Show the current user.", answers=UserAnswer)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer the user of the session."""
         self._core.wire.answer_user(resp, 200, "User.", principal_of(req).user)
@@ -66,15 +72,27 @@ class UserResource(ExampleResource):
         self._users = core.of(UserRepository)
         self._names = core.of(NewNames)
 
-    def on_patch(self, req: falcon.Request, resp: falcon.Response) -> None:
+    def _faults(self, req: falcon.Request, fields: Fields) -> dict[str, str]:
+        """Check the username, unless it is the user's own, which may be older than a rule."""
+        if fields.get("username") == principal_of(req).user.username:
+            return {}
+        return broken({"username": self._names.username_fault}, fields)
+
+    @operation(
+        "Rename the current user.",
+        answers=UserAnswer,
+        body=RenameBody,
+        rules=_faults,
+        needs=(fresh,),
+        raises=(UsernameTaken, TooManyRequests),
+    )
+    def on_patch(self, req: falcon.Request, resp: falcon.Response, body: RenameBody) -> None:
         """Give the user another username, and a token that carries it.
 
         The session must be fresh: the username is what one logs in with (ASVS 7.5.1).
         """
         core, principal = self._core, principal_of(req)
         session, claims = principal.session, principal.claims
-        session.require_fresh(core.clock())
-        body = read_body(req, RenameBody, {"username": self._rule(session.user)})
         limits, caller = core.of(Limits), caller_of(req)
         with limits.trying(*self._names.budgets(caller.ip)), core.database.transaction():
             if self._users.rename(session.user.id, body.username):
@@ -87,14 +105,19 @@ class UserResource(ExampleResource):
         tokens.cookie.set(resp, tokens.issue(claims), claims.exp - int(core.clock()))
         core.wire.answer_user(resp, 200, "User renamed.", credential.user)
 
-    def _rule(self, user: User) -> Rule:
-        """The rule for another username; their own may be older than a rule."""
-        return lambda name: None if name == user.username else self._names.username_fault(name)
-
-    def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
+    @operation(
+        "Delete the current user.",
+        answers=NobodyAnswer,
+        body=PasswordBody,
+        body_if=has_body,
+        raises=(FreshLoginRequired, WrongPassword, TooManyRequests),
+    )
+    def on_delete(
+        self, req: falcon.Request, resp: falcon.Response, body: PasswordBody | None
+    ) -> None:
         """Delete the user, who gives the password or has given it a short while ago."""
         core, session = self._core, principal_of(req).session
-        with self._verified(req) as verified, core.database.transaction():
+        with self._verified(req, body) as verified, core.database.transaction():
             current = self._users.by_session(session.id)
             if current is None:
                 raise InvalidToken
@@ -102,15 +125,19 @@ class UserResource(ExampleResource):
                 raise WrongPassword("outdated_credential")
             core.events.emit(UserDeleted(session.user.id, caller_of(req), session.id))
         core.of(SessionTokens).delete_brought(req, resp)
-        core.wire.answer(resp, 200, "User deleted.", user=None)
+        core.wire.answer(resp, NobodyAnswer(message="User deleted."))
 
     @contextmanager
-    def _verified(self, req: falcon.Request) -> Iterator[Credential | None]:
-        """Give what the password was checked against; None for a fresh session without one."""
+    def _verified(
+        self, req: falcon.Request, body: PasswordBody | None
+    ) -> Iterator[Credential | None]:
+        """Give the credential that the password was checked against, for the block.
+
+        None without a password, for a fresh session. Raises FreshLoginRequired for another.
+        """
         core, session = self._core, principal_of(req).session
-        if has_body(req):
-            password = read_body(req, PasswordBody).password
-            check = self._sign_in.password(password)
+        if body:
+            check = self._sign_in.password(body.password)
             with self._sign_in.proven_again(session, caller_of(req), check) as proof:
                 yield proof.credential
         else:

@@ -6,15 +6,18 @@ Endpoint: GET /user/activity. Table: audit_log.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import falcon
+import msgspec
 
+from authapi.answers import Answer, http_date
 from authapi.core import Core
 from authapi.errors import ValidationFailed
 from authapi.events import Event, Restored
 from authapi.jobs import pruning
+from authapi.operations import operation
 from authapi.principal import principal_of
-from authapi.wire import http_date
 
 REQUIRES: tuple[str, ...] = ()
 
@@ -91,6 +94,37 @@ class AuditRepository:
         return [Entry(*row) for row in rows]
 
 
+class ShownEntry(msgspec.Struct):
+    """An entry in an answer. The time is an HTTP-date."""
+
+    id: int
+    time: str
+    event: str
+    session_id: str | None
+    ip: str
+    user_agent: str
+    request_id: str
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        """Return what an answer shows of an entry."""
+        return cls(
+            entry.id,
+            http_date(entry.created_at),
+            entry.event,
+            entry.session_id,
+            entry.ip,
+            entry.user_agent,
+            entry.request_id,
+        )
+
+
+class ActivityAnswer(Answer, kw_only=True):
+    """An answer that shows what happened to a user."""
+
+    activity: list[ShownEntry]
+
+
 class ActivityResource:
     """What happened to the current user."""
 
@@ -99,23 +133,17 @@ class ActivityResource:
         self._core = core
         self._log = log
 
+    @operation(
+        "List what happened to the current user.",
+        answers=ActivityAnswer,
+        raises=(ValidationFailed,),
+    )
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer a page of it, newest first."""
         before, limit = _page(req)
         entries = self._log.of_user(principal_of(req).user.id, before=before, at_most=limit)
-        shown = [
-            {
-                "id": entry.id,
-                "time": http_date(entry.created_at),
-                "event": entry.event,
-                "session_id": entry.session_id,
-                "ip": entry.ip,
-                "user_agent": entry.user_agent,
-                "request_id": entry.request_id,
-            }
-            for entry in entries
-        ]
-        self._core.wire.answer(resp, 200, "Activity.", activity=shown)
+        shown = [ShownEntry.of(entry) for entry in entries]
+        self._core.wire.answer(resp, ActivityAnswer(message="Activity.", activity=shown))
 
 
 def _page(req: falcon.Request) -> tuple[int, int]:

@@ -11,7 +11,9 @@ from urllib.parse import quote
 
 import falcon
 
+from authapi.answers import UserAnswer
 from authapi.core import Core
+from authapi.operations import operation
 from authapi.principal import principal_of
 from authapi.settings import SettingsGroup, setting
 
@@ -43,6 +45,7 @@ class VerificationResource:
         settings = core.settings.of(ForwardAuthSettings)
         self._sends_every_email = settings.verify_email_header == "always"
 
+    @operation("Show whose session it is, to a proxy.", answers=UserAnswer)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer the user, in the headers too.
 

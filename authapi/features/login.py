@@ -11,6 +11,7 @@ from functools import partial
 import falcon
 import msgspec
 
+from authapi.answers import NobodyAnswer
 from authapi.authentication import Authentication
 from authapi.bodies import has_json, read_body
 from authapi.budgets import Budget
@@ -150,7 +151,7 @@ class LogoutResource:
         else:
             self._log_out(req)
         core.of(SessionTokens).cookie.delete(resp)
-        core.wire.answer(resp, 200, "Logged Out.", user=None)
+        core.wire.answer(resp, NobodyAnswer(message="Logged Out."))
 
     def _log_out(self, req: falcon.Request) -> None:
         """End the session of each token, where a client sends more than one too.

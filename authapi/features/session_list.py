@@ -5,16 +5,58 @@ Endpoints: GET /sessions, DELETE /sessions, DELETE /sessions/{id}. Table: none o
 
 from __future__ import annotations
 
-import falcon
+from typing import Self
 
+import falcon
+import msgspec
+
+from authapi.answers import Answer, http_date
 from authapi.core import Core
+from authapi.errors import FreshLoginRequired, NotFound
 from authapi.features.sessions import SessionRevoked, Sessions
 from authapi.middleware import caller_of
-from authapi.principal import principal_of
+from authapi.operations import operation
+from authapi.principal import Session, fresh, principal_of
 from authapi.session_tokens import SessionTokens
-from authapi.wire import http_date
 
 REQUIRES = ("sessions",)
+
+
+class ShownSession(msgspec.Struct):
+    """A session in an answer. The times are HTTP-dates."""
+
+    id: str
+    created_at: str
+    last_seen_at: str
+    expires_at: str
+    ip: str
+    user_agent: str
+    current: bool
+
+    @classmethod
+    def of(cls, session: Session, *, current: bool) -> Self:
+        """Return what an answer shows of a session, which may be the request's own."""
+        return cls(
+            session.id,
+            http_date(session.created_at),
+            http_date(session.last_seen_at),
+            http_date(session.expires_at),
+            session.ip,
+            session.user_agent,
+            current,
+        )
+
+
+class SessionsAnswer(Answer, kw_only=True):
+    """An answer that shows the sessions of a user."""
+
+    sessions: list[ShownSession]
+
+
+class EndedAnswer(Answer, kw_only=True):
+    """An answer that says how many sessions have ended."""
+
+    ended: int
 
 
 class SessionsResource:
@@ -25,31 +67,24 @@ class SessionsResource:
         self._core = core
         self._sessions = sessions
 
+    @operation("List the sessions of the current user.", answers=SessionsAnswer)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer them all, newest first."""
         current = principal_of(req).session
         shown = [
-            {
-                "id": session.id,
-                "created_at": http_date(session.created_at),
-                "last_seen_at": http_date(session.last_seen_at),
-                "expires_at": http_date(session.expires_at),
-                "ip": session.ip,
-                "user_agent": session.user_agent,
-                "current": session.id == current.id,
-            }
+            ShownSession.of(session, current=session.id == current.id)
             for session in self._sessions.of_user(current.user, self._core.clock())
         ]
-        self._core.wire.answer(resp, 200, "Sessions.", sessions=shown)
+        self._core.wire.answer(resp, SessionsAnswer(message="Sessions.", sessions=shown))
 
+    @operation("End the other sessions of the current user.", answers=EndedAnswer, needs=(fresh,))
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """End all but the current one. The session must be fresh (ASVS 7.5.2)."""
         current = principal_of(req).session
-        current.require_fresh(self._core.clock())
         with self._core.database.transaction():
             self._sessions.require(principal_of(req).claims)
             ended = self._sessions.end_others(current.user.id, caller_of(req), kept=current.id)
-        self._core.wire.answer(resp, 200, "Other sessions ended.", ended=ended)
+        self._core.wire.answer(resp, EndedAnswer(message="Other sessions ended.", ended=ended))
 
 
 class SessionResource:
@@ -60,6 +95,7 @@ class SessionResource:
         self._core = core
         self._sessions = sessions
 
+    @operation("End a session of the current user.", raises=(FreshLoginRequired, NotFound))
     def on_delete(self, req: falcon.Request, resp: falcon.Response, session_id: str) -> None:
         """End it; another user's is not found, as one that is not there.
 
@@ -77,7 +113,7 @@ class SessionResource:
             raise falcon.HTTPRouteNotFound
         if session_id == current.id:
             core.of(SessionTokens).delete_brought(req, resp)
-        core.wire.answer(resp, 200, "Session ended.")
+        core.wire.answer(resp, Answer(message="Session ended."))
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

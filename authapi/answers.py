@@ -1,0 +1,61 @@
+"""The bodies of successful answers: the envelope, and the answer that shows a user.
+
+A feature declares its own as subclasses of `Answer`. `docs/contract.md` is the same for people.
+"""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from functools import lru_cache
+from typing import Self
+
+import msgspec
+
+from authapi.principal import User
+
+
+@lru_cache(maxsize=1_024)
+def http_date(seconds: int) -> str:
+    """Return seconds since the epoch as `Tue, 16 Aug 2022 10:21:29 GMT` (RFC 9110, 5.6.7)."""
+    return formatdate(seconds, usegmt=True)
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """The envelope of a success. `code` is the status; `Wire.answer` writes the `timestamp`."""
+
+    code: int = 200
+    message: str
+    timestamp: str = ""
+
+
+class ShownUser(msgspec.Struct):
+    """A user in an answer. The times are HTTP-dates."""
+
+    id: int
+    username: str
+    email: str
+    created_at: str
+    updated_at: str
+
+    @classmethod
+    def of(cls, user: User) -> Self:
+        """Return what an answer shows of a user."""
+        return cls(
+            user.id,
+            user.username,
+            user.email,
+            http_date(user.created_at),
+            http_date(user.updated_at),
+        )
+
+
+class UserAnswer(Answer, kw_only=True):
+    """An answer that shows a user."""
+
+    user: ShownUser
+
+
+class NobodyAnswer(Answer, kw_only=True):
+    """An answer after which nobody is logged in."""
+
+    user: None = None

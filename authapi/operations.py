@@ -1,0 +1,89 @@
+"""Operations: what a responder declares of itself, and what is done before it runs.
+
+The API document is made of the declarations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from functools import wraps
+from typing import Any, TypeVar
+
+import falcon
+import msgspec
+
+from authapi.answers import Answer
+from authapi.bodies import parsed_body
+from authapi.errors import Failure
+from authapi.principal import Need, principal_of
+from authapi.validation import Faults, Fields
+
+Responder = TypeVar("Responder", bound=Callable[..., None])
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of a resource. It is a decorator of the responder, as `operation`.
+
+    `raises` are the failures of its own. Those that follow from the rest are not among them, such
+    as NotAuthenticated for a resource that is not public, or MalformedJSON for one with a body.
+
+    The responder gets the request's body as `body`. With `body_if` the body is optional: where that
+    function returns False, nothing is read and `body` is None. `rules` is a method of the resource
+    that gets the request and the fields of the right type, and returns the faults of those that are
+    against a rule. Each of `needs` is checked before the body is read.
+    """
+
+    summary: str
+    _: KW_ONLY
+    answers: type[Answer] = Answer
+    status: int = 200
+    raises: tuple[type[Failure], ...] = ()
+    needs: tuple[Need, ...] = ()
+    body: type[msgspec.Struct] | None = None
+    body_if: Callable[[falcon.Request], bool] | None = None
+    rules: Callable[[Any, falcon.Request, Fields], Faults] | None = None
+
+    def __call__(self, responder: Responder) -> Responder:
+        """Declare a responder."""
+        vars(responder)["operation"] = self
+        return responder
+
+    def body_of(self, req: falcon.Request, resource: object) -> msgspec.Struct | None:
+        """Return the body of a request, or None. Raises what `parsed_body` raises."""
+        if self.body is None or (self.body_if and not self.body_if(req)):
+            return None
+        rules = self.rules
+        check = (lambda fields: rules(resource, req, fields)) if rules else None
+        return parsed_body(req, self.body, check)
+
+
+operation = Operation
+
+
+def operation_of(responder: object) -> Operation | None:
+    """Return what a responder declares, or None."""
+    declared = getattr(responder, "operation", None)
+    return declared if isinstance(declared, Operation) else None
+
+
+def prepared(responder: Callable[..., Any], clock: Callable[[], float]) -> Callable[..., Any]:
+    """Return a resource's responder with what comes before it: its needs, and its body.
+
+    One without needs and without a body is returned as it is.
+    """
+    declared = operation_of(responder)
+    if declared is None or not (declared.needs or declared.body):
+        return responder
+    resource = getattr(responder, "__self__", None)
+
+    @wraps(responder)
+    def respond(req: falcon.Request, resp: falcon.Response, **params: object) -> None:
+        for need in declared.needs:
+            need(principal_of(req), clock())
+        if declared.body:
+            params["body"] = declared.body_of(req, resource)
+        responder(req, resp, **params)
+
+    return respond

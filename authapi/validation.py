@@ -1,0 +1,114 @@
+"""Validation: checking a JSON object against the declaration of a request body.
+
+A body is a `msgspec.Struct`. Its fields are texts, numbers, `bool`, lists, objects and further
+structs, and may be optional. A nested field is named by its path: `credential.response.signature`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import msgspec
+
+from authapi.errors import ValidationFailed
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+Fields = Mapping[str, Any]
+Faults = Mapping[str, str]
+Rules = Callable[[Fields], Faults]
+
+_NAMES: dict[Any, str] = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def validated(document: Fields, body: type[Body], rules: Rules | None = None) -> Body:
+    """Return a JSON object as a `body`.
+
+    `rules` is given the fields of the right type, and returns the faults of those that are against
+    a rule. Raises ValidationFailed with the faults of all fields: the declared ones first, in their
+    order.
+    """
+    faults: dict[str, dict[str, str]] = {}
+    known = {field.encode_name: field for field in msgspec.structs.fields(body)}
+    for name, field in known.items():
+        faults[name] = dict(_faults_of_field(document, field, name))
+    sound = {name: document[name] for name in known if name in document and not faults[name]}
+    ruled = rules(sound) if rules else {}
+    for name, fault in ruled.items():
+        faults.setdefault(name, {}).setdefault(name, fault)
+    for name in document:
+        if name not in known:
+            faults[name] = {name: "Is no field here."}
+    found = {path: fault for each in faults.values() for path, fault in each.items()}
+    if found:
+        raise ValidationFailed(found)
+    return msgspec.convert(document, body)
+
+
+def broken(rules: Mapping[str, Callable[[str], str | None]], fields: Fields) -> dict[str, str]:
+    """Return the faults of fields by rules that look at one field each."""
+    found = {name: rule(fields[name]) for name, rule in rules.items() if name in fields}
+    return {name: fault for name, fault in found.items() if fault}
+
+
+def _faults_of_field(
+    document: Fields, field: msgspec.structs.FieldInfo, path: str
+) -> Iterator[tuple[str, str]]:
+    if field.encode_name in document:
+        yield from _faults(document[field.encode_name], field.type, path)
+    elif field.required:
+        yield path, "Is required."
+
+
+def _faults(value: object, wanted: Any, path: str) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any type
+    """Give the faults of a value by the paths of the fields."""
+    kinds = _kinds(wanted)
+    kind = kinds[0]
+    if value is None and NoneType in kinds:
+        return
+    if isinstance(value, dict) and _is_struct(kind):
+        known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        for name, field in known.items():
+            yield from _faults_of_field(value, field, f"{path}.{name}")
+        for name in value:
+            if name not in known:
+                yield f"{path}.{name}", "Is no field here."
+    elif isinstance(value, list) and get_origin(kind) is list:
+        for number, item in enumerate(value):
+            yield from _faults(item, get_args(kind)[0], f"{path}.{number}")
+    elif not _fits(value, wanted):
+        plain = dict if _is_struct(kind) else get_origin(kind) or kind
+        of_type = f"Must be {_NAMES.get(plain, 'of another type')}."
+        yield path, "Is out of bounds." if _fits(value, kind) else of_type
+
+
+def _fits(value: object, wanted: Any) -> bool:  # noqa: ANN401 - any type
+    try:
+        msgspec.convert(value, wanted)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+@cache
+def _kinds(wanted: Any) -> tuple[Any, ...]:  # noqa: ANN401 - any type
+    """Return the types that a declaration permits, `None` last."""
+    if get_origin(wanted) is Annotated:
+        return _kinds(get_args(wanted)[0])
+    if get_origin(wanted) not in {Union, UnionType}:
+        return (wanted,)
+    kinds = [kind for each in get_args(wanted) for kind in _kinds(each)]
+    return tuple(sorted(kinds, key=lambda kind: kind is NoneType))
+
+
+def _is_struct(kind: Any) -> bool:  # noqa: ANN401 - any type
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)

@@ -1,0 +1,110 @@
+"""Operations: what a responder declares is done before it runs."""
+
+import msgspec
+import pytest
+from conftest import token_of
+
+from authapi import fresh
+from authapi.answers import Answer
+from authapi.bodies import has_body
+from authapi.operations import operation, operation_of
+from authapi.principal import FRESH_FOR
+
+
+class Nested(msgspec.Struct):
+    """A nested part of a body."""
+
+    text: str
+
+
+class NoteBody(msgspec.Struct):
+    """A note."""
+
+    note: Nested
+    title: str = ""
+
+
+class NotesResource:
+    """A resource whose methods declare themselves."""
+
+    def __init__(self, core):
+        self.core = core
+        self.refused = "no"
+
+    def faults(self, req, fields):
+        """Refuse one title, and name the request's method."""
+        refused = fields.get("title") == self.refused
+        return {"title": f"Is refused to {req.method}."} if refused else {}
+
+    @operation("Show a note.")
+    def on_get(self, _req, resp, number):
+        self.core.wire.answer(resp, Answer(message=f"Note {number}."))
+
+    @operation("Write a note.", body=NoteBody, rules=faults, needs=(fresh,), status=201)
+    def on_put(self, _req, resp, number, body):
+        self.core.wire.answer(resp, Answer(code=201, message=f"{number}: {body.note.text}."))
+
+    @operation("Delete a note.", body=NoteBody, body_if=has_body)
+    def on_delete(self, _req, resp, number, body):
+        self.core.wire.answer(resp, Answer(message=f"{number} {body and body.note.text}."))
+
+    @operation("Delete every note.", needs=(fresh,))
+    def on_post(self, _req, resp, number):
+        self.core.wire.answer(resp, Answer(message=f"All of {number}."))
+
+
+@pytest.fixture(name="notes")
+def _notes(client):
+    client.app.add_route("/notes/{number}", NotesResource(client.app.core))
+
+    def ask(token, method, body=None):
+        answer = client.request_as(token, method, "/notes/7", body)
+        faults = [each["field"] for each in answer.json.get("errors", ())]
+        return answer.status_code, faults or answer.json.get("error") or answer.json["message"]
+
+    return ask
+
+
+def test_body(notes, token):
+    """A responder gets the body as it is declared, and the parameters of its path."""
+    assert notes(token, "PUT", {"note": {"text": "x"}}) == (201, "7: x.")
+    assert notes(token, "GET") == (200, "Note 7.")
+
+
+def test_faults(notes, client, token):
+    """A body that is wrong never reaches the responder; the rules of the resource count."""
+    assert notes(token, "PUT", {"note": {}}) == (422, ["note.text"])
+    assert notes(token, "PUT", {"note": {"text": "x"}, "title": "no"}) == (422, ["title"])
+    assert notes(token, "PUT") == (415, "unsupported_media_type")
+    answer = client.request_as(token, "PUT", "/notes/7", {"note": {"text": ""}, "title": "no"})
+    assert answer.json["errors"] == [{"field": "title", "message": "Is refused to PUT."}]
+
+
+def test_optional_body(notes, token):
+    """An optional body is read where there is one."""
+    assert notes(token, "DELETE") == (200, "7 None.")
+    assert notes(token, "DELETE", {"note": {"text": "x"}}) == (200, "7 x.")
+    assert notes(token, "DELETE", {}) == (422, ["note"])
+
+
+def test_needs(notes, client, token, clock):
+    """The needs of one method are asked before its body is read, and of no other method."""
+    clock.move(FRESH_FOR)
+    for method in ("PUT", "POST"):
+        assert notes(token, method) == (403, "fresh_login_required")
+    assert notes(token, "GET") == (200, "Note 7.")
+    assert notes(token_of(client.log_in()), "POST") == (200, "All of 7.")
+
+
+def test_without_a_session(notes):
+    """An operation of a resource that is not public needs a session first."""
+    assert notes("", "PUT") == (401, "invalid_token")
+
+
+def test_declarations():
+    """What is declared can be read from the responder, of the class and of a resource."""
+    declared = operation_of(NotesResource.on_put)
+
+    assert (declared.summary, declared.status) == ("Write a note.", 201)
+    assert declared is operation_of(NotesResource(None).on_put)
+    assert operation_of(NotesResource.faults) is None
