@@ -9,7 +9,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -23,7 +22,7 @@ from authapi.machine import available_cpus
 from authapi.server import Bounds, streams, workers
 from authapi.server.capacity import memory_needed
 from authapi.server.listeners import hold, listen, listen_beside
-from authapi.server.workers import LONGEST_PAUSE, SOON, Workers
+from authapi.server.worker import LONGEST_PAUSE, SOON, Readiness, Worker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
 
@@ -408,7 +407,7 @@ def test_a_worker_for_each_cpu(tmp_path):
         assert b" 401 " in exchange(service.port, GET)
 
 
-QUICKLY = "from authapi.server import workers; workers.FIRST_PAUSE = 0.001\n"
+QUICKLY = "from authapi.server import worker, workers; worker.FIRST_PAUSE = 0.001\n"
 OF_ITS_OWN = f"""{QUICKLY}
 import os, signal, sys
 from authapi.server import process
@@ -646,61 +645,42 @@ Workers(1, work).run(lambda: None)
     assert service.returncode == 0
 
 
-@pytest.fixture(name="two")
-def _two():
-    """Two workers that are not started."""
-    two = Workers(2, lambda ready: None)
-    with two._pipes():
-        yield two
-
-
-def test_pauses(two):
+def test_pauses():
     """The pause before a new start grows with each fall, up to its limit, and for any number."""
-    one, other = two._workers
-    other.pid, other.began = 1, time.monotonic() - 2 * SOON
-    due = []
+    worker = Worker(0, began=100.0)
+    pauses = []
     for falls in (0, 1, 2, 5, 6, 5_000):
-        one.falls, one.began = falls, time.monotonic()
-        two._note_fall(one, "fell")
-        due.append(round(one.due - one.began, 1))
-    assert due == [0.2, 0.4, 0.8, 6.4, LONGEST_PAUSE, LONGEST_PAUSE]
+        worker.falls = falls
+        pauses.append((worker.fall(100.0), worker.due))
 
-    one.began = time.monotonic() - SOON
-    two._note_fall(one, "fell")
-    assert one.falls == 0
-    assert one.due <= time.monotonic()
-    assert not two._stopping
+    longest = (LONGEST_PAUSE, 100 + LONGEST_PAUSE)
+    assert pauses == [(0.2, 100.2), (0.4, 100.4), (0.8, 100.8), (6.4, 106.4), longest, longest]
+    assert worker.fall(100.0 + SOON) == 0
+    assert (worker.falls, worker.due) == (0, 100.0 + SOON)
 
 
 @pytest.mark.parametrize(
-    ("other", "given_up"),
+    ("worker", "never"),
     [
-        ({"falls": 5, "pid": 0, "began": -2 * SOON}, True),  # it waits for its next start
-        ({"falls": 5, "pid": 1, "began": 0}, True),  # it has just started
-        ({"falls": 5, "pid": 1, "began": -2 * SOON}, False),  # it has run for long
-        ({"falls": 4, "pid": 0, "began": 0}, False),
-        ({"falls": 0, "pid": 1, "began": 0}, False),
+        (Worker(0, falls=5), True),  # it waits for its next start
+        (Worker(0, pid=1, began=100.0, falls=5), True),  # it has just started
+        (Worker(0, pid=1, began=100.0 - SOON, falls=5), False),  # it has run for long
+        (Worker(0, falls=4), False),
+        (Worker(0, pid=1, began=100.0), False),
     ],
 )
-def test_when_the_parent_gives_up(two, monkeypatch, other, given_up):
-    """The parent gives up where no worker stays up, and not for one that falls beside another."""
-    monkeypatch.setattr(os, "kill", lambda *_: None)
-    now = time.monotonic()
-    two._workers[1] = workers._Worker(1, **{**other, "began": now + other["began"]})
-    one = two._workers[0]
-    one.falls, one.began = 4, now
-
-    two._note_fall(one, "fell")
-
-    assert two._stopping is given_up
+def test_workers_that_never_stay_up(worker, never):
+    """A worker that fell five times at once and does not run for long never stays up."""
+    assert worker.never_stays_up(100.0) is never
 
 
-def test_nobody_listens_to_who_is_ready(two):
+def test_nobody_listens_to_who_is_ready():
     """Workers that say that they are ready are not held up by it, however often they start."""
-    for _ in range(100_000):
-        two._tell_ready(1)
+    with closing(Readiness()) as readiness:
+        for _ in range(100_000):
+            readiness.tell(1)
 
-    assert two._ready_ones() == {1}
+        assert readiness.heard() == {1}
 
 
 @pytest.mark.parametrize(

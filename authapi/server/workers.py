@@ -1,4 +1,4 @@
-"""Several worker processes: their parent starts them, starts the fallen again, and ends them."""
+"""Several worker processes: their parent starts them, restarts those that fall, and ends them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 
 from authapi.errors import StartError
 from authapi.server.streams import drain
+from authapi.server.worker import Readiness, Worker
 from authapi.signals import END_SIGNALS, end_by, kept_from_threads
 
-SOON = 10  # seconds; a worker that falls within them fell at once
-MOST_FALLS = 5  # in a row, each at once: where all workers have so many, the parent gives up
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before one that fell at once is started again
 # Seconds until workers that do not stop are killed: one takes 8 for its requests and 1 for its
 # threads, and the parent must have ended before a container is killed, after 10.
 STOP_DEADLINE = 9.5
@@ -33,41 +30,28 @@ _HELD = (*END_SIGNALS, signal.SIGCHLD)
 logger = logging.getLogger("authapi.workers")
 
 
-@dataclass
-class _Worker:
-    """One place for a worker; times are monotonic seconds."""
-
-    number: int
-    pid: int = 0  # while it runs
-    began: float = 0.0
-    falls: int = 0
-    due: float = 0.0
-
-
 class Workers:
-    """Runs `work` in so many processes, forked from a process that has no other threads.
+    """Runs `work` in several processes, forked from a process that has no other threads.
 
-    `work` is given a function to call when it is ready. It ends on SIGTERM, and on nothing else.
-    What it has registered with `atexit` is not called.
+    `work` gets a function to call when it is ready. It ends on SIGTERM, and on nothing else. What
+    it has registered with `atexit` is not called.
     """
 
     def __init__(self, count: int, work: Callable[[Callable[[], None]], None]) -> None:
         """Take the work. Nothing is started yet."""
         self._work = work
-        self._workers = [_Worker(number) for number in range(count)]
-        self._kill_at = math.inf  # once stopping, when patience ends
+        self._workers = [Worker(number) for number in range(count)]
+        self._kill_at = math.inf  # once stopping, when workers that still run are killed
         self._given_up = self._killed = False
-        self._ended_by = 0  # the signal that did
-        self._readable, self._ready = os.pipe()  # workers write their numbers to it
-        self._alive, self._held = os.pipe()  # its end tells them that their parent has ended
-        os.set_blocking(self._readable, False)
-        os.set_blocking(self._ready, False)  # nobody reads any more once all were ready
+        self._ended_by = 0  # the signal that ended the service
+        self._readiness = Readiness()
+        self._alive, self._held = os.pipe()  # its end tells workers that their parent has ended
 
     def run(self, when_ready: Callable[[], None]) -> None:
         """Return when one of END_SIGNALS has ended all workers; a second signal kills them.
 
-        Before all workers are ready, the signal ends this process too. Raises StartError where
-        workers were killed, or where all of them fall at once, again and again.
+        Before all workers are ready, the signal ends this process too. Raises StartError if workers
+        were killed, or if all of them fall at once, again and again.
         """
         unready = {worker.number for worker in self._workers}
         with _signals_held(), self._pipes():
@@ -75,7 +59,7 @@ class Workers:
                 self._start_due()
                 self._take(_next_signal(READY_POLL if unready else self._patience()))
                 if unready and not self._stopping:
-                    unready -= self._ready_ones()
+                    unready -= self._readiness.heard()
                     if not unready:
                         when_ready()
         if self._given_up:
@@ -89,24 +73,25 @@ class Workers:
 
     @contextmanager
     def _pipes(self) -> Iterator[None]:
-        """Close the pipes in the end; where that is a failure of ours, the workers end by it."""
+        """Close the pipes in the end, so that workers end too if the block fails."""
         try:
             yield
         finally:
-            for descriptor in (self._readable, self._ready, self._alive, self._held):
-                os.close(descriptor)
+            self._readiness.close()
+            os.close(self._alive)
+            os.close(self._held)
 
     @property
     def _stopping(self) -> bool:
         return self._kill_at < math.inf
 
     def _patience(self) -> float:
-        """Seconds until something is due without a signal."""
+        """Return the seconds until something is due without a signal."""
         waiting = [] if self._stopping else [w.due for w in self._workers if not w.pid]
         return max(0, min([self._kill_at, *waiting]) - time.monotonic())
 
     def _take(self, number: int | None) -> None:
-        """Do what a signal asks for, or the time."""
+        """Do what a signal asks for, or what is due by the time."""
         if number in END_SIGNALS and not self._stopping:
             self._ended_by = number or 0
             self._end()
@@ -130,8 +115,8 @@ class Workers:
             if worker.pid:
                 os.kill(worker.pid, number)
 
-    def _fallen(self) -> Iterator[tuple[_Worker, int]]:
-        """The workers that have ended, with their exit status, or minus the signal."""
+    def _fallen(self) -> Iterator[tuple[Worker, int]]:
+        """Yield the workers that have ended, with their exit status, or minus the signal."""
         by_pid = {worker.pid: worker for worker in self._workers}
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
@@ -139,17 +124,11 @@ class Workers:
                 if pid in by_pid:  # process 1 of a container is given strangers too
                     yield by_pid[pid], os.waitstatus_to_exitcode(status)
 
-    def _note_fall(self, worker: _Worker, how: str) -> None:
-        """Have a worker started again: now, or later where it fell at once."""
+    def _note_fall(self, worker: Worker, how: str) -> None:
+        """Plan the next start of a worker, or give up if no worker stays up."""
         now = time.monotonic()
-        worker.falls = worker.falls + 1 if now - worker.began < SOON else 0
-        # NOTE: not 2**falls, which some day is too large for a float.
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(worker.falls, 9)) if worker.falls else 0
-        worker.due = now + pause
-        if all(
-            other.falls >= MOST_FALLS and (not other.pid or now - other.began < SOON)
-            for other in self._workers
-        ):
+        pause = worker.fall(now)
+        if all(each.never_stays_up(now) for each in self._workers):
             logger.error("worker %d %s", worker.number + 1, how)
             self._given_up = True
             self._end()
@@ -161,25 +140,25 @@ class Workers:
         for worker in self._workers:
             if not worker.pid and not self._stopping and worker.due <= time.monotonic():
                 worker.began = time.monotonic()
-                _flush()  # or what is kept back would be written by each
+                _flush()  # otherwise each process would write what is kept back
                 try:
                     worker.pid = _fork() or self._run_child(worker)
                 except OSError as error:  # too many processes, or too little memory
                     self._note_fall(worker, f"cannot be started ({error.strerror})")
 
-    def _run_child(self, worker: _Worker) -> NoReturn:
+    def _run_child(self, worker: Worker) -> NoReturn:
         """Do the work, in a process that ends with it."""
         status = 1
         try:
             os.close(self._held)
-            os.close(self._readable)
+            self._readiness.close_reader()
             # A terminal sends them to all. NOTE: SIG_IGN would pass on to what a worker executes.
             for number in END_SIGNALS[1:]:
                 signal.signal(number, lambda *_: None)
             with kept_from_threads():
                 threading.Thread(target=self._end_with_parent, daemon=True).start()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
-            self._work(partial(self._tell_ready, worker.number))
+            self._work(partial(self._readiness.tell, worker.number))
             status = 0
         except StartError as error:
             logger.error("%s", error)  # noqa: TRY400 - its sentence says all
@@ -190,15 +169,6 @@ class Workers:
             drain()
             os._exit(status)
 
-    def _tell_ready(self, number: int) -> None:
-        with suppress(BlockingIOError, BrokenPipeError):  # full, or the parent has ended
-            os.write(self._ready, bytes([number]))
-
-    def _ready_ones(self) -> set[int]:
-        with suppress(BlockingIOError):
-            return set(os.read(self._readable, 65_536))
-        return set()
-
     def _end_with_parent(self) -> None:
         os.read(self._alive, 1)  # nobody writes: it returns when no parent is left
         os.kill(os.getpid(), signal.SIGTERM)
@@ -207,7 +177,7 @@ class Workers:
 
 
 def _fork() -> int:
-    """Fork. NOTE: a thread that cannot end, since nobody reads the log, holds no lock."""
+    """Fork. NOTE: a thread that cannot end, because nobody reads the log, holds no lock."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
@@ -223,7 +193,7 @@ def _flush() -> None:
 def _signals_held() -> Iterator[None]:
     """Keep signals until `_next_signal` takes them, so that none comes at a bad moment."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
-    # NOTE: who started us may ignore it, and then no child is ever seen to end.
+    # NOTE: it may be ignored by what started us, and then no child is ever seen to end.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield
@@ -232,7 +202,7 @@ def _signals_held() -> Iterator[None]:
 
 
 def _next_signal(patience: float) -> int | None:
-    """The number of the next signal; None where none comes in so many seconds."""
+    """Return the number of the next signal, or None if none comes in so many seconds."""
     if patience == math.inf:
         return signal.sigwait(_HELD)
     taken = signal.sigtimedwait(_HELD, patience)
