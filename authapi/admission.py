@@ -1,4 +1,4 @@
-"""Admission: which requests may hash a password now, so that no network takes every place."""
+"""Admission: load shedding for requests that hash, so that no network takes every place."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Place:
 
 
 class _Pool:
-    """So many places. The last few go only to a holder that has none."""
+    """A number of places, of which the last `kept` go only to holders that have none."""
 
     def __init__(self, places: int, kept: int) -> None:
         self._places, self._kept = places, kept
         self._held: Counter[str] = Counter()
-        # NOTE: a place may end in the midst of a statement here, and this `put` is reentrant.
+        # NOTE: a place may end in the middle of a statement here, and this `put` is reentrant.
         self.returned: SimpleQueue[str] = SimpleQueue()
 
     def take(self, holder: str) -> Place | None:
@@ -58,22 +58,21 @@ class _Pool:
 
 
 class Admission:
-    """Deals out the places of the hash lane.
+    """Gives out the places of the hash lane.
 
-    A quarter is for users who are known. Of the others a network has at most two thirds while
-    another one wants some, which is half of all. So whoever floods the service, from a network or
-    from several, keeps out neither known users nor the next network.
+    A quarter is for known users. A network has at most two thirds of the others, which is half of
+    all. So a flood, from one or several networks, keeps out neither known users nor a new network.
     """
 
     def __init__(self, places: int) -> None:
-        """Take the number of places: as many requests may hash, or wait for that, at once."""
+        """Take the number of places, which is how many requests may hash, or wait to, at once."""
         share = places // SHARE
         self._lock = threading.Lock()
         self._known = _Pool(share, share // 2)
         self._others = _Pool(places - share, share)
 
     def admit(self, network: str, users: Iterable[str] = ()) -> Place:
-        """Give a place to a request of a network, where one of the known users may send it.
+        """Return a place for a request of a network, which one of the known users may have sent.
 
         Raises Overloaded.
         """
@@ -90,27 +89,28 @@ class Admission:
 
 @runtime_checkable
 class Admitting(Protocol):
-    """A resource that hashes, and may refuse a request before that has a place."""
+    """A resource that hashes, and that may refuse a request before it gets a place."""
 
     def admit(self, req: falcon.Request) -> Iterable[str]:
         """Return the ids of users who may have sent a request, by cookies that we signed.
 
-        Raises what refuses the request. It may read as much as a session check does, and no body.
+        Raises the failure that refuses the request. It may read what a session check reads, and no
+        body.
         """
 
 
 class Admit:
-    """Gives a request a place on the hash lane, or refuses it at once, where a resource `hashes`.
+    """Gives a request for a resource that `hashes` a place on the hash lane, or refuses it.
 
-    Without a method `admit` of the resource, the session's user is known.
+    If the resource has no method `admit`, the session's user is the known one.
 
-    NOTE: a server's loop does this, and hands over only what has a place: each thread that refused
-    a request would compete with the loop for the interpreter lock, and session checks would stop in
-    a storm of logins.
+    NOTE: the server's loop does this, and hands over only requests with a place. If threads refused
+    requests, they would compete with the loop for the interpreter lock, and a storm of logins would
+    stop session checks.
     """
 
     def __init__(self, admission: Admission) -> None:
-        """Take what deals out the places."""
+        """Take what gives out the places."""
         self._admission = admission
 
     def process_resource(

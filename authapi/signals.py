@@ -24,11 +24,11 @@ def end_at_once() -> None:
 
 @contextmanager
 def kept_from_threads() -> Iterator[None]:
-    """Start threads in the block that never take a signal, for work that starts no program.
+    """Let threads that are started in the block never take a signal; they must start no program.
 
     NOTE: handlers run in the main thread, and a signal that another thread takes does not wake it.
-    A program that such a thread started would have every signal blocked. So the threads that answer
-    requests take signals: the server's loop wakes each second.
+    But a program that such a thread starts would have every signal blocked. So the threads that
+    answer requests take signals, and the server's loop wakes up each second.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -38,7 +38,7 @@ def kept_from_threads() -> Iterator[None]:
 
 
 def end_by(number: int) -> NoReturn:
-    """End this process as a signal does: with status 128 and its number, as a shell calls it."""
+    """End this process as a signal does: a shell sees the status 128 plus its number."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     os._exit(128 + number)  # as process 1, which no signal of its own ends

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ def progress(
     Nothing is said in the first second. Later a terminal shows one line that counts the seconds;
     anything else gets a line after one second, each ten seconds, and at the end.
     """
-    error = output or sys.stderr
+    error = output or sys.stderr or io.StringIO()  # standard error may be closed
     is_terminal = error.isatty()
     before, after = ("\r", "") if is_terminal else ("", "\n")
     begun = clock()

@@ -13,8 +13,8 @@ class FairQueue(Generic[Item]):
     """A queue in which networks take turns, an item each (round robin; RFC 970).
 
     The networks within a network take turns too: a client that has a /48 gets one turn for it, and
-    not one for each of its 65,536 networks. The items of one network alone leave in the order in
-    which they came. It is not locked.
+    not one for each of its 65,536 networks. Items of the same network leave in order of arrival.
+    The queue has no lock.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class FairQueue(Generic[Item]):
         return bool(self._parts)
 
     def put(self, networks: tuple[str, ...], item: Item) -> None:
-        """Add an item behind those of its network; `networks` are those it is in, widest first."""
+        """Add an item behind those of its network. `networks` are its networks, widest first."""
         parts = self._parts
         for network in networks[:-1]:
             parts = parts.setdefault(network, OrderedDict())

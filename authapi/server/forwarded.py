@@ -1,4 +1,4 @@
-"""Proxies: which peers are believed, and what they say of the client (X-Forwarded-*)."""
+"""Proxies: which peers are trusted, and what they say about the client (X-Forwarded-*)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _addresses(proxy: str) -> list[str]:
 
 
 def _look_up(name: str) -> set[str]:
-    """The addresses of a host name. Raises OSError."""
+    """Return the addresses of a host name. Raises OSError."""
     found = look_up(name, None)
     return {str(each[4][0]) for each in found}
 
@@ -70,9 +70,9 @@ class Forwarding:
         self._known = lru_cache(maxsize=REMEMBERED)(self._look_up)
 
     def apply(self, environ: dict[str, Any]) -> None:
-        """Read the headers of a trusted proxy, and remove all that are not believed.
+        """Read the headers of a trusted proxy, and remove those of other peers.
 
-        Raises BadRequest for one that cannot be read, and HTTPSRequired.
+        Raises BadRequest for a header that cannot be read, and HTTPSRequired.
         """
         peer, trusted = self._peer(environ["REMOTE_ADDR"])
         environ["REMOTE_ADDR"] = peer
@@ -103,7 +103,7 @@ class Forwarding:
             return address, False
 
     def _look_up(self, text: str) -> tuple[str, bool]:
-        """The canonical text of an address, and whether it is trusted. Raises ValueError."""
+        """Return an address's canonical text, and whether it is trusted. Raises ValueError."""
         known = parse_address(plain_address(text))
         return str(known), any(known in network for network in self._trusted)
 
@@ -128,12 +128,12 @@ class Forwarding:
             raise self._malformed("X-Forwarded-For", field, peer) from error
 
     def _walk(self, field: str, peer: str) -> str:
-        """The last address of a list that is no trusted proxy's, or else its first.
+        """Return the last address of a list that is no trusted proxy's, or else its first.
 
         Raises ValueError.
 
-        SECURITY: what stands before it is the client's own text. nginx (`real_ip_recursive on`)
-        and Express (`trust proxy`) walk the list in the same way.
+        SECURITY: the client may have written anything before that address. nginx
+        (`real_ip_recursive on`) and Express (`trust proxy`) walk the list in the same way.
         """
         client = peer
         for element in reversed(elements(field)):
@@ -151,7 +151,7 @@ class Forwarding:
             raise self._malformed("X-Forwarded-Proto", field, peer) from error
 
     def _host(self, field: str, peer: str) -> str:
-        """The host that the nearest proxy was asked for: the last of a list."""
+        """Return the host that the nearest proxy was asked for, the last one of a list."""
         try:
             host = unquoted(elements(field)[-1])
         except ValueError as error:

@@ -36,7 +36,7 @@ _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]+")
 
 
 def is_host_header(value: str) -> bool:
-    """Whether a `Host` is one: none at all is, in HTTP/1.0 (RFC 9112, 3.2)."""
+    """Return whether a `Host` is well formed; HTTP/1.0 may have none (RFC 9112, 3.2)."""
     return not value or bool(_HOST.fullmatch(value.encode("latin-1", "replace")))
 
 
@@ -50,16 +50,16 @@ def _is_worth_it(header_plus: bytes) -> bool:
 
 @lru_cache(maxsize=REMEMBERED)
 def _parsed(header_plus: bytes, adjustments: Any) -> StrictParser:  # noqa: ANN401 - waitress's
-    """A parser that has parsed a header. Raises BadRequest, NotImplementedHere or URITooLong."""
+    """Return a parser that has parsed a header. Raises as `StrictParser.parse_header`."""
     parser = StrictParser(adjustments)
     parser.parse(header_plus)
     return parser
 
 
 class StrictParser(HTTPRequestParser):
-    """Waitress's parser, without what it lets pass, and with bounds on what a request costs.
+    """Waitress's parser, with stricter rules, and with bounds on what a request costs.
 
-    SECURITY: whatever two parsers can read differently ends with 400 and a closed connection:
+    SECURITY: a message that two parsers could read differently gets 400 and a closed connection:
     Content-Length with Transfer-Encoding, `chunked` twice, a doubled or missing Host, folded lines,
     control characters, HTTP/0.9 (RFC 9112, 3.2, 5.2, 6.1).
     """
@@ -74,7 +74,7 @@ class StrictParser(HTTPRequestParser):
 
     @property
     def kept(self) -> int:
-        """The bytes of memory that the request takes, about: fields that are parsed take twice."""
+        """The memory that the request takes, about, in bytes. Parsed fields take it twice."""
         body = 0 if self.body_rcv is None else len(self.body_rcv)
         return body + self.header_size * (1 + self.headers_finished)
 
@@ -87,10 +87,10 @@ class StrictParser(HTTPRequestParser):
         return self._receive_header(data)
 
     def refuse(self, failure: errors.Failure) -> None:
-        """End the request with a failure, which need not wait for the rest of it."""
+        """End the request with a failure, without waiting for the rest of it."""
         self.error, self.completed, self.expect_continue = failure, True, False
         if not self.headers_finished:
-            self._shape_refusal(self.header)
+            _shape_refusal(self, self.header)
 
     def _receive_header(self, data: bytes) -> int:
         """Take bytes of the header, or more; return how many of them belong to it.
@@ -124,7 +124,7 @@ class StrictParser(HTTPRequestParser):
         if self.content_length > BODY_LIMIT:
             self.refuse(errors.PayloadTooLarge())
         elif self.body_rcv is None:
-            # SECURITY: else waitress sends 100 and reads the next request's headers into this one.
+            # SECURITY: or waitress sends 100 and reads the next request's headers into this one.
             self.completed, self.expect_continue = True, False
 
     def _receive_body(self, body: SizedReceiver | ChunkedReceiver, data: bytes) -> int:
@@ -138,17 +138,6 @@ class StrictParser(HTTPRequestParser):
             self.completed, self.expect_continue = True, False
             self.headers["CONTENT_LENGTH"] = str(len(body))
         return consumed
-
-    def _shape_refusal(self, header: bytes) -> None:
-        """Take from a header that is not parsed what the answer to it depends on."""
-        line = _REQUEST_LINE.match(header)
-        if line:
-            self.command, self.version = line[1].decode("latin-1"), line[3].decode()
-        found: dict[str, list[str]] = {}
-        for name, value in _SHAPES_A_REFUSAL.findall(header):
-            found.setdefault(name.upper().decode(), []).append(value.decode("latin-1"))
-        for name, values in found.items():  # several lines are one list, as in a whole header
-            self.headers[name] = ", ".join(value.strip(WHITE_SPACE) for value in values)
 
     def parse_header(self, header_plus: bytes) -> None:
         """Parse the request line and headers. Raises BadRequest, NotImplementedHere or URITooLong.
@@ -165,7 +154,7 @@ class StrictParser(HTTPRequestParser):
         self.parse(header_plus)
 
     def parse(self, header_plus: bytes) -> None:
-        """Parse, whatever was parsed before. Raises as `parse_header`."""
+        """Parse the request line and headers anew. Raises as `parse_header`."""
         line = _REQUEST_LINE.match(header_plus)  # waitress's own takes quadratic time to fail
         if line is None or _CONTROL_OR_FOLD.search(header_plus):
             raise errors.BadRequest("no request line of HTTP/1, a control character, a folded line")
@@ -210,3 +199,15 @@ class StrictParser(HTTPRequestParser):
         """Join several Cookie lines by a semicolon (RFC 9113, 8.2.3); waitress takes a comma."""
         if len(lines) > 1:
             self.headers["COOKIE"] = b"; ".join(lines).decode("latin-1")
+
+
+def _shape_refusal(parser: StrictParser, header: bytes) -> None:
+    """Take from a header that is not parsed the fields on which the answer depends."""
+    line = _REQUEST_LINE.match(header)
+    if line:
+        parser.command, parser.version = line[1].decode("latin-1"), line[3].decode()
+    found: dict[str, list[str]] = {}
+    for name, value in _SHAPES_A_REFUSAL.findall(header):
+        found.setdefault(name.upper().decode(), []).append(value.decode("latin-1"))
+    for name, values in found.items():  # several lines are one list, as in a whole header
+        parser.headers[name] = ", ".join(value.strip(WHITE_SPACE) for value in values)

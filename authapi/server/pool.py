@@ -1,4 +1,4 @@
-"""The thread pool: requests that may wait, in turns by network."""
+"""The thread pool: it runs requests that may wait, and networks take turns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Job(Protocol):
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """The networks that its client is in, widest first."""
+        """The networks of its client, widest first."""
 
     def run(self) -> None:
         """Answer the request."""
@@ -30,10 +30,10 @@ class Job(Protocol):
 
 
 class Pool:
-    """Threads that answer requests, in place of waitress's, which serves first come, first served.
+    """Threads that answer requests. They replace waitress's, which serves in order of arrival.
 
-    Networks take turns, and one network has at most three quarters of the threads at once: where
-    its requests take long, those of others still find a thread.
+    Networks take turns, and one network has at most three quarters of the threads at once. So when
+    its requests take long, those of other networks still find a thread.
     """
 
     def __init__(self, threads: int) -> None:
@@ -52,15 +52,15 @@ class Pool:
             thread.start()
 
     def add(self, job: Job) -> None:
-        """Have a job run when it is its network's turn."""
+        """Run a job when it is its network's turn."""
         with self._wakes:
             self._jobs.put(job.networks, (job.networks, job))
             self._wakes.notify()
 
     def shutdown(self, seconds: float) -> None:
-        """Cancel the jobs that wait, and wait for the threads.
+        """Cancel the jobs that wait, and wait for the threads, for so many seconds at most.
 
-        `threads` keeps those that have not ended after so many seconds.
+        `threads` then has those that have not ended.
         """
         with self._wakes:
             self._ends = True

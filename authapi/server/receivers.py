@@ -64,8 +64,8 @@ class SizedReceiver(_Received):
 class ChunkedReceiver(_Received):
     """Receives a body in chunks. Extensions and trailers are checked and left out.
 
-    SECURITY: a line that is neither a chunk's size, nor its end, nor a trailer makes it fail: two
-    servers could read it differently.
+    SECURITY: it fails at a line that is neither a chunk's size, nor its end, nor a trailer, because
+    two servers could read that differently.
     """
 
     def __init__(self) -> None:

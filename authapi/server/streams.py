@@ -1,4 +1,4 @@
-"""Standard output and error that nobody has to read: to write to them never waits."""
+"""Standard output and error to which a write never waits, whether anybody reads them or not."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from typing import Any
 
 from authapi.signals import kept_from_threads
 
-MOST_KEPT = 1_048_576  # bytes of memory for what waits to be read; what comes after is dropped
-DRAIN_DEADLINE = 0.25  # seconds that an end waits for what is kept
-FORK_PATIENCE = 0.05  # seconds that a fork waits for the writer
+MOST_KEPT = 1_048_576  # bytes of memory for unread output; what comes after it is dropped
+DRAIN_DEADLINE = 0.25  # seconds that the end of a process waits for a reader
+FORK_PATIENCE = 0.05  # seconds that a fork waits for the writer thread
 
 logger = logging.getLogger("authapi.streams")
 
 
 class Unblocked(io.TextIOBase):
-    """A standard stream. What is written is kept, and a thread hands it to the system.
+    """A standard stream that keeps what is written, for a thread that writes it to the system.
 
-    Where nobody reads, what does not fit is dropped and counted. The count is logged later.
+    While nobody reads, lines that do not fit are dropped and counted. The count is logged later.
 
-    NOTE: the thread begins with the first write, and ends for a fork: a process that forks has no
-    others. Where it cannot end, since nobody reads, it waits in a system call and holds no lock.
+    NOTE: the thread starts at the first write, and ends before a fork, because a process that forks
+    must have no other thread. If nobody reads, it cannot end: then it waits in a system call and
+    holds no lock.
     """
 
     encoding, errors = "utf-8", "backslashreplace"
@@ -42,8 +43,8 @@ class Unblocked(io.TextIOBase):
         _streams.add(self)
 
     def begin(self) -> None:
-        """Keep nothing, and have no thread: neither is this process's after a fork."""
-        # NOTE: reentrant, since a signal or the garbage collector may write while this is held.
+        """Start empty and without a thread, as after a fork, which copies neither."""
+        # NOTE: reentrant, because a signal or the garbage collector may write while it is held.
         self._changed = threading.Condition(threading.RLock())
         self._kept: deque[bytes] = deque()
         self._size = self._dropped = 0
@@ -64,15 +65,15 @@ class Unblocked(io.TextIOBase):
         return len(text)
 
     def writable(self) -> bool:
-        """It can be written to."""
+        """Return True."""
         return True
 
     def fileno(self) -> int:
-        """The number of the stream."""
+        """Return the number of the stream."""
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Return whether it is a terminal."""
         return os.isatty(self._descriptor)
 
     def drain(self, deadline: float) -> None:
@@ -82,7 +83,7 @@ class Unblocked(io.TextIOBase):
                 pass
 
     def rest(self) -> None:
-        """Before a fork: end the thread, and let nobody write."""
+        """End the thread, and hold the lock, before a fork."""
         with self._changed:
             self._rests = True
             self._changed.notify_all()
@@ -92,7 +93,7 @@ class Unblocked(io.TextIOBase):
         self._changed.acquire()
 
     def resume(self) -> None:
-        """After a fork: go on, in the process that was there before."""
+        """Go on after a fork, in the process that was there before."""
         self._rests = False
         if self._kept:
             self._start()
@@ -103,7 +104,7 @@ class Unblocked(io.TextIOBase):
         if self._thread or self._rests:
             return
         thread = threading.Thread(target=self._run, name="authapi-stream", daemon=True)
-        # Where the system has no more threads now, the next write tries again.
+        # If the system has no more threads now, the next write tries again.
         with suppress(RuntimeError), kept_from_threads():
             thread.start()
             self._thread = thread
@@ -125,7 +126,7 @@ class Unblocked(io.TextIOBase):
                 logger.error("standard %s was not read: %d lines were dropped", name, dropped)
 
     def _next(self) -> bytes:
-        """The next text to be written; nothing where the thread is to end."""
+        """Wait for the next text to write; return nothing if the thread is to end."""
         with self._changed:
             while not self._kept and not self._rests:
                 self._changed.wait()
@@ -135,12 +136,12 @@ class Unblocked(io.TextIOBase):
             return self._kept[0]
 
     def _write(self, data: bytes) -> bool:
-        """Hand a text to the system; False where it takes none, for its reader has ended."""
+        """Write a text to the system; return False if it takes none, since its reader has ended."""
         rest = memoryview(data)
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
-            except BlockingIOError:  # who shares the stream may have made it so
+            except BlockingIOError:  # another process that shares the stream may have set that
                 select.select([], [self._descriptor], [])
             except OSError:
                 return False
@@ -151,9 +152,9 @@ _streams: weakref.WeakSet[Unblocked] = weakref.WeakSet()
 
 
 def unblock() -> None:
-    """Replace standard output and error, also where something is logged to them already.
+    """Replace standard output and error, also for log handlers that use them already.
 
-    One that the application has replaced itself is left alone.
+    A stream that the application has replaced itself stays as it is.
     """
     _open_closed_ones()
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
@@ -170,14 +171,14 @@ def unblock() -> None:
 
 
 def drain() -> None:
-    """Have what is kept written, before the process ends; not longer than DRAIN_DEADLINE."""
+    """Wait until what is kept is written, before the process ends, for DRAIN_DEADLINE at most."""
     deadline = time.monotonic() + DRAIN_DEADLINE
     for stream in list(_streams):
         stream.drain(deadline)
 
 
 def _open_closed_ones() -> None:
-    """Let no other file have the number of a standard stream that was closed at the start."""
+    """Open the null device for each closed standard stream, or another file gets its number."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -186,7 +187,7 @@ def _open_closed_ones() -> None:
 
 
 def _handlers() -> list[Any]:
-    """The handlers that log to streams."""
+    """Return the handlers that log to streams."""
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     found = [handler for each in loggers for handler in getattr(each, "handlers", [])]
     return [handler for handler in found if isinstance(handler, logging.StreamHandler)]

@@ -1,4 +1,4 @@
-"""What waitress runs for a request: the environ of the application, and failures without it."""
+"""Running the application for a request: its environ, its headers, and failures without it."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def _capitalized(name: str) -> str:
 
 
 class Task(WSGITask):
-    """Has the application answer a request."""
+    """Runs the application for a request."""
 
     response_headers: list[tuple[str, str]]
     start_time: float
     wrote_header: bool
 
     def get_environment(self) -> dict[str, Any]:
-        """The environ, with the path as it is: waitress makes one slash of several before it.
+        """Return the environ, with the path as received; waitress folds slashes at its beginning.
 
-        Raises BadRequest or HTTPSRequired, for what a trusted proxy says of the request.
+        Raises BadRequest or HTTPSRequired, for what a trusted proxy says about the request.
         """
         environ: dict[str, Any] = super().get_environment()
         environ["PATH_INFO"] = self.request.path
@@ -54,7 +54,7 @@ class Task(WSGITask):
         return environ
 
     def execute(self) -> None:
-        """Have the application answer."""
+        """Run the application."""
         try:
             super().execute()
         except errors.Failure as failure:
@@ -63,8 +63,8 @@ class Task(WSGITask):
     def build_response_header(self) -> bytes:
         """Return the status line and headers, as waitress does.
 
-        NOTE: waitress capitalizes each name and writes the date anew, which takes a tenth of a
-        session check. So it gets the date, and only the headers that it reads.
+        NOTE: waitress capitalizes each name and formats the date each time, which takes a tenth of
+        a session check. So it gets a date, and only the headers that it reads.
         """
         read = [("Date", _date(int(self.start_time)))]
         others: list[str] = []
@@ -81,9 +81,9 @@ class Task(WSGITask):
         return head[:-2] + "".join(others).encode("latin-1") + b"\r\n"
 
     def write(self, data: bytes) -> None:
-        """Write a piece of the body, and the header before the first one.
+        """Write a piece of the body, after the header if it is the first piece.
 
-        NOTE: an answer in one piece goes to the channel as one.
+        An answer in one piece is written to the channel in one piece, with its header.
         """
         if self.wrote_header or len(data) != self.content_length or not self.has_body:
             super().write(data)
@@ -99,7 +99,7 @@ class Task(WSGITask):
 
 
 class FailureTask(ErrorTask):
-    """Answers what never reached the application."""
+    """Answers a request that never reached the application."""
 
     def execute(self) -> None:
         """Write the answer, and close when the client has read it."""
@@ -111,8 +111,8 @@ class FailureTask(ErrorTask):
 def _fail(task: Any, failure: errors.Failure) -> None:  # noqa: ANN401 - one of waitress's
     """Answer in the envelope and with our headers, and close when the client has read it.
 
-    NOTE: the channel has the request that the answer is for; waitress gives a task of its own
-    failures another, without the headers.
+    NOTE: the request that is answered is the channel's. For its own failures, waitress gives a task
+    another one, without the headers.
     """
     task.channel.lingers = True
     request, request_id = task.channel.requests[0], new_request_id()
