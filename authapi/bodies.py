@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any, cast
 
@@ -18,16 +17,13 @@ from authapi.errors import (
     UnsupportedMediaType,
 )
 from authapi.fields import media_type
-from authapi.validation import Body, Fields, Rules, broken, validated
+from authapi.validation import Body, Rules, validated
 
 BODY_LIMIT = 65_536  # bytes
 DEEPEST = 100  # levels of objects and lists in a body, the outermost included
 
 _JSON = "application/json"
 _UNKNOWN_LENGTH = -1  # the body ends where the server's input ends
-
-Rule = Callable[[str], str | None]
-CrossRule = Callable[[Mapping[str, Any]], dict[str, str]]
 
 
 def has_body(req: falcon.Request) -> bool:
@@ -47,24 +43,7 @@ def has_json(req: falcon.Request) -> bool:
     return media_type(req.content_type or "")[0] == _JSON and has_body(req)
 
 
-def read_body(
-    req: falcon.Request,
-    body: type[Body],
-    rules: Mapping[str, Rule] | None = None,
-    across: CrossRule | None = None,
-) -> Body:
-    """Return the request's JSON object as a `body`, checked by rules. See `parsed_body`."""
-
-    def check(fields: Fields) -> dict[str, str]:
-        faults = broken(rules or {}, fields)
-        if across:
-            faults |= across({name: fields[name] for name in fields if name not in faults})
-        return faults
-
-    return parsed_body(req, body, check)
-
-
-def parsed_body(req: falcon.Request, body: type[Body], rules: Rules | None = None) -> Body:
+def read_body(req: falcon.Request, body: type[Body], rules: Rules | None = None) -> Body:
     """Return the request's JSON object as a `body`.
 
     `rules` returns the faults of the fields that it is given: see `validated`. Raises

@@ -14,7 +14,7 @@ import falcon
 import msgspec
 
 from authapi.answers import Answer
-from authapi.bodies import parsed_body
+from authapi.bodies import read_body
 from authapi.errors import Failure
 from authapi.principal import Need, principal_of
 from authapi.validation import Faults, Fields
@@ -51,12 +51,12 @@ class Operation:
         return responder
 
     def body_of(self, req: falcon.Request, resource: object) -> msgspec.Struct | None:
-        """Return the body of a request, or None. Raises what `parsed_body` raises."""
+        """Return the body of a request, or None. Raises what `read_body` raises."""
         if self.body is None or (self.body_if and not self.body_if(req)):
             return None
         rules = self.rules
         check = (lambda fields: rules(resource, req, fields)) if rules else None
-        return parsed_body(req, self.body, check)
+        return read_body(req, self.body, check)
 
 
 operation = Operation

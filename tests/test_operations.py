@@ -4,9 +4,10 @@ import msgspec
 import pytest
 from conftest import token_of
 
-from authapi import fresh
+from authapi import Failure, features, fresh
 from authapi.answers import Answer
 from authapi.bodies import has_body
+from authapi.feature import load
 from authapi.operations import operation, operation_of
 from authapi.principal import FRESH_FOR
 
@@ -108,3 +109,24 @@ def test_declarations():
     assert (declared.summary, declared.status) == ("Write a note.", 201)
     assert declared is operation_of(NotesResource(None).on_put)
     assert operation_of(NotesResource.faults) is None
+
+
+def responders():
+    """Each responder of each feature, by its name."""
+    for feature in load(features.DEFAULT):
+        for kind in vars(feature.module).values():
+            if isinstance(kind, type) and kind.__module__ == feature.module.__name__:
+                for name, responder in vars(kind).items():
+                    if name.startswith("on_"):
+                        yield f"{kind.__name__}.{name}", responder
+
+
+@pytest.mark.parametrize("name", dict(responders()))
+def test_every_responder_is_declared(name):
+    """A responder says what it does, what it answers, and which failures are its own."""
+    declared = operation_of(dict(responders())[name])
+
+    assert declared, f"{name} needs an @operation"
+    assert declared.summary.endswith(".")
+    assert issubclass(declared.answers, Answer)
+    assert all(issubclass(failure, Failure) for failure in declared.raises)

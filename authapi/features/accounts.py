@@ -13,7 +13,7 @@ import msgspec
 
 from authapi.answers import NobodyAnswer, UserAnswer
 from authapi.bodies import has_body
-from authapi.budgets import TooManyRequests
+from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.core import Core
 from authapi.errors import FreshLoginRequired, InvalidToken
 from authapi.features.limits import Limits
@@ -110,7 +110,7 @@ class UserResource(ExampleResource):
         answers=NobodyAnswer,
         body=PasswordBody,
         body_if=has_body,
-        raises=(FreshLoginRequired, WrongPassword, TooManyRequests),
+        raises=(FreshLoginRequired, WrongPassword, TooManyRequests, TooManyFailures),
     )
     def on_delete(
         self, req: falcon.Request, resp: falcon.Response, body: PasswordBody | None

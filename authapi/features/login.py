@@ -11,12 +11,12 @@ from functools import partial
 import falcon
 import msgspec
 
-from authapi.answers import NobodyAnswer
+from authapi.answers import NobodyAnswer, UserAnswer
 from authapi.authentication import Authentication
-from authapi.bodies import has_json, read_body
-from authapi.budgets import Budget
+from authapi.bodies import has_json
+from authapi.budgets import Budget, TooManyFailures, TooManyRequests
 from authapi.core import Core
-from authapi.errors import InvalidToken
+from authapi.errors import InvalidToken, NotAuthenticated
 from authapi.events import Caller
 from authapi.features.devices import Devices
 from authapi.features.limits import Limits
@@ -25,6 +25,7 @@ from authapi.features.sessions import LoggedOut, Sessions
 from authapi.features.sign_in import PASSWORD, InvalidCredentials, Proof, SignIn
 from authapi.features.users import Credential, UserRepository
 from authapi.middleware import caller_of
+from authapi.operations import operation
 from authapi.passwords import Verdict
 from authapi.principal import Claims
 from authapi.session_tokens import SessionTokens, public_id
@@ -65,10 +66,15 @@ class LoginResource:
             self._limits.require(*(known[0] if known else budgets.networks(address)))
         return owners
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+    @operation(
+        "Log in.",
+        answers=UserAnswer,
+        body=LoginBody,
+        raises=(InvalidCredentials, TooManyRequests, TooManyFailures),
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response, body: LoginBody) -> None:
         """Check the password, open a session, set the cookies."""
         core = self._core
-        body = read_body(req, LoginBody)
         credential = self._users.by_identifier(body.username_or_email)
         user_id = credential.user.id if credential else None
         budgets = self._budgets_of(req, body.username_or_email, user_id)
@@ -138,15 +144,21 @@ class LogoutResource:
         self._sessions = core.of(Sessions)
         self._authentication = Authentication(core, self._sessions)
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+    @operation(
+        "Log out.",
+        answers=NobodyAnswer,
+        body=LogoutBody,
+        body_if=has_json,
+        raises=(NotAuthenticated, InvalidToken),
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response, body: LogoutBody | None) -> None:
         """End the session that the request carries, if it carries one, and delete the cookie.
 
         All of the user's where that is asked for: then it must carry one. Raises NotAuthenticated
         or InvalidToken.
         """
         core = self._core
-        body = read_body(req, LogoutBody) if has_json(req) else LogoutBody()
-        if body.everywhere:
+        if body and body.everywhere:
             self._log_out_everywhere(req)
         else:
             self._log_out(req)

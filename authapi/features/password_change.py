@@ -10,7 +10,8 @@ from functools import partial
 import falcon
 import msgspec
 
-from authapi.bodies import read_body
+from authapi.answers import UserAnswer
+from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.core import Core
 from authapi.features.sign_in import SignIn, WrongPassword
 from authapi.features.users import (
@@ -20,7 +21,9 @@ from authapi.features.users import (
     UserRepository,
 )
 from authapi.middleware import caller_of
+from authapi.operations import operation
 from authapi.principal import principal_of
+from authapi.validation import Fields, broken
 
 REQUIRES = ("sign_in", "users")
 
@@ -43,12 +46,22 @@ class PasswordResource:
         self._sign_in = core.of(SignIn)
         self._users = core.of(UserRepository)
 
-    def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
+    def _faults(self, req: falcon.Request, fields: Fields) -> dict[str, str]:
+        """Check the new password, which must not be made of the user's names."""
+        user = principal_of(req).user
+        policy = partial(self._core.passwords.fault, names=(user.username, user.email))
+        return broken({"new_password": policy}, fields)
+
+    @operation(
+        "Change the password of the current user.",
+        answers=UserAnswer,
+        body=PasswordChangeBody,
+        rules=_faults,
+        raises=(WrongPassword, TooManyRequests, TooManyFailures),
+    )
+    def on_put(self, req: falcon.Request, resp: falcon.Response, body: PasswordChangeBody) -> None:
         """Replace it, end every other session, and give this one a new token."""
         core, session = self._core, principal_of(req).session
-        names = (session.user.username, session.user.email)
-        policy = partial(core.passwords.fault, names=names)
-        body = read_body(req, PasswordChangeBody, {"new_password": policy})
         check = self._sign_in.password(body.current_password)
         with self._sign_in.proven_again(session, caller_of(req), check) as proof:
             new_hash = core.passwords.hash(body.new_password)

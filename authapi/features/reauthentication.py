@@ -8,10 +8,12 @@ from __future__ import annotations
 import falcon
 import msgspec
 
-from authapi.bodies import read_body
+from authapi.answers import UserAnswer
+from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.core import Core
-from authapi.features.sign_in import SignIn
+from authapi.features.sign_in import SignIn, WrongPassword
 from authapi.middleware import caller_of
+from authapi.operations import operation
 from authapi.principal import principal_of
 
 REQUIRES = ("sign_in",)
@@ -33,9 +35,17 @@ class ReauthenticationResource:
         self._core = core
         self._sign_in = core.of(SignIn)
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+    @operation(
+        "Give the password again, for operations that need a fresh session.",
+        answers=UserAnswer,
+        body=ReauthenticationBody,
+        raises=(WrongPassword, TooManyRequests, TooManyFailures),
+    )
+    def on_post(
+        self, req: falcon.Request, resp: falcon.Response, body: ReauthenticationBody
+    ) -> None:
         """Check the password; give the session a new token, good for resources that ask for it."""
-        body, session = read_body(req, ReauthenticationBody), principal_of(req).session
+        session = principal_of(req).session
         check = self._sign_in.password(body.password)
         with self._sign_in.proven_again(session, caller_of(req), check) as proof:
             self._sign_in.refresh(req, resp, proof)

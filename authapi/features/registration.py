@@ -5,26 +5,27 @@ Endpoints: POST /register. Table: none of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 import falcon
 import msgspec
 
-from authapi.bodies import read_body
-from authapi.budgets import Budget
+from authapi.answers import UserAnswer
+from authapi.budgets import Budget, TooManyRequests
 from authapi.core import Core
 from authapi.errors import Failure
 from authapi.events import Event
 from authapi.features.limits import Limits
 from authapi.features.sign_in import PASSWORD, Proof, SignIn
-from authapi.features.users import UserRepository
+from authapi.features.users import EmailTaken, UsernameTaken, UserRepository
 from authapi.identifiers import email_fault
 from authapi.middleware import caller_of
+from authapi.operations import operation
 from authapi.settings import Settings, SettingsGroup, refused, setting
 from authapi.usernames import RESERVED, UsernamePolicy, fault
+from authapi.validation import Fields, broken
 
 REQUIRES = ("limits", "sign_in", "users")
 
@@ -104,10 +105,6 @@ class RegistrationResource:
         self._names = core.of(NewNames)
         self._sign_in = core.of(SignIn)
         self._is_closed = core.settings.of(RegistrationSettings).registration == "closed"
-        self._rules = {
-            "username": self._names.username_fault,
-            "email": email_fault,
-        }
 
     def admit(self, req: falcon.Request) -> list[str]:
         """Raise RegistrationClosed, or TooManyRequests where the network has no try left.
@@ -119,10 +116,25 @@ class RegistrationResource:
         self._limits.require(*self._names.budgets(caller_of(req).ip))
         return []
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+    def _faults(self, _req: falcon.Request, fields: Fields) -> dict[str, str]:
+        """Check the names, and the password, which must not be made of them."""
+        rules = {"username": self._names.username_fault, "email": email_fault}
+        faults = broken(rules, fields)
+        names = [fields[name] for name in rules if name in fields and name not in faults]
+        password_fault = partial(self._core.passwords.fault, names=names)
+        return faults | broken({"password": password_fault}, fields)
+
+    @operation(
+        "Register a user, and log in.",
+        answers=UserAnswer,
+        status=201,
+        body=RegistrationBody,
+        rules=_faults,
+        raises=(RegistrationClosed, UsernameTaken, EmailTaken, TooManyRequests),
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response, body: RegistrationBody) -> None:
         """Add the user, open a session, set the cookie."""
         core = self._core
-        body = read_body(req, RegistrationBody, self._rules, self._password_fault)
         with self._limits.trying(*self._names.budgets(caller_of(req).ip)):
             self._users.require_free(body.username, body.email)
             password_hash = core.passwords.hash(body.password)
@@ -133,14 +145,6 @@ class RegistrationResource:
     def _add(self, body: RegistrationBody, password_hash: str) -> Proof:
         """Add the user, inside a transaction. Raises UsernameTaken or EmailTaken."""
         return Proof(self._users.insert(body.username, body.email, password_hash), PASSWORD)
-
-    def _password_fault(self, fields: Mapping[str, Any]) -> dict[str, str]:
-        """The fault of the password, which depends on the names too."""
-        if "password" not in fields:
-            return {}
-        names = [fields[name] for name in ("username", "email") if name in fields]
-        fault = self._core.passwords.fault(fields["password"], names)
-        return {"password": fault} if fault else {}
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
