@@ -14,20 +14,20 @@ from authapi.settings import Rate
 
 SECOND = 1_000_000  # microseconds
 DAY = 86_400  # seconds
-KEPT_FOR = 90 * DAY * SECOND  # that as many failures as lock out are remembered
+KEPT_FOR = 90 * DAY * SECOND  # how long as many failures as lock out are remembered
 WIDER = {"-56": 2, "-48": 4}  # how many times the tries of a /64 a /56 and a /48 have
 
 
 class TooManyRequests(Failure):
-    """A budget of tries that is used up; one comes back after some seconds.
+    """Raised when a budget of tries is used up.
 
-    The fields are those of draft-ietf-httpapi-ratelimit-headers-11.
+    The header fields are those of draft-ietf-httpapi-ratelimit-headers-11.
     """
 
     status, error, message = 429, "too_many_requests", "Too many requests. Try again later."
 
     def __init__(self, limit: str, quota: int, window: int, retry_after: int) -> None:
-        """Take the limit's name, its tries, its seconds, and the seconds to wait."""
+        """Take the limit's name, its tries, its seconds, and the seconds until a try comes back."""
         super().__init__(limit)
         self.retry_after = retry_after
         self.notice = f"{self.error} limit={limit}"
@@ -36,71 +36,72 @@ class TooManyRequests(Failure):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The limit, and when to come back."""
+        """Return the limit, and when to come back."""
         return {**super().headers, "RateLimit-Policy": self._policy, "RateLimit": self._left}
 
 
 class TooManyFailures(TooManyRequests):
-    """A budget that no time fills again: too many failures in a row."""
+    """Raised when there were too many tries in a row without a success.
 
-    message = (
-        "Too many failures in a row. "
-        "Log in with a browser that you have logged in with before, or ask the operator."
-    )
+    No time brings one back, so the seconds to wait are a guess.
+    """
 
-    def __init__(self, limit: str, quota: int) -> None:
-        """Take the limit's name and its failures in a row; the time to come back is a guess."""
+    def __init__(self, limit: str, quota: int, advice: str) -> None:
+        """Take the limit's name, its tries in a row, and a sentence that says what to do."""
         super().__init__(limit, quota, DAY, DAY)
+        self.message = f"Too many failures in a row. {advice}"
         self.notice += " locked_out"
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many tries at once and as many again in a window, by GCRA (ITU-T I.371).
+    """A number of tries at once, and as many again in each window, by GCRA (ITU-T I.371).
 
-    `in_a_row` is the number of tries without a success after which there are no more.
+    `in_a_row` is the number of tries without a success after which there are no more, and `advice`
+    tells the client what to do then.
     """
 
     name: str
     rate: Rate
     in_a_row: int | None = None
+    advice: str = ""
 
     @property
     def window(self) -> int:
-        """Microseconds in which an empty budget becomes full."""
+        """Return the microseconds in which an empty budget becomes full."""
         return self.rate.seconds * SECOND
 
     @property
     def interval(self) -> int:
-        """Microseconds in which one try comes back."""
+        """Return the microseconds in which one try comes back."""
         return self.window // self.rate.tries
 
     @property
     def each_kept_for(self) -> int:
-        """Microseconds for which each try in a row keeps the row.
+        """Return the microseconds for which each try in a row keeps the row.
 
-        SECURITY: so the row of a single failure goes soon, whether or not the name is somebody's.
-        Whoever waits for it guesses no more often than `in_a_row` times in each KEPT_FOR.
+        SECURITY: the row of a single failure is deleted soon, whether or not the name is a user's.
+        Guesses that wait for it are at most `in_a_row` in each KEPT_FOR.
         """
         return 0 if self.in_a_row is None else KEPT_FOR // self.in_a_row
 
     def wait(self, full_at: int, now: int) -> int:
-        """Microseconds until there is a try, of a budget that is full at a time; 0 for none.
+        """Return the microseconds until a budget that is full at `full_at` has a try.
 
         A budget that would be full only long after the window comes from a longer window, or from a
-        clock that was set back by more than an interval: it is full.
+        clock that was set back by more than an interval. It counts as full.
         """
         wait = full_at + self.interval - now - self.window
         return max(0, wait) if wait <= 2 * self.interval else 0
 
     def is_spent(self, tries: int) -> bool:
-        """Whether there have been too many tries in a row."""
+        """Return whether there have been too many tries in a row."""
         return self.in_a_row is not None and tries >= self.in_a_row
 
     def refusal(self, full_at: int, tries: int, now: int) -> TooManyRequests:
-        """The answer to a try where a budget has none left."""
+        """Return the answer to a try when a budget has none left."""
         if self.in_a_row is not None and self.is_spent(tries):
-            return TooManyFailures(self.name, self.in_a_row)
+            return TooManyFailures(self.name, self.in_a_row, self.advice)
         retry_after = -(-self.wait(full_at, now) // SECOND)
         return TooManyRequests(self.name, self.rate.tries, self.rate.seconds, retry_after)
 
@@ -140,41 +141,44 @@ class Budget:
 
     @property
     def key(self) -> str:
-        """The row's key."""
+        """Return the key of the row."""
         return f"{self.limit.name}:{self.subject}"
 
 
 class BudgetRepository:
-    """The limits table. All but `state` is for inside a transaction; times are microseconds."""
+    """The limits table. Methods other than `state` run inside transactions.
+
+    Times are in microseconds since the epoch.
+    """
 
     def __init__(self, database: Database) -> None:
         """Take the database."""
         self._statements = database.statements("limits")
 
     def state(self, budget: Budget, now: int) -> tuple[int, int]:
-        """When the budget is full again, and the tries in a row."""
+        """Return the time at which the budget is full again, and the tries in a row."""
         return self._statements.state(**_times(budget, now)) or (0, 0)
 
     def take(self, budget: Budget, now: int) -> int | None:
-        """Take a try; give the tries in a row, or None where there is none left."""
+        """Take a try; return the tries in a row, or None if there was none left."""
         row = self._statements.take(**_times(budget, now), in_a_row=budget.limit.in_a_row)
         return row and int(row[0])
 
     def give_back(self, budget: Budget, now: int) -> None:
-        """Give back a try that was none."""
+        """Give back a try that did not count."""
         self._statements.give_back(**_times(budget, now))
 
     def clear(self, budget: Budget) -> bool:
-        """Make a budget full, with no tries in a row; False where nothing was missing."""
+        """Make a budget full, with no tries in a row. Return whether a try was missing."""
         return bool(self._statements.clear(key=budget.key))
 
     def prune(self, now: int, at_most: int) -> int:
-        """Delete so many rows at most that have no meaning any more; return how many."""
+        """Delete up to `at_most` rows that are no longer needed; return how many."""
         return int(self._statements.prune(now=now, at_most=at_most))
 
 
 def _times(budget: Budget, now: int) -> dict[str, str | int]:
-    """The parameters that every statement about one budget takes."""
+    """Return the parameters that every statement about one budget takes."""
     limit = budget.limit
     return {
         "key": budget.key,

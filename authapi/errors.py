@@ -1,6 +1,7 @@
-"""The failures that a client can be answered with, and the one that stops the start.
+"""Failures: the base class, those of the core, and StartError.
 
-A failure is raised where it is known and rendered in one place (`wire`).
+A failure is raised where it is noticed, and one place (`wire`) renders it. Features declare
+their own in their modules.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ MOST_FAULTS = 20  # faults in an answer
 
 
 class StartError(Exception):
-    """What stops the start. Its text is one sentence that says what to do."""
+    """Raised when the service cannot start. Its text is one sentence that says what to do."""
 
 
 class Failure(Exception):
-    """An answer with a status of 400 or above."""
+    """An answer with a status of 400 or above, as an exception."""
 
     status: int
     error: str  # a stable name
     message: str  # a sentence for a person
     challenge: str | None = None  # how to authenticate, RFC 9110, 11.6.1
     retry_after: int | None = None  # seconds
-    notice: str = ""  # the kind of log line that tells an operator of it, if there is one
+    notice: str = ""  # the kind of the log line for the operator; empty: there is none
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the answer's headers hold besides those of every answer."""
+        """Return the headers that the answer has besides those of every answer."""
         headers = {}
         if self.challenge:
             headers["WWW-Authenticate"] = self.challenge
@@ -38,18 +39,18 @@ class Failure(Exception):
 
     @property
     def fields(self) -> dict[str, object]:
-        """What the envelope holds besides `code`, `message`, `timestamp` and `error`."""
+        """Return what the envelope has besides `code`, `message`, `timestamp` and `error`."""
         return {}
 
 
 class BadRequest(Failure):
-    """A message that is not HTTP, or not unmistakably so."""
+    """Raised when a message is not HTTP, or could be read in two ways."""
 
     status, error, message = 400, "bad_request", "Bad request."
 
 
 class MalformedJSON(Failure):
-    """A body that is not one strict JSON object."""
+    """Raised when a body is not one strict JSON object."""
 
     status, error, message = 400, "malformed_json", "Malformed JSON."
 
@@ -60,37 +61,40 @@ class MalformedJSON(Failure):
 
     @property
     def fields(self) -> dict[str, object]:
-        """What is wrong."""
+        """Return the `reason`."""
         return {"reason": self.reason} if self.reason else {}
 
 
 class NotAuthenticated(Failure):
-    """No token where one is needed."""
+    """Raised when a request brings no token and the resource is protected."""
 
     status, error, message = 401, "not_authenticated", "You need to be authenticated."
     challenge = "Bearer"
 
 
 class InvalidToken(Failure):
-    """Tokens that open no session, or not clearly one. The answer deletes a cookie that is bad."""
+    """Raised when the tokens of a request are those of no live session, or of several.
+
+    The answer deletes a cookie that is bad.
+    """
 
     status, error, message = 401, "invalid_token", "Invalid token or it has expired."
     challenge = 'Bearer error="invalid_token"'
 
     def __init__(self, *, forged: bool = False) -> None:
-        """Take whether a token was none of ours, although it came as one."""
+        """Take whether a token that came as ours was not signed by us."""
         super().__init__()
         self.notice = f"{self.error} forged" if forged else ""
 
 
 class CrossSiteRequest(Failure):
-    """A request from another site that would change something."""
+    """Raised when a request from another site would change something."""
 
     status, error, message = 403, "cross_site_request", "Requests from other sites are refused."
 
 
 class HTTPSRequired(Failure):
-    """A request that came to the proxy by plain http, where the public URL is https.
+    """Raised when a request came to the proxy by http and the public URL is https.
 
     There is no redirect: the client has already sent its secrets in the clear (ASVS 4.1.2).
     """
@@ -99,13 +103,13 @@ class HTTPSRequired(Failure):
 
 
 class FreshLoginRequired(Failure):
-    """A session whose password was given too long ago for what it asks."""
+    """Raised when a resource needs a fresh session and the password was given too long ago."""
 
     status, error, message = 403, "fresh_login_required", "Give your password again first."
 
 
 class NotFound(Failure):
-    """A path that nothing is at."""
+    """Raised when there is nothing at a path."""
 
     status, error = 404, "not_found"
 
@@ -116,46 +120,46 @@ class NotFound(Failure):
 
 
 class MethodNotAllowed(Failure):
-    """A method that the path does not answer."""
+    """Raised when a path does not answer the method."""
 
     status, error, message = 405, "method_not_allowed", "Method not allowed."
 
 
 class RequestTimeout(Failure):
-    """A request that did not arrive whole within the deadline."""
+    """Raised when a request did not arrive completely within the deadline."""
 
     status, error, message = 408, "request_timeout", "The request took too long to arrive."
 
 
 class LengthRequired(Failure):
-    """A body whose length the server cannot tell."""
+    """Raised when the server cannot tell the length of the body."""
 
     status, error, message = 411, "length_required", "The request needs a Content-Length."
 
 
 class PayloadTooLarge(Failure):
-    """A body over the limit."""
+    """Raised when the body is over the limit."""
 
     status, error, message = 413, "payload_too_large", "The body is too large."
 
 
 class URITooLong(Failure):
-    """A request target over the limit."""
+    """Raised when the request target is over the limit."""
 
     status, error, message = 414, "uri_too_long", "The URL is too long."
 
 
 class UnsupportedMediaType(Failure):
-    """A body that is not declared as application/json."""
+    """Raised when the body is not declared as application/json."""
 
     status, error, message = 415, "unsupported_media_type", "Json data allowed."
 
 
 class ValidationFailed(Failure):
-    """Fields missing, unknown, of the wrong type or against their rule.
+    """Raised when fields of a body are missing, unknown, of another type or against a rule.
 
-    SECURITY: the answer names MOST_FAULTS of them at most, and cuts long names, so that it is never
-    a multiple of the body.
+    SECURITY: the answer names at most MOST_FAULTS fields and cuts long names, so that it cannot be
+    many times as large as the body.
     """
 
     status, error, message = 422, "validation_failed", "Validation failed."
@@ -171,7 +175,7 @@ class ValidationFailed(Failure):
 
     @property
     def fields(self) -> dict[str, object]:
-        """The first faults as `errors`, and in `errors_omitted` how many more there are, if any."""
+        """Return the first faults as `errors`, and the number of others as `errors_omitted`."""
         fields: dict[str, object] = {"errors": self._errors}
         if self._omitted:
             fields["errors_omitted"] = self._omitted
@@ -183,25 +187,25 @@ def _shortened(field: str) -> str:
 
 
 class HeadersTooLarge(Failure):
-    """Headers over the limit."""
+    """Raised when the headers are over the limit."""
 
     status, error, message = 431, "headers_too_large", "The headers are too large."
 
 
 class InternalError(Failure):
-    """Our own fault. Nothing of the cause leaves the server."""
+    """Answered for an exception that nobody expected. Nothing of the cause leaves the server."""
 
     status, error, message = 500, "internal_error", "Internal server error."
 
 
 class NotImplementedHere(Failure):
-    """A transfer coding that we do not speak."""
+    """Raised when the body has a transfer coding other than chunked."""
 
     status, error, message = 501, "not_implemented", "Not implemented."
 
 
 class Overloaded(Failure):
-    """The password hashers are full. Turned away at once, without waiting."""
+    """Raised when as many requests hash, or wait to hash, as may at once."""
 
     status, error, message = 503, "overloaded", "Too busy to check passwords. Try again soon."
     retry_after = 1
@@ -209,7 +213,7 @@ class Overloaded(Failure):
 
 
 class Unavailable(Failure):
-    """The database cannot be read or written at the moment."""
+    """Raised when the database cannot be read or written at the moment."""
 
     status, error, message = 503, "unavailable", "Temporarily unavailable. Try again soon."
     retry_after = 1

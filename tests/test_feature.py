@@ -143,6 +143,12 @@ def test_a_feature_that_requires_one_that_is_off(make_app):
     assert guest not in [each.module for each in Settings(features=(guest,)).features]
 
 
+def test_a_switch_that_is_no_setting_of_the_feature():
+    """A feature can be turned on by a setting of its own only."""
+    with pytest.raises(TypeError, match="ENABLED_BY of guest names no setting of its own"):
+        Settings(features=(module("guest", ENABLED_BY="port"),))
+
+
 def test_a_group_of_no_feature():
     """Only the groups of the features that the settings were made for can be asked for."""
     with pytest.raises(LookupError, match="GreetingSettings belongs to no feature"):

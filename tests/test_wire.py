@@ -39,7 +39,7 @@ EXAMPLES = {
     InvalidCredentials: InvalidCredentials("wrong_password"),
     WrongPassword: WrongPassword("wrong_password"),
     errors.NotFound: errors.NotFound("/x"),
-    TooManyFailures: TooManyFailures("login-account", 100),
+    TooManyFailures: TooManyFailures("login-account", 100, "Ask the operator."),
     TooManyRequests: TooManyRequests("login-account", 10, 3_600, 60),
     errors.ValidationFailed: errors.ValidationFailed({"email": "No."}),
 }

@@ -1,6 +1,6 @@
-"""Limits: how often something may be tried. No restart and no other worker forgets it.
+"""Limits: how often something may be tried. The counts are in the database.
 
-Endpoints: none of its own. Table: limits, see `budgets`.
+Endpoints: none. Table: limits (its rows are in `budgets`).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class RateLimits(SettingsGroup):
 
 
 class Limits:
-    """Says how often something may be tried, as the settings have it.
+    """Counts tries, and refuses those over a limit.
 
-    A try is taken from its budgets before anything is checked, so that many at once do not get
-    more than one after the other would.
+    A try is taken from its budgets before anything is checked, so that many requests at once get
+    no more tries than one after the other would.
     """
 
     def __init__(self, core: Core) -> None:
@@ -43,15 +43,17 @@ class Limits:
         self._enabled = core.settings.of(RateLimits).rate_limits == "on"
         self._names: set[str] = set()
 
-    def declare(self, name: str, rate: str, *, in_a_row: int | None = None) -> Limit:
+    def declare(
+        self, name: str, rate: str, *, in_a_row: int | None = None, advice: str = ""
+    ) -> Limit:
         """Return a new limit, which gives each subject a number of tries such as `10/hour`.
 
-        The name stands in answers, in the log and in the database, so a name of a later version
-        must not have another meaning. `in_a_row` is the number of tries without a success after
-        which there are no more, however long one waits. Raises ValueError for a name that is taken.
+        `in_a_row` is the number of tries without a success after which there are no more, however
+        long one waits; `advice` is a sentence that tells the client what to do then. The name is in
+        answers, in the log and in the keys of rows. Raises ValueError for a name that is taken.
         """
         self._require_new(name)
-        return Limit(name, Rate.parse(rate), in_a_row)
+        return Limit(name, Rate.parse(rate), in_a_row, advice)
 
     def declare_by_network(self, name: str, rate: str) -> NetworkLimit:
         """Return a new limit of the networks of addresses. Raises ValueError, as `declare`."""
@@ -65,13 +67,12 @@ class Limits:
 
     @contextmanager
     def trying(self, *budgets: Budget) -> Iterator[bool]:
-        """Take a try of each budget for the block, which gets whether it is the last in a row.
+        """Take a try of each budget for the block, and give it whether that was the last in a row.
 
-        The tries are given back where the block could not tell: the hash lane is full, or the
-        database fails. Not for use inside a transaction: see `take`. Raises TooManyRequests,
-        having taken none.
+        If the block raises Overloaded or Unavailable, the tries are given back. Inside a
+        transaction, call `take` instead. Raises TooManyRequests, having taken none.
         """
-        self.require(*budgets)  # first without a turn at writing, which a flood could use up
+        self.require(*budgets)  # SECURITY: it only reads, so a flood does not fill the writer lock
         with self._core.database.transaction() if self._enabled else nullcontext():
             is_last = self.take(*budgets)
         try:
@@ -113,11 +114,11 @@ class Limits:
                 raise limit.refusal(full_at, tries, now)
 
     def clear(self, *budgets: Budget) -> bool:
-        """Forget failures, inside a transaction, after a success; False where there were none."""
+        """Clear the tries of budgets, inside a transaction. Return whether there were any."""
         return sum(self._rows.clear(budget) for budget in budgets) > 0
 
     def prune(self, at_most: int) -> int:
-        """Delete so many rows at most that have no meaning any more; return how many."""
+        """Delete up to `at_most` rows that are no longer needed; return how many."""
         return self._rows.prune(self._now(), at_most)
 
     def _give_back(self, budgets: Iterable[Budget], patience: float | None) -> None:

@@ -1,4 +1,4 @@
-"""Lockout: an operator clears the failed logins counted for a username or email.
+"""Lockout: how often passwords may be tried, and for how many failures in a row.
 
 Endpoints: none. Command: `authapi unlock`. Table: none of its own.
 """
@@ -6,6 +6,7 @@ Endpoints: none. Command: `authapi unlock`. Table: none of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import falcon
 
@@ -20,6 +21,8 @@ from authapi.middleware import new_request_id
 from authapi.settings import SettingsGroup, setting
 
 REQUIRES = ("limits", "sessions", "users")
+
+ADVICE = "Log in with a browser that you have logged in with before, or ask the operator."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,7 @@ class LockedOut(Event):
 
 @dataclass(frozen=True, slots=True)
 class Unlocked(Event):
-    """An operator had failed logins forgotten."""
+    """An operator cleared failed logins."""
 
 
 class LoginBudgets:
@@ -71,27 +74,29 @@ class LoginBudgets:
         self._core = core
         self._limits = limits = core.of(Limits)
         settings = core.settings.of(LoginLimits)
-        account, lockout = settings.login_account_limit, settings.login_lockout
-        self._account = limits.declare("login-account", account, in_a_row=lockout)
-        self._device = limits.declare("login-device", account, in_a_row=lockout)
+        account, password = settings.login_account_limit, settings.password_limit
+        declare = partial(limits.declare, in_a_row=settings.login_lockout, advice=ADVICE)
+        self._account = declare("login-account", account)
+        self._device = declare("login-device", account)
+        self._password = declare("password", password)
         self._known = limits.declare("login-known", account)
         self._network = limits.declare_by_network("login-network", settings.login_network_limit)
-        self._password = limits.declare("password", settings.password_limit, in_a_row=lockout)
 
     def account(self, identifier: str, user_id: int | None) -> Budget:
         """Return the budget of logins with a name. A user's username and email have one each.
 
-        SECURITY: so nothing tells that two names are one user's, and a name that is nobody's is
-        limited as any other. Its row holds a keyed digest: people type passwords into the wrong
-        field.
+        SECURITY: with one budget a name, nothing tells that two names are one user's, and a name of
+        no user is limited like any other. Its key is a keyed digest, because people type passwords
+        into the wrong field.
         """
         kind, key = name_key(identifier)
         root = self._core.root
-        digest = root.derive(root.newest, "limit", key).hex()  # of known names too: it takes time
+        # SECURITY: it is derived for known names too, so that both take the same time.
+        digest = root.derive(root.newest, "limit", key).hex()
         return self._account.of(f"{user_id or digest}:{kind}")
 
     def accounts(self, user_id: int) -> list[Budget]:
-        """Return the budgets of a user's username and email; they stay in a rename."""
+        """Return the budgets of a user's username and email, which a rename does not change."""
         return [self._account.of(f"{user_id}:{name}") for name in ("username", "email")]
 
     def device(self, device_id: str) -> Budget:
@@ -103,9 +108,9 @@ class LoginBudgets:
         return self._network.of(address)
 
     def networks_of_known(self, address: str, user_id: int) -> list[Budget]:
-        """Return the budgets of a password given in a network by somebody who is known as a user.
+        """Return the budgets of a password that a known user gives in the networks of an address.
 
-        Where a network has no try left it is the user's own, which nobody else can use up.
+        If a network has no try left, it is the user's own budget, which nobody else can use up.
         """
         networks = self.networks(address)
         return networks if self._limits.have_tries(*networks) else [self._known.of(str(user_id))]

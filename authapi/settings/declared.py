@@ -56,10 +56,14 @@ def switched_off(features: Iterable[Feature], values: Mapping[str, Value]) -> di
     """Return the features that are off, each with the setting that turns it on.
 
     A feature is off without a value for the setting that its ENABLED_BY names, and where a feature
-    that it requires is off. `features` has what is required first.
+    that it requires is off. `features` has what is required first. Raises TypeError for an
+    ENABLED_BY that names no setting of the feature.
     """
     off: dict[Feature, str] = {}
     for feature in features:
+        own = {each.name for group in groups_of(feature) for each in dataclasses.fields(group)}
+        if feature.enabled_by not in {"", *own}:
+            raise TypeError(f"ENABLED_BY of {feature.name} names no setting of its own")
         if feature.enabled_by and not values[feature.enabled_by]:
             off[feature] = feature.enabled_by
         for required in feature.requires:
