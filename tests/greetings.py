@@ -10,12 +10,13 @@ from typing import Self
 
 import msgspec
 
-from authapi.bodies import read_body
+from authapi.answers import Answer
 from authapi.errors import Failure
 from authapi.events import Event
 from authapi.features.limits import Limits
 from authapi.jobs import Job
 from authapi.middleware import caller_of
+from authapi.operations import operation
 from authapi.principal import principal_of
 from authapi.settings import SettingError, Settings, SettingsGroup, setting
 
@@ -71,16 +72,16 @@ class GreetingsResource:
         self._word = settings.greeting
         self._limit = self._limits.declare("greeting", settings.greeting_limit)
 
-    def on_post(self, req, resp):
+    @operation("Greet a user.", body=GreetingBody, raises=(GreetingRefused,))
+    def on_post(self, req, resp, body):
         core, user, caller = self._core, principal_of(req).user, caller_of(req)
-        body = read_body(req, GreetingBody)
         if body.username == user.username:
             raise GreetingRefused
         with core.database.transaction():
             self._limits.take(self._limit.of(str(user.id)))
             core.events.emit(Greeted(user.id, caller, detail=self._word))
         core.of(Greetings).greeted.append(body.username)
-        core.wire.answer(resp, 200, f"{self._word}, {body.username}.")
+        core.wire.answer(resp, Answer(message=f"{self._word}, {body.username}."))
 
 
 def clear_greeted(core):
