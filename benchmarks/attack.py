@@ -1,9 +1,9 @@
-"""One network's attack: many connections that each ask, and ask again once they are answered.
+"""Attack the service from one address: many connections, each of which sends requests all the time.
 
-Run as `python attack.py --kind NAME --port N --source ADDRESS --connections N --seconds N`; several
-kinds share the connections. It prints an Outcome as JSON. All bytes are prepared, one loop serves
-all connections, and it gives way to everybody else (nice 19), so that it takes little CPU. It calls
-127.0.0.1 alone, and ends when the time is over.
+Run as `python attack.py --kind NAME --port N --source ADDRESS --connections N --seconds N`. Several
+kinds share the connections. It prints an Outcome as JSON. All requests are prepared, one loop
+serves all connections, and the process runs at nice 19, so that it takes little CPU. It connects
+only to 127.0.0.1, and stops after the given time.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 HOST = "127.0.0.1"
-PREPARED = 2_000  # requests of a kind that differ
-LARGE = 50  # of those that are large
+PREPARED = 2_000  # different requests of a kind
+LARGE = 50  # of large requests
 OPENED_AT_ONCE = 20  # connections in a turn of the loop
 LOWEST_PRIORITY = 19
 PAUSE = 0.05  # seconds between two pieces of a slow request
 TURN = 0.01  # seconds that the loop waits at most
-NARROW = 2_048  # bytes of receive buffer, where nothing is read
+NARROW = 2_048  # bytes of receive buffer if answers are not read
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
 @dataclass
 class Outcome:
-    """What the attack did: answers by status, connections, bytes, and its own seconds of CPU."""
+    """The result of the attack: answers by status, connections, bytes, and its own CPU seconds."""
 
     answered: dict[str, int] = field(default_factory=dict)
     opened: int = 0
@@ -45,9 +45,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of attack: the requests, how many answers each has, and how it is sent.
+    """A kind of attack: its requests, the answers to each, and how it is sent.
 
-    `piece` is the bytes that are sent at once, with PAUSE between them; 0 sends all.
+    `piece` is the number of bytes to send at once, with PAUSE between pieces; 0 sends all.
     """
 
     requests: list[bytes]
@@ -57,40 +57,40 @@ class Kind:
 
 
 def get(path: bytes, fields: bytes = b"") -> bytes:
-    """A request without a body."""
+    """Return a request without a body."""
     return b"GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n" % (path, fields)
 
 
 def post(path: bytes, body: bytes) -> bytes:
-    """A request with a JSON body."""
+    """Return a request with a JSON body."""
     head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" % path
     return b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
 
 
 def prepared(form: Callable[[bytes], bytes], count: int = PREPARED) -> list[bytes]:
-    """Requests that differ by a random word."""
+    """Return requests that differ by a random word."""
     return [form(secrets.token_hex(8).encode()) for _ in range(count)]
 
 
 def login(word: bytes) -> bytes:
-    """A login of nobody."""
+    """Return a login with an unknown name."""
     return post(b"/login", b'{"usernameOrEmail":"%s","password":"wrong password"}' % word)
 
 
 def registration(word: bytes) -> bytes:
-    """A registration that is as it should be."""
+    """Return a valid registration."""
     form = b'{"username":"u%s","email":"%s@example.com","password":"a long pass phrase"}'
     return post(b"/register", form % (word, word))
 
 
 def verification(word: bytes) -> bytes:
-    """A session check with a token that nobody has issued."""
+    """Return a session check with a forged token."""
     token = b"eyJhbGciOiJIUzI1NiJ9.%s.%s" % (word * 15, word * 2)
     return get(b"/verify", b"Cookie: jwt=%s\r\n" % token)
 
 
 def large(word: bytes) -> bytes:
-    """A body near the limit, whose fields are all unknown."""
+    """Return a body near the size limit with only unknown fields."""
     fields = b",".join(b'"%s%d":0' % (word, number) for number in range(2_500))
     return post(b"/logout", b"{%s}" % fields)
 
@@ -113,7 +113,7 @@ class Connection:
     """A connection of the attack, and what it still has to send and to read."""
 
     def __init__(self, kind: Kind, port: int, source: str) -> None:
-        """Begin to connect. Raises OSError."""
+        """Start to connect. Raises OSError."""
         self.kind, self.due, self.left = kind, 0, b""
         self.socket = socket.socket()
         self.socket.setblocking(False)  # noqa: FBT003 - socket's own
@@ -126,21 +126,21 @@ class Connection:
 
     @property
     def is_done(self) -> bool:
-        """Whether its request is sent, and answered as far as it waits for that."""
+        """Return whether the request is sent and its awaited answers have come."""
         return not self.left and (self.due <= 0 or not self.kind.reads)
 
     def send(self) -> int:
-        """Send a piece, or as much as there is room for; give the bytes. Raises OSError."""
+        """Send a piece, or as much as fits; return the number of bytes. Raises OSError."""
         size = self.socket.send(self.left[: self.kind.piece or len(self.left)])
         self.left = self.left[size:]
         return size
 
 
 class Attack:
-    """Keeps so many connections busy until the time is over."""
+    """Keeps a number of connections busy for some seconds."""
 
     def __init__(self, kinds: list[Kind], port: int, source: str, count: int) -> None:
-        """Name the service and the address to come from. Nothing is opened yet."""
+        """Name the service and the source address. Nothing is opened yet."""
         self._port, self._source, self._count = port, source, count
         self._kinds = itertools.cycle(kinds)
         self._requests = {id(kind): itertools.cycle(kind.requests) for kind in kinds}
@@ -150,7 +150,7 @@ class Attack:
         self.outcome = Outcome()
 
     def run(self, seconds: float) -> None:
-        """Attack for so many seconds, then close all."""
+        """Attack for some seconds, then close all connections."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._top_up()
@@ -176,11 +176,11 @@ class Attack:
         self._watch(connection, select.EPOLLOUT)
 
     def _watch(self, connection: Connection, events: int) -> None:
-        if connection.socket.fileno() in self._open:  # else it was closed while it was paused
+        if connection.socket.fileno() in self._open:  # else it was closed while paused
             self._epoll.modify(connection.socket, events)
 
     def _handle(self, connection: Connection, events: int) -> None:
-        """Go on with a connection; one that is over makes room for the next."""
+        """Continue a connection; replace one that has ended."""
         try:
             if events & select.EPOLLOUT:
                 self._send(connection)
@@ -202,7 +202,7 @@ class Attack:
             self._watch(connection, select.EPOLLIN if connection.kind.reads else 0)
 
     def _read(self, connection: Connection) -> bool:
-        """Count answers, and ask again after the last one; False at the end of the connection."""
+        """Count answers, and ask again after the last one. Return False if the connection ended."""
         data = connection.socket.recv(65_536)
         for status in STATUS.findall(data):
             name = status.decode()

@@ -1,6 +1,6 @@
-"""A constant-bytes WSGI application on plain waitress: what a session check is measured against.
+"""A WSGI application of constant bytes on plain waitress, to compare session checks with.
 
-Run as `python bare.py PORT BYTES [NAME=VALUE ...]`, with waitress's own settings as the rest.
+Run as `python bare.py PORT BYTES [NAME=VALUE ...]`. The rest are waitress's own settings.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import waitress
 
 
 def application(size: int) -> Callable[..., Iterable[bytes]]:
-    """A WSGI application that answers every request with the same `size` bytes."""
+    """Return an application that answers every request with the same `size` bytes."""
     body = b"x" * size
     headers = [("Content-Type", "application/json"), ("Content-Length", str(size))]
 
@@ -25,8 +25,8 @@ def application(size: int) -> Callable[..., Iterable[bytes]]:
 
 
 def main(port: str, size: str, *settings: str) -> None:
-    """Serve on 127.0.0.1 until a signal ends it."""
-    # Silent as in the service: else each request that waits for a thread costs a log line.
+    """Serve on 127.0.0.1 until a signal."""
+    # Silent as in the service: otherwise each request that waits for a thread logs a line.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     chosen = dict(setting.split("=", 1) for setting in settings)
     waitress.serve(application(int(size)), host="127.0.0.1", port=port, **chosen)

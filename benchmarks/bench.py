@@ -1,6 +1,6 @@
-"""Measures the service on this machine and compares it with the goals: see README.md.
+"""Measure the service on this machine and compare it with its goals: see README.md.
 
-Needs wrk, and authapi installed. Everything runs on 127.0.0.1 and in a temporary directory.
+This needs wrk, and authapi installed. Everything runs on 127.0.0.1 and in a temporary directory.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def show(title: str, rows: list[tuple[str, ...]]) -> None:
 
 
 def run(bench: Bench, names: list[str]) -> None:
-    """Measure, and print all of it."""
+    """Measure, and print everything."""
     show("Machine", machine.describe(bench))
     figures = []
     for name in names:
@@ -58,7 +58,7 @@ def run(bench: Bench, names: list[str]) -> None:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1."""
+    """Parse a whole number from 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
@@ -66,7 +66,7 @@ def positive(text: str) -> int:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line's options."""
+    """Parse the command line's options."""
     parser = argparse.ArgumentParser(description="Measure authapi, and compare with its goals.")
     parser.add_argument("--rounds", type=positive, default=5, help="default: 5")
     parser.add_argument(
@@ -77,7 +77,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run the benchmark; return its exit status, 1 where a measurement failed."""
+    """Run the benchmark; return its exit status, 1 if a measurement failed."""
     options = arguments()
     if shutil.which("wrk") is None:
         sys.exit("bench.py needs wrk, which is not installed: apt-get install wrk.")

@@ -1,4 +1,4 @@
-"""Bars as SVG, written by hand: legible on light and on dark, without script or font files."""
+"""Draw bars as SVG, legible on light and dark, without scripts or font files."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from html import escape
 
 WIDTH = 760
 LABELS = 250  # pixels to the left of the bars
-NUMBERS = 70  # and to the right
+NUMBERS = 70  # pixels to their right
 BAR, GAP = 18, 6
-HEAD = 44  # of each panel
+HEAD = 44  # pixels of each panel
 MARGIN = 16
 
 STYLE = """\
@@ -39,7 +39,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Panel:
-    """Bars of one unit under a title; `digits` stand after the point."""
+    """Bars of one unit under a title, with `digits` after the point."""
 
     title: str
     bars: list[Bar]
@@ -47,11 +47,11 @@ class Panel:
 
     @property
     def height(self) -> int:
-        """In pixels."""
+        """Return the height in pixels."""
         return HEAD + len(self.bars) * (BAR + GAP)
 
     def draw(self, top: int) -> list[str]:
-        """The elements, from that height on."""
+        """Yield the elements, from a height on."""
         title = f'<text class="title" x="{MARGIN}" y="{top + 28}">{escape(self.title)}</text>'
         longest = max((bar.value for bar in self.bars), default=0) or 1
         rows = [
@@ -61,7 +61,7 @@ class Panel:
         return [title, *rows]
 
     def row(self, bar: Bar, top: int, part: float) -> str:
-        """One bar, with its label and its number."""
+        """Yield one bar with its label and its number."""
         width = round(max(part * (WIDTH - LABELS - NUMBERS), 1), 1)
         kind, line = "ours" if bar.ours else "other", top + 14
         return (
@@ -72,7 +72,7 @@ class Panel:
 
 
 def draw(panels: list[Panel]) -> str:
-    """An SVG document with the panels under one another."""
+    """Return an SVG document with the panels below one another."""
     elements, top = [], 0
     for panel in panels:
         elements += panel.draw(top)

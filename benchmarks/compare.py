@@ -1,7 +1,7 @@
-"""Measures ours and the peers in turn, and writes RESULTS.md and results.svg: see README.md.
+"""Measure this service and others in turn, and write RESULTS.md and results.svg: see README.md.
 
-Needs wrk and authapi installed; the peers are installed at the first run. Once that is done, all of
-it runs on 127.0.0.1, and no one speaks to any other machine.
+This needs wrk and authapi installed. The first run installs the other services. After that,
+everything runs on 127.0.0.1, without any other network access.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from results import COSTS, OWN, Results
 
 from authapi.settings import Settings
 
-WARM_UP = 5  # seconds of session checks that go before those that count: Node compiles meanwhile
-REST = 1  # seconds from the first answer to the look at the memory
+WARM_UP = 5  # seconds of session checks that do not count, while Node compiles
+REST = 1  # seconds from the first answer to measuring memory
 WORKERS = 2
-BARE_ANSWER = 237  # bytes, as many as GET /user has
+BARE_ANSWER = 237  # bytes, as many as in an answer of GET /user
 
 
 def installed(home: Path) -> tuple[list[Contestant], list[str]]:
-    """Everyone who can take part, and why the others cannot."""
+    """Return the services that can take part, and why others cannot."""
     contestants: list[Contestant] = [Ours("authapi", "authapi", OURS, {})]
     absent = []
     try:
@@ -57,7 +57,7 @@ def installed(home: Path) -> tuple[list[Contestant], list[str]]:
 
 
 def at_rest(bench: Bench, one: Contestant, found: Results) -> None:
-    """Start-up on a database that is there, and memory after the first answer."""
+    """Measure the start on an existing database, and memory after the first answer."""
     with one.running(bench, OWN) as server:
         time.sleep(REST)
         found.add("start", one, server.started_in)
@@ -65,7 +65,7 @@ def at_rest(bench: Bench, one: Contestant, found: Results) -> None:
 
 
 def under_checks(bench: Bench, one: Contestant, found: Results) -> None:
-    """Session checks of one process."""
+    """Measure the session checks of one process."""
     with one.running(bench, OWN) as server:
         warm_up(bench, one, server)
         checks = load.session_checks(bench, one, server, OWN)
@@ -74,7 +74,7 @@ def under_checks(bench: Bench, one: Contestant, found: Results) -> None:
 
 
 def with_workers(bench: Bench, one: Contestant, found: Results) -> None:
-    """Session checks of two processes, and the memory of both."""
+    """Measure the session checks and the memory of two processes."""
     with one.running(bench, OWN, WORKERS) as server:
         time.sleep(REST)
         found.add("memory of 2", one, server.shared_memory())
@@ -84,7 +84,7 @@ def with_workers(bench: Bench, one: Contestant, found: Results) -> None:
 
 
 def under_logins(bench: Bench, one: Contestant, found: Results) -> None:
-    """Logins at each cost."""
+    """Measure the logins at each cost."""
     for cost in COSTS:
         with one.running(bench, cost) as server:
             one.expect(server, one.service.login)
@@ -92,7 +92,7 @@ def under_logins(bench: Bench, one: Contestant, found: Results) -> None:
 
 
 def in_storm(bench: Bench, one: Contestant, found: Results) -> None:
-    """Session checks while five times the logins are offered that it was seen to do."""
+    """Measure session checks while five times the measured logins are sent."""
     capacity = found.median(f"logins {OWN}", one.name)
     with one.running(bench, OWN) as server:
         warm_up(bench, one, server)
@@ -102,13 +102,13 @@ def in_storm(bench: Bench, one: Contestant, found: Results) -> None:
 
 
 def warm_up(bench: Bench, one: Contestant, server: Server, workers: int = 1) -> None:
-    """Session checks that do not count."""
+    """Run session checks that do not count."""
     for _ in range(math.ceil(WARM_UP / bench.seconds)):
         load.session_checks(bench, one, server, OWN, workers=workers)
 
 
 def parts(one: Contestant) -> list[Callable[[Bench, Contestant, Results], None]]:
-    """What is measured of whom."""
+    """Return the measurements and their contestants."""
     if one.name == "bare":
         return [under_checks]
     if one.name == "authapi_avx2":
@@ -118,7 +118,7 @@ def parts(one: Contestant) -> list[Callable[[Bench, Contestant, Results], None]]
 
 
 def measure(bench: Bench, contestants: list[Contestant], found: Results) -> None:
-    """All rounds. Who begins changes from round to round, for each part."""
+    """Run all rounds. The first contestant changes from round to round, for each measurement."""
     for one in contestants:
         for cost in COSTS:
             one.prepare(bench, cost)
@@ -132,13 +132,13 @@ def measure(bench: Bench, contestants: list[Contestant], found: Results) -> None
 
 
 def default_home() -> Path:
-    """Where peers are installed: the user's directory of what can be made again."""
+    """Return where peers are installed: in the user's cache directory."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "authapi-benchmarks"
 
 
 def arguments() -> argparse.Namespace:
-    """The command line's options."""
+    """Parse the command line's options."""
     parser = argparse.ArgumentParser(description="Measure authapi beside its peers.")
     parser.add_argument("--rounds", type=positive, default=5, help="default: 5")
     parser.add_argument(
@@ -152,7 +152,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run the comparison; return its exit status, 1 where a measurement failed."""
+    """Run the comparison; return its exit status, 1 if a measurement failed."""
     options = arguments()
     if shutil.which("wrk") is None:
         sys.exit("compare.py needs wrk, which is not installed: apt-get install wrk.")

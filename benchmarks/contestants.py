@@ -1,4 +1,4 @@
-"""Ours and the peers, started and asked in one manner."""
+"""The compared services behind one interface: start them and send requests."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Contestant:
     cookies: dict[Cost, str] = field(default_factory=dict, init=False)
 
     def running(self, bench: Bench, cost: Cost, workers: int = 1) -> AbstractContextManager[Server]:
-        """It runs on its database for that cost while the block does."""
+        """Run it on its database for a cost while the block runs."""
         raise NotImplementedError
 
     def prepare(self, bench: Bench, cost: Cost) -> None:
         """Make the database, register the user, and keep the cookie of a login.
 
-        Raises BenchError where the right password is refused, or another is not.
+        Raises BenchError if it refuses the right password or accepts another.
         """
         register, login = self.service.register, self.service.login
         wrong = replace(login, body=login.body.replace(PASSWORD, "something-else-entirely"))
@@ -55,14 +55,14 @@ class Contestant:
             self.check(server, cost)
 
     def expect(self, server: Server, request: Request) -> str:
-        """The cookie of a request. Raises BenchError where that does not succeed."""
+        """Return the cookie of a request. Raises BenchError if the request fails."""
         status, cookie, body = post(server, request)
         if status != request.status:
             raise BenchError(f"{self.title} answered {request.path} with {status}: {body!r}")
         return cookie
 
     def check(self, server: Server, cost: Cost) -> int:
-        """The bytes of an answer to a session check. Raises BenchError for a wrong one."""
+        """Return the bytes of an answer to a session check. Raises BenchError for a wrong one."""
         answer = raw_get(server, self.service.check, self.cookies[cost])
         if not answer.startswith(b"HTTP/1.1 200 ") or EMAIL.encode() not in answer:
             raise BenchError(f"{self.title} answered a session check with {answer!r}")
@@ -71,16 +71,16 @@ class Contestant:
 
 @dataclass
 class Ours(Contestant):
-    """The service of this repository; `variables` are those of the environment."""
+    """The service of this repository; `variables` are further environment variables."""
 
     variables: dict[str, str]
 
     @contextmanager
     def running(self, bench: Bench, cost: Cost, workers: int = 1) -> Iterator[Server]:
-        """It runs with its default settings, but for the cost, the workers, and the sessions.
+        """Run it with its default settings except for the cost, the workers, and the sessions.
 
-        All logins are one user's: with 100 sessions for each, they would end the one that is
-        checked.
+        All logins are one user's. With 100 sessions for each user, they would end the session that
+        is checked.
         """
         settings = self.variables | {
             "AUTHAPI_MAX_SESSIONS": "10000",
@@ -96,14 +96,14 @@ class Ours(Contestant):
 
 @dataclass
 class Installed(Contestant):
-    """A peer in the directory where it is installed."""
+    """A peer, in the directory where it is installed."""
 
     peer: Peer
     home: Path
 
     @contextmanager
     def running(self, bench: Bench, cost: Cost, workers: int = 1) -> Iterator[Server]:
-        """It runs as its documentation says."""
+        """Run it as its documentation says."""
         database = bench.directory / f"{self.name}-{cost.memory_kib}.db"
         with reserved_port() as port:
             variables = self.peer.variables(database, port, workers, cost)
@@ -118,27 +118,27 @@ class Installed(Contestant):
 
 @dataclass
 class Bare(Contestant):
-    """The server that answers constant bytes: what waitress alone can do."""
+    """The server of constant bytes, which shows what waitress alone can do."""
 
     size: int
 
     @contextmanager
     def running(self, bench: Bench, cost: Cost, workers: int = 1) -> Iterator[Server]:  # noqa: ARG002 - there is nothing to hash
-        """It runs in one process."""
+        """Run it in one process."""
         with bench.bare(self.size) as server:
             yield server
 
     def prepare(self, bench: Bench, cost: Cost) -> None:  # noqa: ARG002 - nor is there a database
-        """Take any cookie, as long as a real one."""
+        """Take any cookie of the length of a real one."""
         self.cookies[cost] = f"jwt={'x' * 400}"
 
     def check(self, server: Server, cost: Cost) -> int:
-        """The bytes of an answer."""
+        """Return the bytes of an answer."""
         return len(raw_get(server, self.service.check, self.cookies[cost]))
 
 
 def post(server: Server, request: Request) -> tuple[int, str, bytes]:
-    """The status, the cookie (or nothing) and the body of an answer."""
+    """Return the status, the cookie (or an empty text) and the body of an answer."""
     connection = http.client.HTTPConnection(HOST, server.port, timeout=START_DEADLINE)
     try:
         headers = {"Content-Type": request.content_type}
@@ -151,7 +151,7 @@ def post(server: Server, request: Request) -> tuple[int, str, bytes]:
 
 
 def raw_post(server: Server, request: Request) -> bytes:
-    """The bytes of a request on a connection of its own."""
+    """Return the bytes of a request on a connection of its own."""
     lines = (
         f"POST {request.path} HTTP/1.1",
         f"Host: {HOST}:{server.port}",
@@ -163,7 +163,7 @@ def raw_post(server: Server, request: Request) -> bytes:
 
 
 def raw_get(server: Server, path: str, cookie: str) -> bytes:
-    """The bytes of an answer to the request that wrk sends."""
+    """Return the bytes of an answer to the request that wrk sends."""
     lines = f"GET {path} HTTP/1.1\r\nHost: {HOST}:{server.port}\r\nCookie: {cookie}\r\n\r\n"
     with socket.create_connection((HOST, server.port), timeout=START_DEADLINE) as connection:
         connection.sendall(lines.encode())
@@ -177,7 +177,7 @@ def raw_get(server: Server, path: str, cookie: str) -> bytes:
 
 
 def is_whole(answer: bytes) -> bool:
-    """Whether an answer has come to its end, as Content-Length or chunks tell."""
+    """Return whether an answer is complete, by its Content-Length or chunks."""
     head, _, body = answer.partition(b"\r\n\r\n")
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):

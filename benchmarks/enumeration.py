@@ -1,9 +1,9 @@
-"""Whether the time of a failed login tells if there is such a user.
+"""Test whether the time of a failed login tells if its user exists.
 
-Logins with wrong passwords, of names that exist and of names that do not, in random order on one
-connection; the two distributions of their times are compared by the two-sample Kolmogorov-Smirnov
-test. It must not tell them apart at p < 0.01: in calm, with the hash lane busy, and where the tries
-are over the limit. And it must be able to: with the decoy off it has to tell them apart at once.
+Logins with wrong passwords, of known and unknown names in random order, on one connection. The
+two-sample Kolmogorov-Smirnov test compares the two distributions of times. It must not tell them
+apart at p < 0.01: in calm, with the hash lane busy, and over the limit. As a control, with the
+decoy off it must tell them apart.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from authapi.passwords import Verdict
 from authapi.server import serve
 
 SIGNIFICANCE = 0.01
-NAMES = 20  # of each kind
+NAMES = 20  # logins of each kind
 ROOMY = {
     "AUTHAPI_LOGIN_ACCOUNT_LIMIT": "999999/second",
     "AUTHAPI_LOGIN_NETWORK_LIMIT": "999999/second",
@@ -42,7 +42,7 @@ Times = tuple[list[float], list[float]]  # milliseconds, of known names and of u
 
 
 def kolmogorov_smirnov(one: list[float], other: list[float]) -> tuple[float, float]:
-    """The two-sample statistic D, and p by its asymptotic distribution (Stephens 1970)."""
+    """Return the two-sample statistic D, and p by its asymptotic distribution (Stephens 1970)."""
     up, down = 1 / len(one), -1 / len(other)
     values = sorted([(value, up) for value in one] + [(value, down) for value in other])
     distance = largest = 0.0
@@ -57,12 +57,12 @@ def kolmogorov_smirnov(one: list[float], other: list[float]) -> tuple[float, flo
 
 
 def name_of(number: int, *, known: bool) -> str:
-    """Names of one length, so that nothing but their being known differs."""
+    """Return a name. All have one length, so that they differ only in being known."""
     return f"{'known' if known else 'other'}{number:02}"
 
 
 def sample(server: Server, count: int, wanted: int, source: random.Random) -> Times:
-    """The times of `count` failed logins of each kind that are answered with a status."""
+    """Return the times of `count` failed logins of each kind that get an expected status."""
     times: Times = ([], [])
     with closing(http.client.HTTPConnection(HOST, server.port)) as connection:
         while min(map(len, times)) < count:
@@ -80,7 +80,7 @@ def sample(server: Server, count: int, wanted: int, source: random.Random) -> Ti
 
 
 def log_in(connection: http.client.HTTPConnection, name: str) -> int:
-    """Log in with a wrong password; give the status."""
+    """Log in with a wrong password; return the status."""
     body = json.dumps({"usernameOrEmail": name, "password": "wrong password"})
     connection.request("POST", "/login", body, JSON_HEADERS)
     answer = connection.getresponse()
@@ -110,7 +110,7 @@ def busy(server: Server, clients: int = 2) -> Iterator[None]:
 
 
 def without_decoy(settings: Settings) -> AuthAPI:
-    """The service as it would be if an unknown name were refused without a hash."""
+    """Return the service as if it refused unknown names without a hash."""
     app = create_app(settings)
     verify = app.core.passwords.verify
 
@@ -123,7 +123,7 @@ def without_decoy(settings: Settings) -> AuthAPI:
 
 @contextmanager
 def running(bench: Bench, name: str, **variables: str) -> Iterator[Server]:
-    """The service, with its known users; without the decoy where it is named so."""
+    """Run the service with its known users, without the decoy if the case says so."""
     if name == "decoy off":
         command = [sys.executable, __file__, "--serve-without-decoy"]
     else:
@@ -137,7 +137,7 @@ def running(bench: Bench, name: str, **variables: str) -> Iterator[Server]:
 
 
 def register_all(server: Server) -> None:
-    """Make the known users."""
+    """Register the known users."""
     for number in range(NAMES):
         name = name_of(number, known=True)
         body = {**USER, "username": name, "email": f"{name}@example.com"}
@@ -147,7 +147,7 @@ def register_all(server: Server) -> None:
 
 
 def main() -> None:
-    """Measure, print, and end with status 1 where a promise is broken."""
+    """Measure, print, and exit with status 1 if a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=500, help="logins of each kind (500)")
     parser.add_argument("--seed", type=int, default=1, help="of the order of the names (1)")
@@ -162,11 +162,11 @@ def main() -> None:
 
 
 def run(bench: Bench, count: int, seed: int) -> bool:
-    """Measure each case and print it; give whether a promise is broken."""
+    """Measure each case and print it; return whether a promise is broken."""
     source = random.Random(seed)
     results: list[tuple[str, Times, bool]] = []
     with running(bench, "calm", **ROOMY) as server:
-        sample(server, 20, 401, source)  # warms up
+        sample(server, 20, 401, source)  # warm-up
         results.append(("calm", sample(server, count, 401, source), False))
         with busy(server):
             results.append(("lane busy", sample(server, count, 401, source), False))
@@ -184,7 +184,7 @@ def run(bench: Bench, count: int, seed: int) -> bool:
 
 
 def report(results: list[tuple[str, Times, bool]]) -> bool:
-    """Print a row for each case; give whether one is not as it should be."""
+    """Print a row for each case; return whether one is wrong."""
     print("| case | logins | known, ms | unknown, ms | D | p | told apart |")
     print("|---|---|---|---|---|---|---|")
     failed = False

@@ -1,4 +1,4 @@
-"""What a measurement gives: figures, with a goal or without."""
+"""Figures that a measurement produces, with or without a goal."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Goal:
     bound: float
 
     def verdict(self, value: float) -> str:
-        """Whether a value is within the bound."""
+        """Return whether a value is within the bound, in a word."""
         met = value >= self.bound if self.sign == ">=" else value <= self.bound
         return "met" if met else "MISSED"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured, with one value of each round."""
+    """A measured figure, with one value for each round."""
 
     name: str
     values: list[float]
@@ -41,25 +41,25 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The middle one of the values."""
+        """Return the median of the values."""
         return statistics.median(self.values)
 
     def shown(self, value: float) -> str:
-        """A value with the digits that its unit deserves."""
+        """Return a value with the digits of its unit."""
         return f"{value:.{DIGITS[self.unit]}f}"
 
     def row(self) -> tuple[str, ...]:
-        """Name, median, range, unit."""
+        """Return name, median, range, unit."""
         span = f"{self.shown(min(self.values))} - {self.shown(max(self.values))}"
         return self.name, self.shown(self.median), span, self.unit
 
     def goal_row(self, goal: Goal) -> tuple[str, ...]:
-        """Name, goal, median, range, verdict."""
+        """Return name, goal, median, range, verdict."""
         name, median, span, unit = self.row()
         wanted = f"{goal.sign} {self.shown(goal.bound)} {unit}".rstrip()
         return name, wanted, median, span, goal.verdict(self.median)
 
 
 def ratios(measured: list[float], base: list[float]) -> list[float]:
-    """One list by the other, round by round."""
+    """Divide one list by the other, round by round."""
     return [value / other for value, other in zip(measured, base, strict=True)]

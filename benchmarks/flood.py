@@ -1,10 +1,10 @@
-"""Whether one network's flood keeps others out: session checks and logins from two other networks.
+"""Measure whether a flood from one network keeps others out, by session checks and logins.
 
 An attacker holds 400 connections from one address and floods the service in each way of
 `attack.py`, then in all ways at once. Meanwhile clients at another address check a session 100
-times a second, each tenth time on a new connection, and one at a third address logs in twice a
-second, in turn with a browser that is known and with a new one. Each address of 127.0.0.0/8 is a
-network of its own.
+times a second, each tenth time on a new connection. A client at a third address logs in twice a
+second, alternating between a known browser and a new one. Each address of 127.0.0.0/8 counts as a
+network.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from authapi.settings import Settings
 
 CONNECTIONS = 400
 CHECK_EACH, LOGIN_EACH = 0.01, 0.5  # seconds
-CHECKERS = 8  # clients that check the session, so that a slow check does not hold up the next
-NEW_EACH = 10  # checks of which one is on a new connection
+CHECKERS = 8  # clients that check the session, so that a slow check does not delay the next
+NEW_EACH = 10  # every how many checks open a new connection
 PATIENCE = 5.0  # seconds that a client waits for an answer
 LEAD = 2.0  # seconds of an attack before anything counts
 P99 = 50  # milliseconds that a session check may take
-WITHIN, SHARE = 2.0, 0.9  # seconds in which such a share of the logins must get in
+WITHIN, SHARE = 2.0, 0.9  # seconds in which this share of the logins must succeed
 
-# The attacker has more addresses than anybody can count, so that no budget holds them up.
+# As if the attacker had unlimited addresses, so that no budget stops them.
 NO_BUDGETS = {
     "AUTHAPI_LOGIN_NETWORK_LIMIT": "100000/second",
     "AUTHAPI_REGISTRATION_LIMIT": "100000/second",
@@ -59,34 +59,34 @@ COOKIE = re.compile(rb"(?i)^set-cookie: ((\w+)=[^;\r]+)", re.MULTILINE)
 
 @dataclass
 class Outcome:
-    """What became of a kind of request: seconds from when each was due, and failures by name."""
+    """The results of one kind of request: seconds since each was due, and failures by name."""
 
     seconds: list[float] = field(default_factory=list)
     failures: dict[str, int] = field(default_factory=dict)
 
     def fail(self, name: str) -> None:
-        """Count a request that was not answered with 200."""
+        """Count a request that did not get 200."""
         self.failures[name] = self.failures.get(name, 0) + 1
 
     def percentile(self, share: float) -> float:
-        """The milliseconds that so many are not above; a failure takes for ever."""
+        """Return a percentile in milliseconds; a failure counts as infinite."""
         times = sorted(self.seconds) + [math.inf] * sum(self.failures.values())
         return times[math.ceil(share * len(times)) - 1] * 1_000 if times else math.nan
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """Return how many there were."""
         return len(self.seconds) + sum(self.failures.values())
 
     def within(self, seconds: float) -> str:
-        """How many of how many were answered with 200 in so many seconds."""
+        """Return how many got 200 within some seconds, and how many there were."""
         good = sum(took <= seconds for took in self.seconds)
         return f"{good}/{self.count}"
 
 
 @dataclass
 class Client:
-    """A client with an address of its own, and the cookies that it was given."""
+    """A client with its own address and cookies."""
 
     port: int
     source: str
@@ -95,13 +95,13 @@ class Client:
     kept: socket.socket | None = None
 
     def connect(self) -> socket.socket:
-        """A new connection. Raises OSError."""
+        """Open a new connection. Raises OSError."""
         return socket.create_connection(
             (HOST, self.port), timeout=PATIENCE, source_address=(self.source, 0)
         )
 
     def check(self, *, anew: bool) -> str:
-        """Check the session; give the status. Raises OSError."""
+        """Check the session; return the status. Raises OSError."""
         request = attack.get(b"/verify", f"Cookie: {'; '.join(self.cookies.values())}\r\n".encode())
         if anew:
             with self.connect() as connection:
@@ -114,7 +114,7 @@ class Client:
             raise
 
     def log_in(self, *, known: bool) -> str:
-        """Log in with a browser that is known or new; give the status. Raises OSError."""
+        """Log in with a known or a new browser; return the status. Raises OSError."""
         cookies = f"Cookie: {self.cookies['device']}\r\n" if known else ""
         body = {**LOGIN, "usernameOrEmail": self.name}
         request = attack.post(b"/login", json.dumps(body).encode())
@@ -150,16 +150,16 @@ def _length(received: bytes) -> int:
 
 @dataclass
 class Visitors:
-    """The two clients, one of which checks its session and the other logs in."""
+    """Two clients: one checks its session, the other logs in."""
 
-    checkers: list[Client]  # of one session, each with a connection of its own
+    checkers: list[Client]  # with one session and a connection each
     user: Client
     checks: Outcome = field(default_factory=Outcome)
     known: Outcome = field(default_factory=Outcome)
     new: Outcome = field(default_factory=Outcome)
 
     def run(self, seconds: float) -> None:
-        """Ask for so many seconds."""
+        """Send requests for some seconds."""
         with ThreadPoolExecutor(32) as pool:
             checking = threading.Thread(target=self._check, args=[seconds])
             checking.start()
@@ -187,7 +187,7 @@ class Visitors:
 
 
 def times(interval: float, seconds: float) -> Iterator[float]:
-    """The times at which something is due, each when it has come; those that are over at once."""
+    """Yield the times at which something is due, when they come; skip those already over."""
     began = time.monotonic()
     for number in range(round(seconds / interval)):
         due = began + number * interval
@@ -196,7 +196,7 @@ def times(interval: float, seconds: float) -> Iterator[float]:
 
 
 def record(outcome: Outcome, due: float, request: Callable[[], str]) -> None:
-    """Make a request, and keep how long it took since it was due."""
+    """Make a request, and record how long it took since it was due."""
     try:
         status = request()
     except OSError as error:
@@ -210,7 +210,7 @@ def record(outcome: Outcome, due: float, request: Callable[[], str]) -> None:
 
 @contextmanager
 def attacking(port: int, kinds: list[str], source: str, seconds: float) -> Iterator[attack.Outcome]:
-    """Attack while the block runs; after it, the Outcome tells what the attack did."""
+    """Attack while the block runs; then the Outcome has its result."""
     outcome = attack.Outcome()
     if not kinds:
         yield outcome
@@ -232,7 +232,7 @@ def attacking(port: int, kinds: list[str], source: str, seconds: float) -> Itera
 
 
 def newcomer(server: Server, source: str, name: str) -> Client:
-    """A client that has just registered."""
+    """Return a client that has just registered."""
     client = Client(server.port, source, name)
     user = {**USER, "username": name, "email": f"{name}@example.com"}
     with client.connect() as connection:
@@ -244,13 +244,13 @@ def newcomer(server: Server, source: str, name: str) -> Client:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Seconds of CPU that a process has used (clock_getcpuclockid(3), of Linux)."""
+    """Return the CPU seconds of a process (clock_getcpuclockid(3) of Linux)."""
     return time.clock_gettime(~pid << 3 | 2)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one attack led to."""
+    """The results of one attack."""
 
     name: str
     visitors: Visitors
@@ -260,7 +260,7 @@ class Row:
 
     @property
     def logins(self) -> float:
-        """The share of logins that got in in time."""
+        """Return the share of logins that succeeded in time."""
         good = sum(
             took <= WITHIN
             for one in (self.visitors.known, self.visitors.new)
@@ -269,7 +269,7 @@ class Row:
         return good / max(1, self.visitors.known.count + self.visitors.new.count)
 
     def misses(self) -> list[str]:
-        """The goals that are missed."""
+        """Return the goals that are missed."""
         missed = []
         if not self.visitors.checks.percentile(0.99) <= P99:
             missed.append("session checks")
@@ -278,7 +278,7 @@ class Row:
         return missed
 
     def __str__(self) -> str:
-        """It as a row of a table."""
+        """Return a row of the table."""
         checks = self.visitors.checks
         times = " | ".join(f"{checks.percentile(share):.1f}" for share in (0.5, 0.99, 1))
         did = ", ".join(f"{count} x {status}" for status, count in self.attack.answered.items())
@@ -292,7 +292,7 @@ class Row:
 
 
 def flood(server: Server, name: str, kinds: list[str], number: int, seconds: int) -> Row:
-    """One attack, from an address of its own, and two clients at others."""
+    """Attack from one address, with two clients at others."""
     checker = newcomer(server, f"127.0.1.{number}", f"checker{number}")
     visitors = Visitors(
         [replace(checker, kept=None) for _ in range(CHECKERS)],
@@ -308,7 +308,7 @@ def flood(server: Server, name: str, kinds: list[str], number: int, seconds: int
 
 
 def run(bench: Bench, only: str, checkout: Path) -> list[Row]:
-    """All attacks; print what each led to."""
+    """Run all attacks and print the results of each."""
     rows = []
     for title, (variables, attacks) in SERVICES.items():
         chosen = {name: kinds for name, kinds in attacks.items() if only in name}

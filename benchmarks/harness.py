@@ -1,4 +1,4 @@
-"""What every measurement shares: servers that run for a while, and requests to them."""
+"""Shared by all measurements: servers that run for a while, and requests to them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PLACEHOLDERS = (
 
 
 class BenchError(Exception):
-    """A measurement that means nothing. Its text is one sentence that says why."""
+    """A measurement without meaning. Its text is one sentence that says why."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Server:
     started_in: float
 
     def processes(self) -> list[int]:
-        """Its process and all that descend from it."""
+        """Return the ids of its process and all descendants."""
         found = [self.pid]
         for pid in found:  # grows while it is read
             for task in Path(f"/proc/{pid}/task").iterdir():
@@ -65,11 +65,11 @@ class Server:
         return found
 
     def memory(self, name: str = "VmRSS") -> float:
-        """A size from the first process's status, in MiB: VmRSS now, VmHWM at its highest."""
+        """Return a size from the first process's status in MiB: VmRSS, or VmHWM for the peak."""
         return kibibytes(Path(f"/proc/{self.pid}/status"), name) / 1_024
 
     def shared_memory(self) -> float:
-        """MiB of all its processes, each page once: the sum of their proportional sizes (PSS)."""
+        """Return the MiB of all its processes with each page counted once (PSS)."""
         rollups = [Path(f"/proc/{pid}/smaps_rollup") for pid in self.processes()]
         return sum(kibibytes(rollup, "Pss") for rollup in rollups) / 1_024
 
@@ -85,7 +85,7 @@ class Bench:
     commands: dict[str, None] = field(default_factory=dict)  # in order, each once
 
     def note(self, command: list[str], variables: Mapping[str, str]) -> None:
-        """Keep a command to show it, with names in place of what differs from run to run."""
+        """Record a command for display, with names for what differs from run to run."""
         assignments = [f"{name}={value}" for name, value in variables.items()]
         text = shlex.join(assignments + command).replace(str(self.directory), "DIRECTORY")
         for pattern, name in PLACEHOLDERS:
@@ -96,7 +96,7 @@ class Bench:
     def running(
         self, command: list[str], port: int, status: int, path: str = "/user", **variables: str
     ) -> Iterator[Server]:
-        """A server that has answered GET `path` with that status, for as long as the block runs.
+        """Run a server while the block runs, once GET `path` has answered with that status.
 
         None of our own AUTHAPI_… variables reaches it, so that it runs with the default settings.
         """
@@ -109,7 +109,7 @@ class Bench:
                 env=inherited | variables,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for us: we stop it
+                start_new_session=True,  # this process handles Ctrl-C, and stops it
             )
         try:
             answered = wait_for_answer(process, port, path)
@@ -125,9 +125,9 @@ class Bench:
     def authapi(
         self, name: str, python: str = sys.executable, **variables: str
     ) -> Iterator[Server]:
-        """The service on the database of that name, with its default settings.
+        """Run the service on a named database with its default settings.
 
-        `variables` are further AUTHAPI_… settings, `python` is another environment's interpreter.
+        `variables` are further AUTHAPI_… settings; `python` is another environment's interpreter.
         """
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
@@ -145,7 +145,7 @@ class Bench:
 
     @contextmanager
     def bare(self, size: int) -> Iterator[Server]:
-        """The constant-bytes application, on the waitress settings of the service."""
+        """Run the application of constant bytes, with the service's waitress settings."""
         waitress = {
             "threads": self.settings.threads,
             "asyncore_use_poll": "true",
@@ -170,9 +170,10 @@ class Bench:
     def wrk(
         self, server: Server, path: str, connections: int, *options: str, strict: bool = True
     ) -> str:
-        """What wrk prints after loading one path.
+        """Return what wrk prints after loading one path.
 
-        Raises BenchError for lost connections, and for answers that take over 2 seconds, if strict.
+        Raises BenchError for lost connections and, if strict, for answers after more than 2
+        seconds.
         """
         load = ["-t1", f"-c{connections}", f"-d{self.seconds}s"]
         command = ["wrk", *load, *options, f"http://{HOST}:{server.port}{path}"]
@@ -184,7 +185,7 @@ class Bench:
 
 
 def kibibytes(path: Path, name: str) -> int:
-    """The size of that name in a file of /proc."""
+    """Return a named size from a file of /proc."""
     found = re.search(rf"^{name}:\s+(\d+) kB$", path.read_text(), re.MULTILINE)
     if found is None:
         raise BenchError(f"{path} has no {name}.")
@@ -193,10 +194,10 @@ def kibibytes(path: Path, name: str) -> int:
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """A port that only a server of ours takes: bound here, so that no one else is given it.
+    """Yield a port that stays bound here, so that only a server of ours takes it.
 
-    NOTE: Linux lets a second socket bind and listen where both have SO_REUSEADDR. Without this, a
-    connection attempt could be given the very port that it tries to reach, and reach itself.
+    NOTE: Linux lets a second socket bind and listen if both have SO_REUSEADDR. Without this, a
+    connection attempt could get the very port that it tries to reach, and reach itself.
     """
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -205,7 +206,7 @@ def reserved_port() -> Iterator[int]:
 
 
 def wait_for_answer(process: subprocess.Popen[bytes], port: int, path: str) -> int | None:
-    """The status of the first answer to GET `path`, once it is there; None where none comes."""
+    """Wait for the first answer to GET `path` and return its status; None if none comes."""
     deadline = time.monotonic() + START_DEADLINE
     while process.poll() is None and time.monotonic() < deadline:
         try:
@@ -216,7 +217,7 @@ def wait_for_answer(process: subprocess.Popen[bytes], port: int, path: str) -> i
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a server, by force where it does not end in time (which raises TimeoutExpired)."""
+    """Stop a server, by force if it does not end in time (which raises TimeoutExpired)."""
     process.terminate()
     try:
         process.wait(STOP_DEADLINE)
@@ -229,7 +230,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 def ask(
     port: int, method: str, path: str, body: Mapping[str, str] | None = None, **headers: str
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
-    """Send one request, a body as JSON; give the answer's status, headers and body."""
+    """Send one request, with a body as JSON; return the answer's status, headers and body."""
     connection = http.client.HTTPConnection(HOST, port, timeout=START_DEADLINE)
     try:
         if body is None:
@@ -243,7 +244,7 @@ def ask(
 
 
 def register(server: Server) -> str:
-    """Register the example user; give the session's cookie."""
+    """Register the example user; return the session's cookie."""
     status, headers, body = ask(server.port, "POST", "/register", USER)
     if status != 201:
         raise BenchError(f"POST /register was answered {status}: {body!r}")
@@ -251,14 +252,14 @@ def register(server: Server) -> str:
 
 
 def check_user(server: Server, cookie: str) -> bytes:
-    """The answer to GET /user. Raises BenchError where it is not the example user's."""
+    """Return the answer to GET /user. Raises BenchError if it is not the example user's."""
     status, _, body = ask(server.port, "GET", "/user", Cookie=cookie)
     check_answer("GET /user", status, body)
     return body
 
 
 def check_login(server: Server) -> None:
-    """Log in once. Raises BenchError where the answer is not the example user's."""
+    """Log in once. Raises BenchError if the answer is not the example user's."""
     status, _, body = ask(server.port, "POST", "/login", LOGIN)
     check_answer("POST /login", status, body)
 
@@ -273,7 +274,7 @@ def check_answer(request: str, status: int, body: bytes) -> None:
 
 
 def number(label: str, output: str) -> float:
-    """The number after a label in wrk's output."""
+    """Return the number after a label in wrk's output."""
     found = re.search(rf"{label}\s*([\d.]+)", output)
     if found is None:
         raise BenchError(f"wrk did not say {label} {output}")

@@ -1,4 +1,4 @@
-"""What a contestant bears: session checks, logins, and both at once."""
+"""Load on a contestant: session checks, logins, and both at once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from peers import Cost
 
 CONNECTIONS = 8  # of session checks, for each process
 LOGIN_CONNECTIONS = 4
-LOGIN_TIMES = 2  # as long as session checks: there are few
-SETTLE_TIME = 1.5  # seconds in which the logins that wrk left behind are finished
-STORM = 5  # times the logins that a contestant can do are offered to it
-LEAD = 0.5  # seconds for which the storm is under way before session checks are counted
+LOGIN_TIMES = 2  # times as long as session checks, because logins are few
+SETTLE_TIME = 1.5  # seconds to finish the logins that wrk left behind
+STORM = 5  # times the logins that a contestant can do
+LEAD = 0.5  # seconds of the storm before session checks are counted
 
 CHECK_SCRIPT = """\
 function done(summary, latency)
@@ -63,7 +63,7 @@ end
 
 @dataclass(frozen=True)
 class Checks:
-    """Session checks under load: answers per second, and the time that 99 of 100 took, in ms."""
+    """Session checks under load: answers per second, and their p99 in ms."""
 
     rate: float
     p99: float
@@ -72,21 +72,21 @@ class Checks:
 
 @dataclass(frozen=True)
 class Storm:
-    """Session checks before and during a storm, and what became of the logins."""
+    """Session checks before and during a storm, and the results of the logins."""
 
     offered: float  # logins per second
     calm: Checks
     checks: Checks
     logins: openloop.Outcome
-    success: str  # the status of a login that succeeds
+    success: str  # the status of a successful login
 
     @property
     def kept(self) -> float:
-        """The part of the calm rate of session checks that was left, in percent."""
+        """Return the share of the calm rate of session checks that was left, in percent."""
         return 100 * self.checks.rate / self.calm.rate
 
     def figures(self) -> dict[str, float]:
-        """All of it, by name; shares are in percent of the logins offered."""
+        """Return all figures by name; shares are in percent of the logins sent."""
         done = self.logins.latencies.get(self.success, [])
         shed = self.logins.latencies.get("503", [])
         other = self.logins.due - len(done) - len(shed)
@@ -113,10 +113,10 @@ def session_checks(  # noqa: PLR0913 - what, where, how much and how strictly
     workers: int = 1,
     strict: bool = True,
 ) -> Checks:
-    """Load it with session checks. Raises BenchError where any answer was not the right one.
+    """Load it with session checks. Raises BenchError if any answer was wrong.
 
-    That is told by the bytes: each answer is as long as the one that was looked at before. Where it
-    is not strict, only what wrk itself counts as an error is, and it raises nothing.
+    Each answer must be as long as the one that was checked before. If not strict, only wrk's own
+    errors are counted, and nothing is raised.
     """
     size = contestant.check(server, cost) if strict else 0
     script = bench.directory / "check.lua"
@@ -134,7 +134,7 @@ def session_checks(  # noqa: PLR0913 - what, where, how much and how strictly
 
 
 def logins(bench: Bench, contestant: Contestant, server: Server) -> float:
-    """Logins per second that gave a cookie. Raises BenchError where one was refused."""
+    """Return the logins per second that set a cookie. Raises BenchError if one was refused."""
     login = contestant.service.login
     script = bench.directory / "login.lua"
     script.write_text(LOGIN_SCRIPT % (login.content_type, login.body, login.status))
@@ -150,7 +150,7 @@ def logins(bench: Bench, contestant: Contestant, server: Server) -> float:
 def storm(
     bench: Bench, contestant: Contestant, server: Server, cost: Cost, capacity: float
 ) -> Storm:
-    """Session checks without logins, and then with more of them than it can do."""
+    """Measure session checks without logins, and then with more logins than it can do."""
     calm = session_checks(bench, contestant, server, cost)
     request = raw_post(server, contestant.service.login)
     offered, seconds = STORM * capacity, bench.seconds + LEAD

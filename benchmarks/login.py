@@ -1,4 +1,4 @@
-"""Logins per second, beside argon2 alone."""
+"""Logins per second, compared with argon2 alone."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ end
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Logins per second, beside raw argon2 verifications in the same round."""
+    """Measure logins per second, and raw argon2 verifications in the same round."""
     logins, hashes, overloads = [], [], []
     with bench.authapi("login") as server:
         register(server)
         check_login(server)
-        per_second(bench, server)  # warms up
+        per_second(bench, server)  # warm-up
         for _ in range(bench.rounds):
             hashes.append(verifications_per_second(bench))
             rate, overloaded = per_second(bench, server)
@@ -63,9 +63,10 @@ def measure(bench: Bench) -> list[Figure]:
 
 
 def per_second(bench: Bench, server: Server) -> tuple[float, int]:
-    """Successful POST /login per second, and how many were answered 503.
+    """Return successful POST /login per second, and how many got 503.
 
-    One connection more than hash slots: the next password waits while a session is committed.
+    There is one connection more than hash slots, so that the next password waits while a session is
+    committed.
     """
     script = bench.directory / "login.lua"
     script.write_text(LOGIN_SCRIPT % json.dumps(LOGIN))
@@ -81,9 +82,9 @@ def per_second(bench: Bench, server: Server) -> tuple[float, int]:
 
 
 def verifications_per_second(bench: Bench) -> float:
-    """Raw argon2 verifications per second, in as many threads as the service has hash slots.
+    """Return raw argon2 verifications per second, in as many threads as there are hash slots.
 
-    Counted as wrk counts logins: what is under way at the end is none.
+    As with wrk's logins, those still running at the end do not count.
     """
     settings = bench.settings
     hasher = PasswordHasher(

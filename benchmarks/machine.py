@@ -1,4 +1,4 @@
-"""What the figures depend on: the processor, the kernel, the versions, the disk."""
+"""The processor, kernel, versions and disk that the figures depend on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from authapi.machine import available_cpus
 
 
 def describe(bench: Bench) -> list[tuple[str, ...]]:
-    """What the figures depend on."""
+    """Return rows of names and values."""
     settings = bench.settings
     cost = f"m={settings.argon2_memory_kib} t={settings.argon2_time_cost} p={settings.argon2_lanes}"
     cpus = f"{os.cpu_count()} CPUs, {available_cpus()} of them ours"
@@ -33,26 +33,28 @@ def describe(bench: Bench) -> list[tuple[str, ...]]:
 
 
 def cpu_model() -> str:
-    """The processor's name, where /proc/cpuinfo says it."""
+    """Return the processor's name, if /proc/cpuinfo has it."""
     found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return found[1] if found else "unknown"
 
 
 def packages() -> list[str]:
-    """The name and version of authapi and of what it requires."""
-    required = [text for text in metadata.requires("authapi") or () if "extra ==" not in text]
+    """Return the names and versions of authapi and its requirements."""
+    required = [
+        text for text in metadata.requires("authapi-server") or () if "extra ==" not in text
+    ]
     names = [re.split(r"[^\w.-]", text)[0] for text in required]
-    return [f"{name} {metadata.version(name)}" for name in ["authapi", *names]]
+    return [f"{name} {metadata.version(name)}" for name in ["authapi-server", *names]]
 
 
 def wrk_version() -> str:
-    """The version as wrk says it, which ends with status 1 even so."""
+    """Return the version that wrk prints, although it exits with status 1."""
     run = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False)
     return run.stdout.split()[1]
 
 
 def file_system(directory: Path) -> str:
-    """The type of a directory's file system; on tmpfs a commit costs nothing."""
+    """Return the type of a directory's file system; on tmpfs a commit costs nothing."""
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     above = [mount for mount in mounts if directory.is_relative_to(mount[1])]
     return max(above, key=lambda mount: len(mount[1]))[2]

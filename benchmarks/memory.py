@@ -11,11 +11,11 @@ from harness import Bench, register
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Resident memory after one answer, and after a registration, session checks and logins."""
+    """Measure memory after one answer, and after a registration, session checks and logins."""
     rest, loaded, highest = [], [], []
     for _ in range(bench.rounds):
         with bench.authapi("memory"):
-            pass  # leaves a database, as in every start but the first
+            pass  # makes a database, as for every start but the first
         with bench.authapi("memory") as server:
             rest.append(server.memory())
             cookie = register(server)

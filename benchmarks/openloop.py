@@ -1,8 +1,8 @@
-"""Open-loop load: one request at a fixed rate, whether or not those before it were answered.
+"""Send requests at a fixed rate, whether or not earlier ones were answered (open-loop load).
 
 Run as `python openloop.py --port N --rate N --seconds N`, with the raw request on standard input.
-It prints an Outcome as JSON. A process of its own, so that it shares no interpreter with what
-starts it; each request is sent on a connection of its own, as those of many people would be.
+It prints an Outcome as JSON. It is a process of its own, to share no interpreter with its caller.
+Each request has a connection of its own, as if it came from many people.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 HOST = "127.0.0.1"
-GRACE = 1.0  # seconds that the last ones are waited for
+GRACE = 1.0  # seconds to wait for the last answers
 MOST_IN_FLIGHT = 500
 
 
 @dataclass
 class Outcome:
-    """What became of the requests, and when: seconds from when each was due to its answer's end.
+    """The results of the requests: seconds from when each was due to the end of its answer.
 
-    `unsent` are those that were due when the most were in flight, `unanswered` those that had no
-    answer when the waiting ended, `lost` those whose connection broke.
+    `unsent` requests were due when the maximum was in flight, `unanswered` ones had no answer when
+    the waiting ended, and `lost` ones had their connection broken.
     """
 
     latencies: dict[str, list[float]] = field(default_factory=dict)  # by status
@@ -37,14 +37,14 @@ class Outcome:
 
     @property
     def due(self) -> int:
-        """How many there were in all."""
+        """Return how many requests there were."""
         answered = sum(map(len, self.latencies.values()))
         return answered + self.unsent + self.unanswered + self.lost
 
 
 @contextmanager
 def running(port: int, request: bytes, rate: float, seconds: float) -> Iterator[list[Outcome]]:
-    """Send the load while the block runs; the list has its Outcome after the block."""
+    """Send the load while the block runs; then the list has its Outcome."""
     options = {"--port": port, "--rate": rate, "--seconds": seconds}
     words = [str(word) for pair in options.items() for word in pair]
     command = [sys.executable, str(Path(__file__)), *words]
@@ -63,7 +63,7 @@ def running(port: int, request: bytes, rate: float, seconds: float) -> Iterator[
 
 
 async def send_all(port: int, request: bytes, rate: float, seconds: float) -> Outcome:
-    """Send them when they are due, then wait a little for the last."""
+    """Send all requests when they are due, then wait a little for the last."""
     outcome = Outcome()
     flying: set[asyncio.Task[None]] = set()
     began = asyncio.get_running_loop().time()
@@ -83,7 +83,7 @@ async def send_all(port: int, request: bytes, rate: float, seconds: float) -> Ou
 
 
 async def send(outcome: Outcome, port: int, request: bytes, due: float) -> None:
-    """Send one, read its answer to the end."""
+    """Send one request and read its whole answer."""
     try:
         reader, writer = await asyncio.open_connection(HOST, port)
         writer.write(request)
@@ -101,7 +101,7 @@ async def send(outcome: Outcome, port: int, request: bytes, due: float) -> None:
 
 
 def main() -> None:
-    """Send what is on standard input."""
+    """Send the request on standard input."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--rate", type=float, required=True, help="requests per second")

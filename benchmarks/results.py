@@ -1,4 +1,4 @@
-"""What the comparison gives: the figures by contestant, and RESULTS.md made of them."""
+"""The figures of the comparison by contestant, and RESULTS.md."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from figures import Figure, Goal, ratios
 from harness import Bench
 from peers import Cost
 
-OWN = Cost(47_104, 1, 1)  # authapi's default, of OWASP's list
-STRONG = Cost(65_536, 3, 4)  # argon2-cffi's default, of RFC 9106's list
+OWN = Cost(47_104, 1, 1)  # authapi's default, from OWASP's list
+STRONG = Cost(65_536, 3, 4)  # argon2-cffi's default, from RFC 9106
 COSTS = (OWN, STRONG)
 TIMES_AS_MANY_CHECKS = {"tutorial": 5, "fastapi_users": 5, "better_auth": 3}
 NONE = "-"
@@ -36,45 +36,45 @@ highest.
 
 @dataclass
 class Results:
-    """One value of each round, by figure and contestant, and what was so before the first."""
+    """One value for each round, by figure and contestant, and the machine's description."""
 
     contestants: list[Contestant]
     machine: list[tuple[str, ...]]
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, figure: str, one: Contestant, value: float) -> None:
-        """Keep one round's."""
+        """Add one round's value."""
         self.values.setdefault(figure, {}).setdefault(one.name, []).append(value)
 
     def of(self, figure: str, name: str) -> list[float]:
-        """Those of a contestant; none where it was not measured."""
+        """Return a contestant's values; none if it was not measured."""
         return self.values.get(figure, {}).get(name, [])
 
     def median(self, figure: str, name: str) -> float:
-        """The middle one; NaN where there is none."""
+        """Return the median; NaN without values."""
         known = [value for value in self.of(figure, name) if not math.isnan(value)]
         return statistics.median(known) if known else math.nan
 
     def rivals(self, figure: str) -> list[str]:
-        """The peers that were measured."""
+        """Return the peers that were measured."""
         peers = [one.name for one in self.contestants if isinstance(one, Installed)]
         return [name for name in peers if self.of(figure, name)]
 
     def title(self, name: str) -> str:
-        """What a contestant is called."""
+        """Return the display name of a contestant."""
         return next(one.title for one in self.contestants if one.name == name)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A figure as a column, with so many digits after the point."""
+    """A figure as a column, with a number of digits after the point."""
 
     title: str
     figure: str
     digits: int = 0
 
     def cell(self, found: Results, name: str) -> str:
-        """The median and the range."""
+        """Return the median and the range."""
         values = [value for value in found.of(self.figure, name) if not math.isnan(value)]
         if not values:
             return NONE
@@ -144,7 +144,7 @@ TABLES = (
 
 
 def table(found: Results, columns: tuple[Column, ...]) -> list[str]:
-    """Rows of Markdown: everyone of whom at least one of the figures was measured."""
+    """Return rows of Markdown for contestants with at least one of the figures."""
     lines = ["| | " + " | ".join(column.title for column in columns) + " |"]
     lines.append("|---|" + "---:|" * len(columns))
     for one in found.contestants:
@@ -155,7 +155,7 @@ def table(found: Results, columns: tuple[Column, ...]) -> list[str]:
 
 
 def goals(found: Results) -> Iterator[Figure]:
-    """The goals, each a ratio that was taken within each round."""
+    """Yield the goals, each a ratio within a round."""
     ours = found.of("checks", "authapi")
     for name, times in TIMES_AS_MANY_CHECKS.items():
         if theirs := found.of("checks", name):
@@ -171,7 +171,7 @@ def goals(found: Results) -> Iterator[Figure]:
 
 
 def login_goals(found: Results, cost: Cost) -> Iterator[Figure]:
-    """Logins of each build of ours beside the peer that does most."""
+    """Yield logins of each of our builds compared with the best peer's."""
     figure = f"logins {cost}"
     if rivals := found.rivals(figure):
         best = max(rivals, key=lambda name: found.median(figure, name))
@@ -182,14 +182,14 @@ def login_goals(found: Results, cost: Cost) -> Iterator[Figure]:
 
 
 def goal_table(found: Results) -> list[str]:
-    """The goals as Markdown."""
+    """Return the goals as Markdown."""
     lines = ["| | goal | median | lowest and highest | |", "|---|---:|---:|---:|---|"]
     rows = [figure.goal_row(figure.goal) for figure in goals(found) if figure.goal]
     return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def versions(found: Results) -> Iterator[tuple[str, str]]:
-    """The packages of each peer that its lock file names first of all."""
+    """Yield the main packages of each peer's lock file."""
     for one in found.contestants:
         if isinstance(one, Installed):
             yield one.title, one.peer.versions()
@@ -227,7 +227,7 @@ def write(out: Path, bench: Bench, found: Results, home: Path, absent: list[str]
 
 
 def panels(found: Results) -> list[chart.Panel]:
-    """What the chart shows."""
+    """Return the panels of the chart."""
     shown = (
         ("Session checks per second, one process", "checks", 0),
         ("Session checks in a storm of logins, % of the calm rate", "storm kept", 0),
@@ -239,7 +239,7 @@ def panels(found: Results) -> list[chart.Panel]:
 
 
 def panel(found: Results, title: str, figure: str, digits: int) -> chart.Panel:
-    """The medians of one figure."""
+    """Return the medians of one figure."""
     bars = [
         chart.Bar(one.title, found.median(figure, one.name), ours=one.name.startswith("authapi"))
         for one in found.contestants

@@ -1,4 +1,4 @@
-"""Workers: session checks with one and with two, for the machine and for the CPU time they take."""
+"""Session checks with one worker and two, in all and for each CPU second."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import session
 from figures import Figure, Goal, ratios
 from harness import Bench, Server, check_user, register
 
-CONNECTIONS = 32  # enough that the kernel splits them about evenly
-TICKS = os.sysconf("SC_CLK_TCK")  # a second
+CONNECTIONS = 32  # enough for an even distribution by the kernel
+TICKS = os.sysconf("SC_CLK_TCK")  # per second
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Session checks per second, and per second of the service's CPU time, in turn."""
+    """Measure session checks per second, and per second of the service's CPU time, in turn."""
     rates: dict[str, list[float]] = {"1": [], "2": []}
     costs: dict[str, list[float]] = {"1": [], "2": []}
     with (
@@ -25,7 +25,7 @@ def measure(bench: Bench) -> list[Figure]:
         for turn in range(bench.rounds + 1):
             for name in sorted(servers, reverse=bool(turn % 2)):
                 rate, cost = per_second(bench, *servers[name])
-                if turn:  # the first is to warm up
+                if turn:  # warm-up first
                     rates[name].append(rate)
                     costs[name].append(cost)
     cpus = len(os.sched_getaffinity(0))
@@ -43,7 +43,7 @@ def measure(bench: Bench) -> list[Figure]:
 
 
 def per_second(bench: Bench, server: Server, cookie: str) -> tuple[float, float]:
-    """Session checks per second, and per second of the service's CPU time."""
+    """Return session checks per second, and per second of the service's CPU time."""
     check_user(server, cookie)
     before = cpu_seconds(server)
     rate = session.per_second(bench, server, CONNECTIONS, "-H", f"Cookie: {cookie}")
@@ -51,6 +51,6 @@ def per_second(bench: Bench, server: Server, cookie: str) -> tuple[float, float]
 
 
 def cpu_seconds(server: Server) -> float:
-    """The CPU time that a server's processes have taken."""
+    """Return the CPU time of a server's processes."""
     stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2] for pid in server.processes()]
     return sum(int(ticks) for stat in stats for ticks in stat.split()[11:13]) / TICKS

@@ -1,4 +1,4 @@
-"""Session checks per second, beside a server that only answers constant bytes."""
+"""Session checks per second, compared with a server of constant bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness import (
 )
 
 CONNECTIONS = (1, 8, 32)
-SESSIONS = 1_500  # in turn, which is more than the service remembers anything of
+SESSIONS = 1_500  # sessions in turn, more than any of the service's caches holds
 SESSIONS_CONNECTIONS = 8
 
 ROTATION = """\
@@ -36,7 +36,7 @@ end
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Session checks per second, beside the bare server's answers in the same round."""
+    """Measure session checks per second, and the bare server's answers in the same round."""
     with bench.authapi("session") as server:
         cookie = register(server)
         size = len(check_user(server, cookie))
@@ -50,7 +50,7 @@ def measure(bench: Bench) -> list[Figure]:
 
 
 def measure_many(bench: Bench) -> list[Figure]:
-    """Session checks of many sessions in turn, so that none is met again while it is remembered."""
+    """Measure checks of so many sessions in turn that no cache holds one until its next check."""
     with bench.authapi(
         "sessions", AUTHAPI_ARGON2_MEMORY_KIB="8", AUTHAPI_MAX_SESSIONS="10000"
     ) as server:
@@ -71,7 +71,7 @@ def measure_many(bench: Bench) -> list[Figure]:
 
 
 def log_in(server: Server) -> str:
-    """The cookie of another session of the example user."""
+    """Return the cookie of another session of the example user."""
     status, headers, body = ask(server.port, "POST", "/login", LOGIN)
     check_answer("POST /login", status, body)
     return headers["Set-Cookie"].partition(";")[0]
@@ -80,9 +80,9 @@ def log_in(server: Server) -> str:
 def rates_of(
     bench: Bench, servers: Mapping[str, Server], cookie: str
 ) -> dict[tuple[str, int], list[float]]:
-    """Answers per second of each server at each number of connections, of each round.
+    """Return answers per second by server and number of connections, for each round.
 
-    They take turns, and who is first changes from round to round; round 0 is to warm up.
+    Servers take turns, and the first one changes from round to round. Round 0 is the warm-up.
     """
     rates: dict[tuple[str, int], list[float]] = {}
     for turn in range(bench.rounds + 1):
@@ -96,7 +96,7 @@ def rates_of(
 
 
 def figures_of(rates: Mapping[tuple[str, int], list[float]], count: int) -> list[Figure]:
-    """What one number of connections came to."""
+    """Return the figures of one number of connections."""
     at = f"{count} connection{'s'[: count > 1]}"
     checks, answers = rates["authapi", count], rates["bare", count]
     return [
@@ -107,7 +107,7 @@ def figures_of(rates: Mapping[tuple[str, int], list[float]], count: int) -> list
 
 
 def per_second(bench: Bench, server: Server, connections: int, *options: str) -> float:
-    """GET /user per second. Raises BenchError where one was refused."""
+    """Return GET /user per second. Raises BenchError if one was refused."""
     output = bench.wrk(server, "/user", connections, *options)
     if "Non-2xx" in output:
         raise BenchError(f"GET /user was refused under load: {output}")

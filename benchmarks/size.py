@@ -1,23 +1,23 @@
-"""What a look-up takes among 1,000, 1,000,000 and 10,000,000 users, and the bytes for each user.
+"""Measure look-ups among 1,000, 1,000,000 and 10,000,000 users, and the bytes for each user.
 
-`python benchmarks/size.py` fills a database for each size by SQL: for each user a session and the
-audit log's entry of its login. They go in in random order through the indexes, which are as full
-as years of logins would leave them. 10,000,000 users take 9 GB of disk, 5 GB of memory and ten
-minutes; `--directory` keeps the databases for another run, which adds its logins to the logs.
+`python benchmarks/size.py` fills a database for each size by SQL. Each user has a session and the
+audit log's entry of its login. They are inserted in random order, so that the indexes are as full
+as after years of logins. 10,000,000 users take 9 GB of disk, 5 GB of memory and ten minutes.
+`--directory` keeps the databases for another run, which adds its logins to the logs.
 
-Timed is the service's own code, in one process, without a socket, on random users of the whole
-table. The sizes take turns in every round, and a figure of a round is the median of its calls.
+The service's own code is timed in one process, without a socket, on random users of the whole
+table. The sizes take turns in every round, and a round's figure is the median of its calls.
 
 - session check: `SessionRepository.authenticate`.
-- GET /user: the whole application, with a token whose signature is still remembered. A new token
-  costs the same at every size, and so much that it would hide the rest: it is apart.
+- GET /user: the whole application, with a token whose signature is cached. A new token costs the
+  same at every size, and so much that it would hide the rest.
 - login's statements: `by_identifier`, by username and by email in turn, and what the transaction
-  does between BEGIN and COMMIT. The commit, which waits for the disk, is apart.
+  does between BEGIN and COMMIT. The commit, which waits for the disk, is separate.
 
-Warm: the system's page cache, for another connection has just read the same rows and index entries;
-and in SQLite's cache, 2 MiB for each connection, what the calls before left there: the upper pages
-of the indexes, or all of a small database. Cold: in SQLite's cache, the leaf pages of a large one.
-Nothing is timed that must come from the disk: whether it must, the machine's memory decides.
+Warm are the system's page cache, because another connection has just read the same rows and index
+entries, and in SQLite's cache (2 MiB for each connection) the upper pages of the indexes, or all of
+a small database. Cold are the leaf pages of a large database in SQLite's cache. Nothing is timed
+that must be read from the disk, because that depends on the machine's memory.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ from authapi.session_tokens import SessionTokens
 
 SIZES = (1_000, 1_000_000, 10_000_000)
 ROUNDS = 10
-CALLS = 1_000  # of each look-up, in each round; so many tokens are remembered
-TURN = 50  # calls, before the other sizes have theirs
+CALLS = 1_000  # of each look-up, in each round; as many tokens as are cached
+TURN = 50  # calls, before the other sizes' turn
 LOGINS = 50  # in each round, each with its commit
 WARM_UP = 20  # logins before
 STEP = 250_000  # users between two lines of progress
@@ -83,7 +83,7 @@ PRAGMA cache_size = -{kibibytes};
 BEGIN;
 """
 
-# Multiplied by an odd number, modulo 2**32, no two are the same: names in random order.
+# Multiplied by an odd number, modulo 2**32, all are different: names in random order.
 USERS = """
 WITH RECURSIVE
 numbers (n) AS (SELECT :first UNION ALL SELECT n + 1 FROM numbers WHERE n < :last),
@@ -142,7 +142,7 @@ SELECT EXISTS (SELECT 1 FROM sessions WHERE id_hash = ?1),
        EXISTS (SELECT 1 FROM users WHERE email_key = ?4);
 """
 
-# Where `aggregate` is true, `pageno` is the number of pages; `pgsize` overflows at 2 GiB.
+# If `aggregate` is true, `pageno` is the number of pages; `pgsize` overflows at 2 GiB.
 BYTES = """
 SELECT tbl_name, sum(dbstat.pageno) * page_size
   FROM pragma_page_size, dbstat JOIN sqlite_schema USING (name)
@@ -155,7 +155,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Member:
-    """A user, and the number of a session of theirs."""
+    """A user, and the number of one of their sessions."""
 
     session: int
     id: int
@@ -164,10 +164,10 @@ class Member:
 
 
 class Service:
-    """The service on a filled database. Its clock stands still, but for a second at each login."""
+    """The service on a filled database. Its clock moves only by a second at each login."""
 
     def __init__(self, path: Path, users: int, pragmas: Sequence[str]) -> None:
-        """Open it, for the calling thread, and tell its connection the pragmas."""
+        """Open it for the calling thread, with pragmas for its connection."""
         self.path = path
         self.users = users
         self._aside = sqlite3.connect(path, isolation_level=None)
@@ -184,12 +184,12 @@ class Service:
             self._database.connection.execute(f"PRAGMA {pragma}")
 
     def close(self) -> None:
-        """Close its connections, which leaves the database without a log."""
+        """Close its connections, which removes the log."""
         self._aside.close()
         self._app.close()
 
     def draw(self, count: int) -> list[Member]:
-        """Random users with a session, whose pages another connection has just read."""
+        """Return random users with a session, whose pages another connection has just read."""
         numbers = (random.randrange(1, self._newest) for _ in range(count))
         rows = [self._aside.execute(A_MEMBER, (number,)).fetchone() for number in numbers]
         for number, *columns in rows:
@@ -199,7 +199,7 @@ class Service:
         return [Member(*row) for row in rows]
 
     def turns(self) -> Iterator[dict[str, list[float]]]:
-        """A round, a little at a time, so that others can take turns: microseconds by figure."""
+        """Yield the parts of a round, so that others can take turns: microseconds by figure."""
         members = self.draw(CALLS)
         claims = [self._claims(member) for member in members]
         requests = [self._request(each) for each in claims]
@@ -213,14 +213,14 @@ class Service:
             yield times if number >= WARM_UP else {}
 
     def sizes(self) -> Iterator[tuple[str, float]]:
-        """The bytes for each user: of the file, and of each table with its indexes."""
+        """Return the bytes for each user, of the file and of each table with its indexes."""
         yield "file", self.path.stat().st_size / self.users
         with suppress(sqlite3.OperationalError):  # this SQLite has no dbstat
             for table, size in self._aside.execute(BYTES):
                 yield table, size / self.users
 
     def _claims(self, member: Member) -> Claims:
-        """What a token says that was issued within the last hour, and needs no renewal yet."""
+        """Return the claims of a token from within the last hour, which needs no renewal yet."""
         issued_at = self.now - random.randrange(3_600)
         return Claims(
             id=member.id,
@@ -232,7 +232,7 @@ class Service:
         )
 
     def _request(self, claims: Claims) -> dict[str, Any]:
-        """The environ that a server makes of GET /user."""
+        """Return the environ that a server makes of GET /user."""
         token = self._core.of(SessionTokens).issue(claims)
         return {
             "REQUEST_METHOD": "GET",
@@ -260,7 +260,7 @@ class Service:
 
         def start(status: str, _headers: object, _failure: object = None) -> Callable[..., None]:
             statuses.append(status)
-            return statuses.clear  # to write with, which nobody does
+            return statuses.clear  # the output, which nobody writes to
 
         return bool(b"".join(self._app(request, start))) and statuses == ["200 OK"]
 
@@ -268,7 +268,7 @@ class Service:
         return self._accounts.by_identifier(identifier) is not None
 
     def _log_in(self, member: Member) -> dict[str, list[float]]:
-        """Do what a login does, but for the password and the token. Gives microseconds."""
+        """Do what a login does, without the password and the token. Return microseconds."""
         self.now, self._newest = self.now + 1, self._newest + 1
         changes = self._database.connection.total_changes
         identifier = member.username if self.now % 2 else member.email
@@ -294,20 +294,20 @@ class Service:
 
 
 def secret_of(session: int) -> str:
-    """The secret of a session by its number, as long as a drawn one."""
+    """Return the secret of a session by its number, as long as a random one."""
     digest = hashlib.sha256(b"%d" % session).digest()
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 def session_id(session: int) -> str:
-    """The public id of a session by its number."""
+    """Return the public id of a session by its number."""
     return hashlib.sha256(secret_of(session).encode()).hexdigest()
 
 
 def timed(
     name: str, action: Callable[[Item], bool], items: list[Item]
 ) -> Iterator[dict[str, list[float]]]:
-    """The microseconds of an action on each item, TURN at a time. Raises BenchError."""
+    """Yield the microseconds of an action on each item, TURN at a time. Raises BenchError."""
     for first in range(0, len(items), TURN):
         times = []
         for item in items[first : first + TURN]:
@@ -320,7 +320,7 @@ def timed(
 
 
 def round_of(services: Sequence[Service]) -> dict[int, dict[str, float]]:
-    """By size and figure, the median of a round in which the services take turns."""
+    """Return the medians of a round by size and figure. The services take turns."""
     times: dict[int, dict[str, list[float]]] = {service.users: {} for service in services}
     for turn in zip(*(service.turns() for service in services), strict=True):
         for service, measured in zip(services, turn, strict=True):
@@ -333,12 +333,12 @@ def round_of(services: Sequence[Service]) -> dict[int, dict[str, float]]:
 
 
 def settings_of(path: Path) -> Settings:
-    """The default settings, for a database of ours."""
+    """Return the default settings for a benchmark's database."""
     return Settings(database_url=f"sqlite:///{path}")
 
 
 def database_of(directory: Path, users: int) -> Path:
-    """A database with so many users, filled now if it is not there yet."""
+    """Return a database with this many users; fill it if it does not exist yet."""
     whole, partial = directory / f"{users}", directory / f"{users}.part"
     if not whole.exists():
         began = time.monotonic()
@@ -352,7 +352,7 @@ def database_of(directory: Path, users: int) -> Path:
 
 
 def fill(path: Path, users: int) -> None:
-    """Add the users, sessions and entries, in one transaction, and see them onto the disk."""
+    """Insert the users, sessions and entries in one transaction, and sync them to the disk."""
     values = {
         "users": users,
         "now": int(time.time()),
@@ -378,7 +378,7 @@ def fill(path: Path, users: int) -> None:
 def opened(
     directory: Path, sizes: Sequence[int], pragmas: Sequence[str]
 ) -> Iterator[list[Service]]:
-    """The service on a database of each size, for as long as the block runs."""
+    """Open the service on a database of each size while the block runs."""
     paths = [database_of(directory, users) for users in sizes]
     services = [Service(path, users, pragmas) for path, users in zip(paths, sizes, strict=True)]
     try:
@@ -391,19 +391,19 @@ def opened(
 def measure(
     bench: Bench, sizes: Sequence[int] = SIZES, pragmas: Sequence[str] = ()
 ) -> list[Figure]:
-    """The times at each size, the largest by the smallest, and the bytes for each user."""
+    """Measure the times at each size, the ratio of the ends, and the bytes for each user."""
     directory = bench.directory / "size"
     directory.mkdir(parents=True, exist_ok=True)
     with opened(directory, sorted(set(sizes)), pragmas) as services:
         sized = [figure for service in services for figure in bytes_for_each(service)]
-        round_of(services)  # to warm up
+        round_of(services)  # warm-up
         rounds = [round_of(services[:: (-1) ** turn]) for turn in range(bench.rounds)]
     names = rounds[0][min(sizes)]
     return [figure for name in names for figure in figures_of(name, rounds)] + sized
 
 
 def figures_of(name: str, rounds: list[dict[int, dict[str, float]]]) -> list[Figure]:
-    """What one measurement came to: a time at each size, and the ratio of the ends."""
+    """Return one measurement's time at each size, and the ratio of the ends."""
     times = {users: [medians[users][name] for medians in rounds] for users in sorted(rounds[0])}
     low, high = min(times), max(times)
     return [
@@ -417,7 +417,7 @@ def figures_of(name: str, rounds: list[dict[int, dict[str, float]]]) -> list[Fig
 
 
 def bytes_for_each(service: Service) -> list[Figure]:
-    """The bytes for each user at one size."""
+    """Return the bytes for each user at one size."""
     return [
         Figure(f"{what} for each of {service.users:,} users", [size], "bytes")
         for what, size in service.sizes()
@@ -425,7 +425,7 @@ def bytes_for_each(service: Service) -> list[Figure]:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1."""
+    """Parse a whole number from 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
@@ -433,7 +433,7 @@ def positive(text: str) -> int:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line's options."""
+    """Parse the command line's options."""
     parser = argparse.ArgumentParser(description="Measure look-ups among few and many users.")
     parser.add_argument("--users", type=positive, nargs="+", default=SIZES, help="the sizes")
     parser.add_argument("--rounds", type=positive, default=ROUNDS, help=f"default: {ROUNDS}")
@@ -448,7 +448,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Measure and print; return the exit status, 1 where a measurement failed."""
+    """Measure and print; return the exit status, 1 if a measurement failed."""
     options = arguments()
     with tempfile.TemporaryDirectory(prefix="authapi-size-") as scratch:
         bench = Bench(options.rounds, 0, (options.directory or Path(scratch)).resolve(), Settings())

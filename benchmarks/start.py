@@ -1,4 +1,4 @@
-"""Seconds from a start to the first answer, and CPU seconds of a command that starts no service."""
+"""Seconds from a start to the first answer, and CPU seconds of a command without a service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness import Bench
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Seconds from start to first answer, in an empty directory and on its database; `--help`."""
+    """Measure a start in an empty directory and on an existing database, and `--help`."""
     empty: list[float] = []
     existing: list[float] = []
     for _ in range(bench.rounds):

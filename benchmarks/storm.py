@@ -1,4 +1,4 @@
-"""The storm: logins offered at five times what the lane can do, while sessions are checked."""
+"""Session checks while five times the possible logins are sent (the storm)."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from harness import (
 
 CONNECTIONS = 8  # of session checks
 OFFERED = 5  # times the calm rate of logins
-LEAD = 1.0  # seconds for which the storm is under way before session checks are counted
+LEAD = 1.0  # seconds of the storm before session checks are counted
 UNITS = {"us": 0.001, "ms": 1, "s": 1_000}  # milliseconds
 
 
 @dataclass(frozen=True)
 class Round:
-    """What one round saw: rates per second, times in milliseconds."""
+    """The results of one round: rates per second, times in milliseconds."""
 
     calm: float
     calm_p99: float
@@ -44,17 +44,17 @@ class Round:
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Session checks in calm and in a storm, in turn, and what becomes of the logins.
+    """Measure session checks in calm and in a storm, in turn, and the results of the logins.
 
-    With a hash slot for each CPU, as by default, hashes alone can fill the machine: what session
-    checks keep, logins must lose. With a slot less there is a CPU for session checks.
+    With a hash slot for each CPU, the default, hashes alone can fill the machine: what session
+    checks keep, logins lose. With one slot fewer there is a CPU for session checks.
     """
     every, fewer = bench.settings.hash_slots, max(1, bench.settings.hash_slots - 1)
     return [figure for slots in (every, fewer) for figure in measure_with(bench, slots)]
 
 
 def measure_with(bench: Bench, slots: int) -> list[Figure]:
-    """The same with so many hash slots."""
+    """Measure the same with a number of hash slots."""
     with bench.authapi(f"storm-{slots}", AUTHAPI_HASH_SLOTS=str(slots)) as server:
         register(server)
         check_login(server)
@@ -64,7 +64,7 @@ def measure_with(bench: Bench, slots: int) -> list[Figure]:
 
 
 def visitor(server: Server) -> str:
-    """The cookie of another user: a user's older sessions end when there are a hundred newer."""
+    """Return the cookie of another user, because a login ends a user's oldest of 100 sessions."""
     user = {**USER, "username": "visitor", "email": "visitor@example.com"}
     status, headers, body = ask(server.port, "POST", "/register", user)
     if status != 201:
@@ -73,7 +73,7 @@ def visitor(server: Server) -> str:
 
 
 def figures(rounds: list[Round], slots: str) -> list[Figure]:
-    """What the rounds came to."""
+    """Return the figures of the rounds."""
     calm, checks = [r.calm for r in rounds], [r.checks for r in rounds]
     calm_p99, p99 = [r.calm_p99 for r in rounds], [r.p99 for r in rounds]
     calm_logins, logins = [r.calm_logins for r in rounds], [r.logins for r in rounds]
@@ -99,7 +99,7 @@ def figures(rounds: list[Round], slots: str) -> list[Figure]:
 
 
 def play(bench: Bench, server: Server, cookie: str) -> Round:
-    """One round: logins alone, session checks alone, both."""
+    """Measure one round: logins alone, session checks alone, both."""
     calm_logins, _ = login.per_second(bench, server)
     calm, calm_p99 = session_checks(bench, server, cookie)
     seconds = bench.seconds + LEAD
@@ -115,7 +115,7 @@ def play(bench: Bench, server: Server, cookie: str) -> Round:
 
 
 def request(server: Server) -> bytes:
-    """The bytes of a login."""
+    """Return the bytes of a login."""
     body = json.dumps(LOGIN)
     return (
         f"POST /login HTTP/1.1\r\nHost: {HOST}:{server.port}\r\nContent-Type: application/json\r\n"
@@ -124,7 +124,7 @@ def request(server: Server) -> bytes:
 
 
 def session_checks(bench: Bench, server: Server, cookie: str) -> tuple[float, float]:
-    """GET /user per second, and the milliseconds that 99 of 100 take."""
+    """Return GET /user per second, and its p99 in milliseconds."""
     output = bench.wrk(server, "/user", CONNECTIONS, "--latency", "-H", f"Cookie: {cookie}")
     found = re.search(r"99%\s+([\d.]+)(us|ms|s)\b", output)
     if "Non-2xx" in output or found is None:
@@ -133,5 +133,5 @@ def session_checks(bench: Bench, server: Server, cookie: str) -> tuple[float, fl
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value that so many are not above."""
+    """Return the value at a percentile."""
     return sorted(values)[math.ceil(share * len(values)) - 1] if values else math.nan

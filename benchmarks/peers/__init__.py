@@ -1,4 +1,4 @@
-"""The services that ours is compared with: how each is installed, started and spoken to."""
+"""The services that this one is compared with: how to install, start and call each."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ SECRET = secrets.token_hex(32)  # signs the peers' tokens, for one run
 
 
 class MissingError(Exception):
-    """What cannot be had on this machine. Its text is one sentence that says why."""
+    """Something is not available on this machine. Its text is one sentence that says why."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one argon2id hash costs (RFC 9106, 3.1: m, t, p)."""
+    """The cost of one argon2id hash: m, t and p of RFC 9106, 3.1."""
 
     memory_kib: int
     passes: int
     lanes: int
 
     def __str__(self) -> str:
-        """As encoded hashes write it."""
+        """Return the parameters as in encoded hashes."""
         return f"m={self.memory_kib},t={self.passes},p={self.lanes}"
 
 
 @dataclass(frozen=True)
 class Request:
-    """A POST; `status` is that of its success."""
+    """A POST request; `status` is that of its success."""
 
     path: str
     body: str
@@ -48,7 +48,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """What can be asked of a service.
+    """The requests that a service accepts.
 
     `check` is the path of a session check, and `uninvited` the status of one without a cookie.
     `workers` says whether it can run in several processes.
@@ -72,11 +72,11 @@ class Peer(Service):
 
     @property
     def folder(self) -> Path:
-        """Where its source is."""
+        """Return the folder of its source."""
         return Path(__file__).parent / self.name
 
     def install(self, home: Path) -> None:
-        """Have what its lock file names in a directory. Raises MissingError."""
+        """Install what its lock file names in a directory. Raises MissingError."""
         done = home / "installed"
         wanted = (self.folder / self.lock).read_text()
         if not done.exists() or done.read_text() != wanted:
@@ -85,20 +85,20 @@ class Peer(Service):
             done.write_text(wanted)
 
     def fetch(self, home: Path) -> None:
-        """Make a virtual environment, fill it."""
+        """Make a virtual environment and install the packages."""
         attempt(self.title, [sys.executable, "-m", "venv", str(home)])
         requirements = str(self.folder / self.lock)
         attempt(self.title, [f"{home}/bin/pip", "install", "--no-deps", "-qr", requirements])
 
     def versions(self) -> str:
-        """Those of the packages that say most; its file of pinned packages has all of them."""
+        """Return the versions of the main packages. The lock file has all of them."""
         pinned = dict(
             line.split("==") for line in (self.folder / self.lock).read_text().splitlines()
         )
         return ", ".join(f"{name} {pinned[name]}" for name in self.shown)
 
     def variables(self, database: Path, port: int, workers: int, cost: Cost) -> dict[str, str]:
-        """The environment that it reads."""
+        """Return the environment variables that it reads."""
         return {
             "DATABASE": str(database),
             "PORT": str(port),
@@ -110,19 +110,19 @@ class Peer(Service):
         }
 
     def migration(self, _home: Path) -> list[str] | None:
-        """The command that makes the tables, where the service does not."""
+        """Return the command that makes the tables, if the service does not."""
         return None
 
     def command(self, home: Path, port: int, workers: int) -> list[str]:
-        """The command that serves."""
+        """Return the command that serves."""
         raise NotImplementedError
 
 
 class Tutorial(Peer):
-    """Flask on waitress, which knows one process only."""
+    """Flask on waitress, in one process only."""
 
     def command(self, home: Path, _port: int, _workers: int) -> list[str]:
-        """The script runs waitress itself."""
+        """Return the command. The script runs waitress itself."""
         return [f"{home}/bin/python", str(self.folder / "app.py")]
 
 
@@ -130,7 +130,7 @@ class FastAPIUsers(Peer):
     """FastAPI on uvicorn."""
 
     def command(self, home: Path, port: int, workers: int) -> list[str]:
-        """Uvicorn as its page on deployment has it, with its quick parts and no access log."""
+        """Return uvicorn's command as on its deployment page, with fast parts and no access log."""
         options = f"--host 127.0.0.1 --port {port} --workers {workers} --loop uvloop"
         quiet = "--http httptools --no-access-log --log-level warning"
         ending = "--timeout-graceful-shutdown 3"
@@ -139,10 +139,10 @@ class FastAPIUsers(Peer):
 
 
 class BetterAuth(Peer):
-    """Node's own server, and its cluster module for several processes."""
+    """Node's own server, with its cluster module for several processes."""
 
     def fetch(self, home: Path) -> None:
-        """Copy the source to where its packages are, for Node looks for them beside it."""
+        """Copy the source next to its packages, where Node looks for them."""
         if not (shutil.which("node") and shutil.which("npm")):
             raise MissingError(f"{self.title} needs node and npm, which are not installed.")
         shutil.copytree(self.folder, home)
@@ -151,25 +151,25 @@ class BetterAuth(Peer):
             raise MissingError(f"{self.title}: better-sqlite3 could not be built.")
 
     def versions(self) -> str:
-        """What the package file asks for; the lock file adds what that needs."""
+        """Return what the package file asks for. The lock file has all packages."""
         package = json.loads((self.folder / "package.json").read_text())
         return ", ".join(f"{name} {version}" for name, version in package["dependencies"].items())
 
     def variables(self, database: Path, port: int, workers: int, cost: Cost) -> dict[str, str]:
-        """The environment that it reads, and Node's own switch."""
+        """Return the environment variables that it and Node read."""
         return super().variables(database, port, workers, cost) | {"NODE_ENV": "production"}
 
     def migration(self, home: Path) -> list[str]:
-        """What its command line tool does."""
+        """Return the command of its command line tool."""
         return ["node", str(home / "migrate.mjs")]
 
     def command(self, home: Path, _port: int, _workers: int) -> list[str]:
-        """The script reads the rest from the environment."""
+        """Return the command. The script reads the rest from the environment."""
         return ["node", str(home / "server.mjs")]
 
 
 def attempt(title: str, command: list[str], **variables: str) -> None:
-    """Run a command of an installation. Raises MissingError with the last that it said."""
+    """Run a command of an installation. Raises MissingError with its last output."""
     environment = {**os.environ, **variables}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if run.returncode:
@@ -178,9 +178,9 @@ def attempt(title: str, command: list[str], **variables: str) -> None:
 
 
 def avx2_argon2(home: Path) -> None:
-    """Have argon2-cffi's C part in a directory, built for AVX2. Raises MissingError.
+    """Build argon2-cffi's C part for AVX2 in a directory. Raises MissingError.
 
-    The wheel on PyPI must run on every x86-64 processor, and so it does without.
+    The wheel on PyPI must run on every x86-64 processor, so it does not use AVX2.
     """
     title, name = "argon2-cffi-bindings for AVX2", "argon2-cffi-bindings"
     if not re.search(r"\bavx2\b", Path("/proc/cpuinfo").read_text()):

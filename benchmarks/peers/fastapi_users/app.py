@@ -1,4 +1,4 @@
-"""A service of fastapi-users as its full example has it, with a cookie in place of the bearer.
+"""A service of fastapi-users as in its full example, with a cookie instead of the bearer token.
 
 Run by uvicorn; DATABASE, SECRET and ARGON2_… come from the environment.
 """
@@ -42,14 +42,14 @@ class User(SQLAlchemyBaseUserTableUUID, Base):
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """What is done with users."""
+    """The manager of users."""
 
     reset_password_token_secret = SECRET
     verification_token_secret = SECRET
 
 
 async def get_session() -> AsyncIterator[AsyncSession]:
-    """A database session for one request."""
+    """Yield a database session for one request."""
     async with new_session() as session:
         yield session
 
@@ -57,19 +57,19 @@ async def get_session() -> AsyncIterator[AsyncSession]:
 async def get_user_db(
     session: Annotated[AsyncSession, Depends(get_session)],
 ) -> AsyncIterator[SQLAlchemyUserDatabase[User, uuid.UUID]]:
-    """The users in that session."""
+    """Yield the users in that session."""
     yield SQLAlchemyUserDatabase(session, User)
 
 
 async def get_user_manager(
     user_db: Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)],
 ) -> AsyncIterator[UserManager]:
-    """The manager of those users."""
+    """Yield the manager of those users."""
     yield UserManager(user_db, PasswordHelper(PasswordHash((hasher,))))
 
 
 def get_strategy() -> JWTStrategy[User, uuid.UUID]:
-    """How tokens are made and read."""
+    """Return how tokens are made and read."""
     return JWTStrategy(SECRET, lifetime_seconds=LIFETIME)
 
 

@@ -1,4 +1,4 @@
-"""A Flask service in the manner of the tutorial "Authentication JWT and Cookies", on waitress.
+"""A Flask service as in the tutorial "Authentication JWT and Cookies", on waitress.
 
 Run as `python app.py`; DATABASE, PORT, SECRET and ARGON2_… come from the environment.
 """
@@ -29,7 +29,7 @@ hasher = PasswordHasher(
 
 
 class User(db.Model):
-    """A user, as the tutorial's table has it."""
+    """A user, as in the tutorial's table."""
 
     id = db.Column(db.Integer, primary_key=True)
     username = db.Column(db.String(80), unique=True, nullable=False)
@@ -39,7 +39,7 @@ class User(db.Model):
     updated_at = db.Column(db.DateTime, server_default=db.func.now(), onupdate=db.func.now())
 
     def to_json(self) -> dict[str, object]:
-        """What clients see of a user."""
+        """Return what clients see of a user."""
         return {
             "id": self.id,
             "username": self.username,
@@ -50,7 +50,7 @@ class User(db.Model):
 
 
 def answer(code: int, message: str, user: User | None) -> Response:
-    """The tutorial's envelope."""
+    """Return the tutorial's envelope."""
     shown = user.to_json() if user else None
     body = {"code": code, "message": message, "timestamp": datetime.now(UTC), "user": shown}
     return make_response(jsonify(body), code)
@@ -65,7 +65,7 @@ def with_cookie(response: Response, user: User) -> Response:
 
 @app.post("/register")
 def register() -> Response:
-    """Add a user, log them in."""
+    """Add a user and log them in."""
     data = request.get_json()
     user = User(
         username=data["username"], email=data["email"], password=hasher.hash(data["password"])
@@ -99,7 +99,7 @@ def logout() -> Response:
 
 @app.get("/user")
 def current_user() -> Response:
-    """The user whose id is in the token, read from the database."""
+    """Return the user whose id is in the token, from the database."""
     token = request.cookies.get(TOKEN_KEY)
     if not token:
         return answer(401, "You need to be authenticated.", None)
