@@ -42,7 +42,11 @@ class ServerSettings(SettingsGroup):
         "The proxies whose X-Forwarded-For, -Proto and -Host are trusted: addresses, networks "
         "and host names, separated by spaces or commas. Default: none.",
     )
-    log_level: str = setting("info", "What is logged to standard error.", choices=LOG_LEVELS)
+    log_level: str = setting(
+        "info",
+        "The lowest level that is logged to standard error: debug, info, warning or error.",
+        choices=LOG_LEVELS,
+    )
 
     def completed(self, settings: Settings) -> Self:
         """Return the group with hosts and origins in canonical form. Raises SettingError."""
