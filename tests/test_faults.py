@@ -163,10 +163,10 @@ def test_files_that_cannot_grow(tmp_path):
 
 @pytest.fixture(name="small_disk")
 def _small_disk(tmp_path):
-    """A file system of 600 KiB."""
+    """A file system of 700 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=600k", "none", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=700k", "none", str(folder)]
     if shutil.which("mount") is None or subprocess.call(command, stderr=subprocess.DEVNULL):
         pytest.skip("mounting is not allowed here")
     yield folder
@@ -867,7 +867,7 @@ def test_what_has_expired_is_gone(make_client, clock):
 
     clock.move(HOUR)
     assert client.get_as(token).status_code == 401
-    client.log_in()
+    client.app.jobs.run_due()
     clock.move(-HOUR)
     assert client.get_as(token).status_code == 401
 

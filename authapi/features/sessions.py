@@ -20,7 +20,7 @@ from authapi.settings import SessionSettings
 
 REQUIRES = ("users",)
 
-PRUNED_EVERY = 600  # seconds
+PRUNED_EVERY = 60  # seconds
 REPLACED_FOR = 60  # seconds after which no answer to an older request is on its way any more
 
 
