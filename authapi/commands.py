@@ -1,63 +1,77 @@
-"""What an operator's commands do, with the application of a service that is there."""
+"""Operator commands: what a feature declares of one, and the service that it works on."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from authapi.app import AuthAPI, create_app
-from authapi.database.opening import lacks_database, open_replaced
-from authapi.errors import StartError, Unavailable
-from authapi.events import Caller, Restored
-from authapi.features import lockout
-from authapi.keys import lacks_keys
-from authapi.middleware import new_request_id
+from authapi.errors import StartError
 from authapi.settings import Settings
 
-logger = logging.getLogger("authapi.commands")
+if TYPE_CHECKING:
+    from authapi.app import AuthAPI
+    from authapi.core import Core
 
 
-def unlock(settings: Settings, identifier: str) -> bool | None:
-    """Let a user log in who was locked out; False where no failure is known, None for nobody.
+class CommandError(Exception):
+    """Raised when a command cannot do what it is asked for; its text is one sentence."""
 
-    Raises StartError where there is no service with these settings: nothing is made.
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An argument of a command, as `argparse.ArgumentParser.add_argument` takes it.
+
+    `name` is a name such as `name`, or an option such as `--all`.
     """
-    with _existing(settings) as app:
-        return lockout.unlock(app.core, identifier)
+
+    name: str
+    help: str
+    metavar: str | None = None
+    type: Callable[[str], object] | None = None
+    action: str | None = None
+    nargs: str | None = None
+
+    def add_to(self, parser: ArgumentParser) -> None:
+        """Add the argument to a command's parser."""
+        keywords = {"metavar": self.metavar, "type": self.type}
+        keywords |= {"action": self.action, "nargs": self.nargs}
+        given: dict[str, Any] = {name: each for name, each in keywords.items() if each is not None}
+        parser.add_argument(self.name, help=self.help, **given)
 
 
-def restored(settings: Settings, lost: Path | None = None) -> None:
-    """Make a backup that took the place of the database safe to serve, while no service runs.
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of `authapi`. A feature declares its own in `COMMANDS`.
 
-    All sessions end, and no browser is known any more. No id of a user or of an audit entry is
-    given again: ids go on well above the backup's own, and above those of `lost`, the database that
-    was replaced, where it can be read. It is one transaction. Raises StartError.
+    `run(core, arguments)` gets the core of an existing service and the parsed arguments, returns
+    the text to print, and raises CommandError. The service may run at the same time.
     """
-    newest_user_id, newest_entry_id = _newest_ids(lost) if lost else (0, 0)
-    with _existing(settings) as app, app.core.database.transaction():
-        caller = Caller(ip="", user_agent="authapi restore", request_id=new_request_id())
-        app.core.events.emit(
-            Restored(None, caller, newest_user_id=newest_user_id, newest_entry_id=newest_entry_id)
-        )
+
+    name: str
+    description: str
+    run: Callable[[Core, Namespace], str]
+    arguments: tuple[Argument, ...] = ()
 
 
-def _newest_ids(path: Path) -> tuple[int, int]:
-    """The newest ids of a user and of an audit entry; 0 where the file does not tell."""
-    if not path.is_file():
-        raise StartError(f"There is no database {path}: name the one that was replaced, or none.")
-    try:
-        with open_replaced(path) as database:
-            return tuple(database.statements(name).newest_id() for name in ("users", "audit"))
-    except Unavailable as error:
-        logger.warning("%s does not tell its newest ids (%s)", path, error.__cause__)
-        return 0, 0
+def utf8(text: str) -> str:
+    """Return an argument that is UTF-8: a `type` for argparse. Raises ValueError."""
+    text.encode()
+    return text
 
 
 @contextmanager
-def _existing(settings: Settings) -> Iterator[AuthAPI]:
-    """The application of a service that is there. Raises StartError, and makes nothing."""
+def existing_service(settings: Settings) -> Iterator[AuthAPI]:
+    """Open the application of an existing service for the block, and close it.
+
+    Raises StartError where the database or its keys are missing, and makes neither.
+    """
+    from authapi.app import create_app  # noqa: PLC0415 - `authapi --help` loads no service
+    from authapi.database.opening import lacks_database  # noqa: PLC0415
+    from authapi.keys import lacks_keys  # noqa: PLC0415
+
     if lacks_database(settings) or lacks_keys(settings):
         raise StartError(
             f"There is no database {settings.database_path}, or none of its keys: "

@@ -4,7 +4,7 @@ A feature is one module. All of these names but `setup` may be left out:
 
 REQUIRES    the features that it builds on, which are loaded before it
 ENABLED_BY  the setting of its own that turns it on: without a value, the feature is off
-COMMANDS    its operator commands
+COMMANDS    its operator commands: `authapi.commands.Command`
 JOBS        what is due without a request: `authapi.jobs.Job`
 setup       setup(app, core) adds its routes, subscriptions and steps
 
@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from authapi.app import AuthAPI
+    from authapi.commands import Command
     from authapi.core import Core
     from authapi.jobs import Job
 
@@ -36,7 +37,7 @@ class Feature:
     module: ModuleType
     requires: tuple[Feature, ...]
     enabled_by: str
-    commands: tuple[Any, ...]
+    commands: tuple[Command, ...]
     jobs: tuple[Job, ...]
     setup: Callable[[AuthAPI, Core], None]
 

@@ -11,16 +11,18 @@ from typing import Self
 import msgspec
 
 from authapi.answers import Answer
+from authapi.commands import Argument, Command, CommandError
 from authapi.errors import Failure
 from authapi.events import Event
 from authapi.features.limits import Limits
+from authapi.features.users import UserRepository
 from authapi.jobs import Job
 from authapi.middleware import caller_of
 from authapi.operations import operation
 from authapi.principal import principal_of
 from authapi.settings import SettingError, Settings, SettingsGroup, setting
 
-REQUIRES = ("limits",)
+REQUIRES = ("limits", "users")
 ENABLED_BY = "greeting"
 
 
@@ -90,6 +92,26 @@ def clear_greeted(core):
     return False
 
 
+def greet(core, arguments):
+    """Return a greeting. Raises CommandError where there is no such user."""
+    credential = core.of(UserRepository).by_identifier(arguments.name)
+    if credential is None:
+        raise CommandError(f"There is no user {arguments.name!r}.")
+    greeting = f"{core.settings.of(GreetingSettings).greeting}, {credential.user.username}."
+    return greeting.upper() if arguments.loud else greeting
+
+
+COMMANDS = (
+    Command(
+        "greet",
+        "Greet a user of the service.",
+        greet,
+        (
+            Argument("name", "username or email"),
+            Argument("--loud", "in capitals", action="store_true"),
+        ),
+    ),
+)
 JOBS = (Job("greetings", 3_600, clear_greeted),)
 
 

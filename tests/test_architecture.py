@@ -112,7 +112,7 @@ def test_falcon():
 
 
 def test_core_imports_no_feature():
-    """Only the composition root and the commands know features; the settings know their names."""
+    """Only the composition root knows features; settings and command line know their names."""
     knowing = {
         module
         for module in MODULES
@@ -120,7 +120,7 @@ def test_core_imports_no_feature():
         and any(name.startswith("authapi.features") for name in imports(module))
     }
 
-    assert {"authapi.app", "authapi.commands", "authapi.settings.__init__"} == knowing
+    assert {"authapi.app", "authapi.cli", "authapi.settings.__init__"} == knowing
 
 
 def words_of(feature):

@@ -10,7 +10,8 @@ import pytest
 from conftest import CHEAP, OTHER, USER, Client, cookie_of, token_of
 
 from authapi import Settings, StartError, create_app
-from authapi.commands import restored
+from authapi.commands import existing_service
+from authapi.features.restore import restored
 
 SCRIPT = Path(__file__).parent.parent / "docs" / "examples" / "after-restore.sql"
 NEW = "another password"
@@ -57,12 +58,17 @@ def _service(tmp_path, clock):
     service.stop()
 
 
+def restore(settings, lost=None):
+    with existing_service(settings) as app:
+        restored(app.core, lost)
+
+
 def run_script(settings, _lost=None):
     with closing(sqlite3.connect(settings.database_path)) as connection:
         connection.executescript(SCRIPT.read_text())
 
 
-ways = pytest.mark.parametrize("make_safe", [restored, run_script])
+ways = pytest.mark.parametrize("make_safe", [restore, run_script])
 
 
 @ways
@@ -123,7 +129,7 @@ def test_more_users_than_are_skipped(service):
         )
 
     service.put_back()
-    restored(service.settings, service.lost)
+    restore(service.settings, service.lost)
     service.start()
 
     assert service.client.register(**OTHER).json["user"]["id"] == 6_000_001
@@ -138,7 +144,7 @@ def test_a_lost_database_that_cannot_be_read(service, content, caplog):
     service.put_back()
     service.lost.write_bytes(content)
 
-    restored(service.settings, service.lost)
+    restore(service.settings, service.lost)
     service.start()
 
     assert service.client.register(**OTHER).json["user"]["id"] == 1_000_002
@@ -150,7 +156,7 @@ def test_a_lost_database_that_is_not_there(service):
     token = token_of(service.client.register())
 
     with pytest.raises(StartError, match=r"There is no database .*lots\.db: name the one"):
-        restored(service.settings, service.path.with_name("lots.db"))
+        restore(service.settings, service.path.with_name("lots.db"))
 
     assert service.client.get_as(token).status_code == 200
 
@@ -248,19 +254,19 @@ def test_the_script_does_what_the_function_does(service, users):
     service.back_up()
     service.put_back()
     found = {}
-    for make_safe in (restored, run_script):
+    for make_safe in (restore, run_script):
         shutil.copyfile(service.backup, service.path)
         make_safe(service.settings)
         found[make_safe] = dump(service.path)
 
-    assert found[restored] == found[run_script]
-    assert found[restored] != dump(service.backup)
+    assert found[restore] == found[run_script]
+    assert found[restore] != dump(service.backup)
 
 
 def test_no_database_is_made(tmp_path):
     """Where there is nothing to restore, nothing is made."""
     with pytest.raises(StartError, match="There is no database"):
-        restored(Settings(database_url=f"sqlite:///{tmp_path}/authapi.db"))
+        restore(Settings(database_url=f"sqlite:///{tmp_path}/authapi.db"))
 
     assert not list(tmp_path.iterdir())
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 DEFAULT = (
     "audit",
     "users",
     "limits",
     "lockout",
+    "restore",
     "accounts",
     "devices",
     "sessions",
@@ -19,3 +22,9 @@ DEFAULT = (
     "password_change",
     "forward_auth",
 )
+
+# The commands: the feature that declares each, and its line in `authapi --help`.
+# NOTE: the help must know them without the features, which import the service's libraries.
+COMMANDS: dict[str, tuple[str | ModuleType, str]] = {
+    "unlock": ("lockout", "let a user log in who was locked out"),
+}

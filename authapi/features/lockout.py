@@ -5,12 +5,14 @@ Endpoints: none. Command: `authapi unlock`. Table: none of its own.
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import dataclass
 from functools import partial
 
 import falcon
 
 from authapi.budgets import Budget
+from authapi.commands import Argument, Command, CommandError, utf8
 from authapi.core import Core
 from authapi.events import Caller, Event
 from authapi.features.limits import Limits
@@ -144,6 +146,26 @@ def unlock(core: Core, identifier: str) -> bool | None:
             caller = Caller(ip="", user_agent="authapi unlock", request_id=new_request_id())
             core.events.emit(Unlocked(credential.user.id if credential else None, caller))
     return cleared if cleared or credential else None
+
+
+def _unlock(core: Core, arguments: Namespace) -> str:
+    cleared = unlock(core, arguments.name)
+    if cleared is None:
+        raise CommandError(
+            f"There is no user {arguments.name!r}, and no failed login with this name."
+        )
+    return "Unlocked." if cleared else "There were no failed logins."
+
+
+COMMANDS = (
+    Command(
+        "unlock",
+        description="Clear the failed logins of a user, while the service runs or not. Run it "
+        "with the settings of the service, which name its database and its keys.",
+        run=_unlock,
+        arguments=(Argument("name", "username or email", metavar="NAME", type=utf8),),
+    ),
+)
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
