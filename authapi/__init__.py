@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         UserDeleted,
         UserRenamed,
     )
-    from authapi.principal import Principal, Session, User, fresh, principal_of
+    from authapi.principal import Principal, Session, User, fresh, principal_of, strong
     from authapi.settings import SettingError, Settings
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "mount",
     "principal_of",
     "protect",
+    "strong",
 ]
 __version__ = "0.2.0.dev0"
 
@@ -77,7 +78,7 @@ if not TYPE_CHECKING:
         "features.renewal": "SessionRenewed",
         "features.sessions": "LoggedIn LoggedOut Reauthenticated SessionRevoked",
         "features.users": "CredentialsChanged PasswordChanged UserDeleted UserRenamed",
-        "principal": "Principal Session User fresh principal_of",
+        "principal": "Principal Session User fresh principal_of strong",
         "settings": "SettingError Settings",
     }
     _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -103,9 +103,16 @@ class HTTPSRequired(Failure):
 
 
 class FreshLoginRequired(Failure):
-    """Raised when a resource needs a fresh session and the password was given too long ago."""
+    """Raised when a resource needs a fresh session and the last proof was given too long ago."""
 
     status, error, message = 403, "fresh_login_required", "Give your password again first."
+
+
+class StrongLoginRequired(Failure):
+    """Raised when a resource needs a second factor that was given too long ago, or never."""
+
+    status, error = 403, "strong_login_required"
+    message = "Give your second factor again first."
 
 
 class NotFound(Failure):

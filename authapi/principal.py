@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import falcon
 import msgspec
 
-from authapi.errors import FreshLoginRequired
+from authapi.errors import FreshLoginRequired, StrongLoginRequired
 
 FRESH_FOR = 300  # seconds
 ISSUER = AUDIENCE = "authapi"
@@ -50,6 +50,8 @@ class Session(msgspec.Struct, frozen=True):
     """A live session. Times are seconds since the epoch.
 
     Its public `id` is the SHA-256, in hexadecimal, of the secret id that the token carries.
+    `method_names` are the names of `methods`, with a space between two. `second_factor_at` is None
+    for a user without a second factor, and 0 where the user has one and did not give it.
     """
 
     id: str
@@ -60,19 +62,57 @@ class Session(msgspec.Struct, frozen=True):
     expires_at: int
     ip: str
     user_agent: str
+    method_names: str = "pwd"
+    second_factor_at: int | None = None
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """Return how the user has signed in: names of RFC 8176, such as `pwd` or `otp`."""
+        return frozenset(self.method_names.split())
+
+    @property
+    def aal(self) -> int:
+        """Return 2 where a second factor was given in this session, else 1 (NIST SP 800-63B)."""
+        return 2 if self.second_factor_at else 1
 
     def is_fresh(self, now: float) -> bool:
-        """Return whether the password was given within FRESH_FOR seconds (ASVS 7.5.1).
+        """Return whether the user gave a proof within FRESH_FOR seconds (ASVS 7.5.1).
 
         SECURITY: after a clock is set back by more than that, a session is not fresh until the
         clock reaches the earlier time again.
         """
         return abs(now - self.authenticated_at) < FRESH_FOR
 
+    def is_strong(self, now: float) -> bool:
+        """Return whether the user gave the second factor within FRESH_FOR seconds.
+
+        For a user without one it is the same as `is_fresh`.
+        """
+        if self.second_factor_at is None:
+            return self.is_fresh(now)
+        return abs(now - self.second_factor_at) < FRESH_FOR
+
     def require_fresh(self, now: float) -> None:
-        """Raise FreshLoginRequired if the password was given too long ago."""
+        """Raise FreshLoginRequired if the last proof was given too long ago."""
         if not self.is_fresh(now):
             raise FreshLoginRequired
+
+    def require_strong(self, now: float) -> None:
+        """Raise StrongLoginRequired, or FreshLoginRequired for a user without a second factor."""
+        if not self.is_strong(now):
+            raise FreshLoginRequired if self.second_factor_at is None else StrongLoginRequired
+
+
+@dataclass(frozen=True, slots=True)
+class Assurance:
+    """How a user has proved who they are: by which methods (names of RFC 8176, such as `pwd`).
+
+    `second_factor` says whether a second factor was given too, as far as this proof tells: False
+    where the user has one that was not asked for, as on a trusted browser.
+    """
+
+    methods: frozenset[str]
+    second_factor: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +128,21 @@ Need = Callable[[Principal, float], None]
 
 
 def fresh(principal: Principal, now: float) -> None:
-    """Raise FreshLoginRequired if the password was given too long ago.
+    """Raise FreshLoginRequired if the last proof was given too long ago.
 
     A resource that says `needs = (fresh,)` is reached by fresh sessions only. A need of your own is
     a function like this one: it gets the principal and the time, in seconds since the epoch, and
     raises a Failure.
     """
     principal.session.require_fresh(now)
+
+
+def strong(principal: Principal, now: float) -> None:
+    """Raise StrongLoginRequired if the user has a second factor and gave it too long ago.
+
+    For a user without a second factor this is the same as `fresh`.
+    """
+    principal.session.require_strong(now)
 
 
 def principal_of(req: falcon.Request) -> Principal:

@@ -283,7 +283,16 @@ class Service:
             name, lifetime = session_id(self._newest), self._core.settings.session_lifetime
             self._sessions.revoke_unused(member.id, kept=99, now=self.now)
             expires_at = self.now + lifetime
-            self._sessions.insert(name, credential, caller, now=self.now, expires_at=expires_at)
+            self._sessions.insert(
+                name,
+                credential,
+                caller,
+                now=self.now,
+                expires_at=expires_at,
+                replaced=None,
+                methods="pwd",
+                second_factor_at=None,
+            )
             self._log.insert(LoggedIn(member.id, caller, name), self.now)
             marks.append(time.perf_counter_ns())
         marks.append(time.perf_counter_ns())

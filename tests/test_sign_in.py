@@ -1,11 +1,11 @@
 """Signing in: no way in goes past what SignIn requires, and each proof is followed alike."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from conftest import OTHER, USER, token_of
 
-from authapi import Event, Failure
+from authapi import Event, Failure, principal_of, strong
 from authapi.features.sign_in import Proof, ProofRejected, SignIn
 from authapi.features.users import UserRepository
 from authapi.middleware import caller_of
@@ -40,7 +40,32 @@ class WordResource:
             self._sign_in.finish(req, resp, self._prove)
 
     def _prove(self):
-        return Proof(self._users.by_id(1), frozenset({"kba"}))
+        return Proof(credential=self._users.by_id(1), methods=frozenset({"kba"}))
+
+
+class CodeResource:
+    """A second factor in a session: by a code that everybody knows."""
+
+    def __init__(self, core):
+        self._sign_in = core.of(SignIn)
+
+    def on_post(self, req, resp):
+        session = principal_of(req).session
+        with self._sign_in.proven_again(session, caller_of(req), self._check) as proof:
+            self._sign_in.refresh(req, resp, proof)
+
+    def _check(self, credential):
+        return Proof(credential=credential, methods=frozenset({"otp"}), second_factor=True)
+
+
+class Vault:
+    """A resource that asks for a second factor from users who have one."""
+
+    needs = (strong,)
+
+    def on_get(self, req, resp):
+        session = principal_of(req).session
+        resp.media = [sorted(session.methods), session.aal]
 
 
 @pytest.fixture(name="core")
@@ -48,6 +73,8 @@ def _core(client):
     """An application with a second way in."""
     core = client.app.core
     client.app.add_route("/login/word", WordResource(core))
+    client.app.add_route("/code", CodeResource(core))
+    client.app.add_route("/vault", Vault())
     return core
 
 
@@ -123,7 +150,7 @@ def test_a_refused_login_ends_no_session(client, token, proofs):
 
 def test_a_step_that_lets_pass(client, core, token):
     """Each way in opens a session where no step refuses it."""
-    core.of(SignIn).require(lambda _req, _resp, _proof: None)
+    core.of(SignIn).require(lambda _req, _resp, proof: proof)
 
     for way in (by_password, by_registration, by_word):
         assert client.get_as(token_of(way(client))).status_code == 200
@@ -163,3 +190,67 @@ def test_what_follows_a_proof(client, core, token):
     assert client.request_as(fresh, "PUT", "/user/password", body).status_code == 200
 
     assert [credential.password_version for credential in seen] == [1, 1, 1, 2]
+
+
+# What a session knows of its proofs
+
+
+def has_second_factor(core, *, given):
+    """Have each user log in with a second factor, given or not, as on a trusted browser."""
+    core.of(SignIn).require(
+        lambda _req, _resp, proof: replace(
+            proof, methods=proof.methods | {"otp" if given else "dev"}, second_factor=given
+        )
+    )
+
+
+def test_strong_without_a_second_factor(client, core, token, clock):
+    """Of a user without a second factor, strong asks for what fresh asks for."""
+    assert client.get_as(token, "/vault").json == [["pwd"], 1]
+    clock.move(300)
+
+    answer = client.get_as(token, "/vault")
+
+    assert (answer.status_code, answer.json["error"]) == (403, "fresh_login_required")
+    assert client.get_as(client.reauthenticate(token), "/vault").status_code == 200
+
+
+def test_strong_after_a_second_factor(client, core, token, clock):
+    """A second factor counts for five minutes, whatever the password has proved since."""
+    has_second_factor(core, given=True)
+    token = token_of(client.log_in())
+    clock.move(299)
+    assert client.get_as(token, "/vault").json == [["otp", "pwd"], 2]
+    clock.move(1)
+
+    answer = client.get_as(client.reauthenticate(token), "/vault")
+
+    assert (answer.status_code, answer.json["error"]) == (403, "strong_login_required")
+    assert answer.json["message"] == "Give your second factor again first."
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_second_factor_in_a_session(client, core, token, clock, given):
+    """A second factor that is given in a session makes it strong, and its token another one."""
+    has_second_factor(core, given=given)
+    token = token_of(client.log_in())
+    clock.move(300)
+
+    newer = token_of(client.request_as(token, "POST", "/code"))
+
+    assert client.get_as(token).status_code == 401
+    assert client.get_as(newer, "/vault").json[1] == 2
+    assert "reauthenticated" in client.events()
+
+
+def test_strong_on_a_trusted_browser(client, core, token):
+    """A login that went without the second factor of the user is not strong, fresh as it is."""
+    has_second_factor(core, given=False)
+    token = token_of(client.log_in())
+    assert client.get_as(token).status_code == 200
+
+    answer = client.get_as(token, "/vault")
+    again = client.get_as(client.reauthenticate(token), "/vault")
+
+    assert (answer.status_code, answer.json["error"]) == (403, "strong_login_required")
+    assert (again.status_code, again.json["error"]) == (403, "strong_login_required")

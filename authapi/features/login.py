@@ -115,7 +115,7 @@ class LoginResource:
         """Return the proof; replace the hash, inside a transaction, where that is due."""
         if new_hash:
             self._users.rehash(credential, new_hash)
-        return Proof(credential, PASSWORD)
+        return Proof(credential=credential, methods=PASSWORD)
 
 
 def _reason(credential: Credential | None, verdict: Verdict) -> str:

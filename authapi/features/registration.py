@@ -144,7 +144,8 @@ class RegistrationResource:
 
     def _add(self, body: RegistrationBody, password_hash: str) -> Proof:
         """Add the user, inside a transaction. Raises UsernameTaken or EmailTaken."""
-        return Proof(self._users.insert(body.username, body.email, password_hash), PASSWORD)
+        credential = self._users.insert(body.username, body.email, password_hash)
+        return Proof(credential=credential, methods=PASSWORD)
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -14,7 +14,7 @@ from authapi.errors import InvalidToken
 from authapi.events import Caller, Event, Restored
 from authapi.features.users import Credential, CredentialsChanged
 from authapi.jobs import pruning
-from authapi.principal import Claims, Session, User
+from authapi.principal import Assurance, Claims, Session, User
 from authapi.session_tokens import Issued, SessionTokens, digest, new_secret, public_id
 from authapi.settings import SessionSettings
 
@@ -59,9 +59,11 @@ class SessionRepository:
         *,
         now: int,
         expires_at: int,
-        replaced: str | None = None,
+        replaced: str | None,
+        methods: str,
+        second_factor_at: int | None,
     ) -> bool:
-        """Add a session; False for a user who has lost the credential by now."""
+        """Add a session; return False for a user who has lost the credential by now."""
         added = self._statements.insert(
             id_hash=session_id,
             user_id=credential.user.id,
@@ -71,6 +73,8 @@ class SessionRepository:
             ip=caller.ip,
             user_agent=caller.user_agent,
             replaced=replaced,
+            methods=methods,
+            second_factor_at=second_factor_at,
         )
         return bool(added)
 
@@ -78,7 +82,7 @@ class SessionRepository:
         """The session of a token, or None where it is revoked, expired or its user disabled."""
         id_hash = digest(claims.sid)
         row = self._statements.authenticate(id_hash=id_hash, user_id=claims.id, now=now)
-        return row and Session(id_hash, User(*row[6:]), *row[:6])
+        return row and Session(id_hash, User(*row[8:]), *row[:8])
 
     def of_user(self, user: User, now: float) -> list[Session]:
         """The sessions of a user, newest first."""
@@ -103,10 +107,24 @@ class SessionRepository:
         )
         return bool(renewed)
 
-    def rotate(self, session_id: str, new_id: str, *, now: int, expires_at: int) -> bool:
-        """Give a session another id and make it fresh; False where it has ended."""
+    def rotate(  # noqa: PLR0913 - a row
+        self,
+        session_id: str,
+        new_id: str,
+        *,
+        now: int,
+        expires_at: int,
+        methods: str,
+        second_factor_at: int | None,
+    ) -> bool:
+        """Give a session another id and make it fresh; return False where it has ended."""
         rotated = self._statements.rotate(
-            id_hash=session_id, new_id_hash=new_id, now=now, expires_at=expires_at
+            id_hash=session_id,
+            new_id_hash=new_id,
+            now=now,
+            expires_at=expires_at,
+            methods=methods,
+            second_factor_at=second_factor_at,
         )
         return bool(rotated)
 
@@ -159,7 +177,13 @@ class Sessions:
         of_cookies, now = self._tokens.presented(req).of_cookies, self._core.clock()
         return [claims for claims in of_cookies if claims.exp > now]
 
-    def open(self, credential: Credential, caller: Caller, replaced: list[Claims]) -> Issued | None:
+    def open(
+        self,
+        credential: Credential,
+        assurance: Assurance,
+        caller: Caller,
+        replaced: list[Claims],
+    ) -> Issued | None:
         """Open a session, inside a transaction, and end those that it replaces (ASVS 7.2.4).
 
         Where the user has too many, the longest unused one ends. Returns None for a user who was
@@ -180,6 +204,8 @@ class Sessions:
             now=now,
             expires_at=expires_at,
             replaced=public_id(replaced[0]) if replaced else None,
+            methods=_joined(assurance.methods),
+            second_factor_at=_second_factor_at(assurance, now),
         ):
             return None
         return self._tokens.issue_for(user, secret, issued_at=now, expires_at=expires_at)
@@ -201,14 +227,21 @@ class Sessions:
         if self.authenticate(claims, self._core.clock()) is None:
             raise InvalidToken
 
-    def rotate(self, session: Session) -> Issued:
+    def rotate(self, session: Session, assurance: Assurance) -> Issued:
         """Give a session a new secret, inside a transaction, and make it fresh (ASVS 7.2.4).
 
         The token that it had is dead. Raises InvalidToken where the session has ended meanwhile.
         """
         secret, now = new_secret(), self._now()
         new_id, expires_at = digest(secret), self.expiry(now, session.created_at)
-        if not self._rows.rotate(session.id, new_id, now=now, expires_at=expires_at):
+        if not self._rows.rotate(
+            session.id,
+            new_id,
+            now=now,
+            expires_at=expires_at,
+            methods=_joined(session.methods | assurance.methods),
+            second_factor_at=_second_factor_at(assurance, now, session.second_factor_at),
+        ):
             raise InvalidToken
         return self._tokens.issue_for(session.user, secret, issued_at=now, expires_at=expires_at)
 
@@ -228,6 +261,17 @@ class Sessions:
 
     def _now(self) -> int:
         return int(self._core.clock())
+
+
+def _joined(methods: frozenset[str]) -> str:
+    return " ".join(sorted(methods))
+
+
+def _second_factor_at(assurance: Assurance, now: int, before: int | None = None) -> int | None:
+    """Return what a session keeps of the second factor, as `Session.second_factor_at`."""
+    if assurance.second_factor:
+        return now
+    return before or 0 if assurance.second_factor is False else before
 
 
 def _prune(core: Core, at_most: int) -> int:

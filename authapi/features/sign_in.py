@@ -21,7 +21,7 @@ from authapi.features.lockout import LockedOut, LoginBudgets, LoginFailed
 from authapi.features.sessions import LoggedIn, Reauthenticated, Sessions
 from authapi.features.users import Credential, UserRepository
 from authapi.middleware import caller_of
-from authapi.principal import Claims, Session, User, principal_of
+from authapi.principal import Assurance, Claims, Session, User, principal_of
 from authapi.session_tokens import Issued, SessionTokens
 
 REQUIRES = ("limits", "lockout", "sessions", "users")
@@ -56,16 +56,15 @@ class WrongPassword(ProofRejected):
     status, error, message = 403, "wrong_password", "The password is wrong."
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """Who a client has proved to be, and by which methods (names of RFC 8176, such as `pwd`)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof(Assurance):
+    """Who a client has proved to be, and how."""
 
     credential: Credential
-    methods: frozenset[str]
 
 
 Check = Callable[[Credential], Proof]
-Step = Callable[[falcon.Request, falcon.Response, Proof], Failure | None]
+Step = Callable[[falcon.Request, falcon.Response, Proof], Proof | Failure]
 Action = Callable[[falcon.Request, falcon.Response, Proof], None]
 
 
@@ -85,9 +84,10 @@ class SignIn:
     def require(self, step: Step) -> None:
         """Ask `step` before each session is opened: a second factor, a verified address.
 
-        It returns None to let the proof pass, or the failure to answer with. It is called in the
-        transaction that would open the session, so it must not begin one. What it writes is kept,
-        whether or not the session is opened. A failure that it raises undoes everything.
+        It returns the proof to let it pass, or another one in its place, or the failure to answer
+        with. It is called in the transaction that would open the session, so it must not begin one.
+        What it writes is kept, whether or not the session is opened. A failure that it raises
+        undoes everything.
         """
         self._steps.append(step)
 
@@ -160,14 +160,15 @@ class SignIn:
         with core.database.transaction():
             proof = prove()
             user = proof.credential.user
-            outcome = self._refusal(req, resp, proof) or self._open(proof, caller, replaced)
-            if isinstance(outcome, Issued):
-                core.events.emit(event(user.id, caller, outcome.session_id))
+            passed = self._passed(req, resp, proof)
+            if not isinstance(passed, Failure):
+                issued = self._open(passed, caller, replaced)
+                core.events.emit(event(user.id, caller, issued.session_id))
             elif always:
                 core.events.emit(event(user.id, caller))
-        if isinstance(outcome, Failure):
-            raise outcome  # NOTE: after the commit, which keeps what the steps have written
-        self._admit(req, resp, proof, outcome)
+        if isinstance(passed, Failure):
+            raise passed  # NOTE: after the commit, which keeps what the steps have written
+        self._admit(req, resp, passed, issued)
         return user
 
     def refresh(
@@ -187,7 +188,7 @@ class SignIn:
         """
         core, caller, session = self._core, caller_of(req), principal_of(req).session
         with core.database.transaction():
-            issued = self._sessions.rotate(session)
+            issued = self._sessions.rotate(session, proof)
             if change:
                 proof = replace(proof, credential=change())
             for event in events:
@@ -199,15 +200,19 @@ class SignIn:
         verdict = self._core.passwords.verify(credential.password_hash, password, rehash=False)
         if not verdict.correct:
             raise WrongPassword(verdict.reason)
-        return Proof(credential, PASSWORD)
+        return Proof(credential=credential, methods=PASSWORD)
 
-    def _refusal(self, req: falcon.Request, resp: falcon.Response, proof: Proof) -> Failure | None:
-        """Return the failure of the first step that refuses a proof."""
-        refusals = (step(req, resp, proof) for step in self._steps)
-        return next((refusal for refusal in refusals if refusal), None)
+    def _passed(self, req: falcon.Request, resp: falcon.Response, proof: Proof) -> Proof | Failure:
+        """Return what the steps make of a proof: the failure of the first that refuses it."""
+        for step in self._steps:
+            passed = step(req, resp, proof)
+            if isinstance(passed, Failure):
+                return passed
+            proof = passed
+        return proof
 
     def _open(self, proof: Proof, caller: Caller, replaced: list[Claims]) -> Issued:
-        issued = self._sessions.open(proof.credential, caller, replaced)
+        issued = self._sessions.open(proof.credential, proof, caller, replaced)
         if issued is None:
             raise InvalidCredentials("outdated_credential")
         return issued

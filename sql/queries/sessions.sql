@@ -1,19 +1,19 @@
 -- Sessions.
 
--- name: insert(id_hash, user_id, password_version, now, expires_at, ip, user_agent, replaced)!
+-- name: insert(id_hash, user_id, password_version, now, expires_at, ip, user_agent, replaced, methods, second_factor_at)!
 -- Adds nothing for a user who was deleted or disabled, or got another password, since the password
 -- was checked.
 INSERT INTO sessions
        (id_hash, user_id, created_at, authenticated_at, last_seen_at, expires_at, ip, user_agent,
-        replaced)
-SELECT :id_hash, id, :now, :now, :now, :expires_at, :ip, :user_agent, :replaced
+        replaced, methods, second_factor_at)
+SELECT :id_hash, id, :now, :now, :now, :expires_at, :ip, :user_agent, :replaced, :methods, :second_factor_at
   FROM users
  WHERE id = :user_id AND password_version = :password_version AND disabled_at IS NULL;
 
 -- name: authenticate(id_hash, user_id, now)^
 -- The session check: one statement, two index searches.
 SELECT sessions.created_at, sessions.authenticated_at, sessions.last_seen_at, sessions.expires_at,
-       sessions.ip, sessions.user_agent,
+       sessions.ip, sessions.user_agent, sessions.methods, sessions.second_factor_at,
        users.id, users.username, users.email, users.created_at, users.updated_at
   FROM sessions
   JOIN users ON users.id = sessions.user_id
@@ -23,7 +23,8 @@ SELECT sessions.created_at, sessions.authenticated_at, sessions.last_seen_at, se
    AND users.disabled_at IS NULL;
 
 -- name: of_user(user_id, now)
-SELECT id_hash, created_at, authenticated_at, last_seen_at, expires_at, ip, user_agent
+SELECT id_hash, created_at, authenticated_at, last_seen_at, expires_at, ip, user_agent, methods,
+       second_factor_at
   FROM sessions
  WHERE user_id = :user_id AND expires_at > :now
  ORDER BY id DESC;
@@ -37,10 +38,10 @@ UPDATE sessions
    SET last_seen_at = :now, expires_at = :expires_at, ip = :ip, user_agent = :user_agent
  WHERE id_hash = :id_hash AND last_seen_at <= :seen_until AND expires_at > :now;
 
--- name: rotate(id_hash, new_id_hash, now, expires_at)!
+-- name: rotate(id_hash, new_id_hash, now, expires_at, methods, second_factor_at)!
 UPDATE sessions
    SET id_hash = :new_id_hash, replaced = id_hash, authenticated_at = :now, last_seen_at = :now,
-       expires_at = :expires_at
+       expires_at = :expires_at, methods = :methods, second_factor_at = :second_factor_at
  WHERE id_hash = :id_hash AND expires_at > :now;
 
 -- name: was_replaced(id_hash, since)$
