@@ -12,6 +12,7 @@ import msgspec
 
 from authapi.answers import Answer
 from authapi.commands import Argument, Command, CommandError
+from authapi.cookies import Cookie
 from authapi.errors import Failure
 from authapi.events import Event
 from authapi.features.limits import Limits
@@ -57,11 +58,41 @@ class GreetingBody(msgspec.Struct):
     username: str
 
 
+class GuestClaims(msgspec.Struct, frozen=True):
+    """The payload of a token that says whom a browser has greeted."""
+
+    sub: str
+    exp: int
+
+
+GUEST = Cookie("guest", max_age=3_600)
+
+
+class GreetingAnswer(Answer, kw_only=True):
+    """An answer that says whom the browser has greeted before."""
+
+    before: list[str]
+
+
 class Greetings:
     """Remembers the names that were greeted within the hour."""
 
-    def __init__(self, _core):
+    def __init__(self, core):
         self.greeted = []
+        self._clock = core.clock
+        self._tokens = core.tokens.signed("guest+jwt", GuestClaims)
+        self._cookie = core.cookies.add(GUEST)
+
+    def before(self, req):
+        """Whom a browser has greeted, as its cookie says. Raises InvalidToken."""
+        now = self._clock()
+        return [self._tokens.read(token, now).sub for token in self._cookie.values(req)]
+
+    def remember(self, resp, username):
+        """Have the browser remember whom it greets."""
+        self.greeted.append(username)
+        claims = GuestClaims(sub=username, exp=int(self._clock()) + GUEST.max_age)
+        self._cookie.set(resp, self._tokens.issue(claims))
 
 
 class GreetingsResource:
@@ -74,16 +105,20 @@ class GreetingsResource:
         self._word = settings.greeting
         self._limit = self._limits.declare("greeting", settings.greeting_limit)
 
-    @operation("Greet a user.", body=GreetingBody, raises=(GreetingRefused,))
+    @operation(
+        "Greet a user.", body=GreetingBody, answers=GreetingAnswer, raises=(GreetingRefused,)
+    )
     def on_post(self, req, resp, body):
         core, user, caller = self._core, principal_of(req).user, caller_of(req)
+        before = core.of(Greetings).before(req)
         if body.username == user.username:
             raise GreetingRefused
         with core.database.transaction():
             self._limits.take(self._limit.of(str(user.id)))
             core.events.emit(Greeted(user.id, caller, detail=self._word))
-        core.of(Greetings).greeted.append(body.username)
-        core.wire.answer(resp, Answer(message=f"{self._word}, {body.username}."))
+        core.of(Greetings).remember(resp, body.username)
+        message = f"{self._word}, {body.username}."
+        core.wire.answer(resp, GreetingAnswer(message=message, before=before))
 
 
 def clear_greeted(core):

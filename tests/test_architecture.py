@@ -5,9 +5,11 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from authapi import User, features
+from authapi.cookies import Cookie
 from authapi.errors import Failure
 from authapi.events import Event
 from authapi.feature import load
@@ -124,13 +126,27 @@ def test_core_imports_no_feature():
 
 
 def words_of(feature):
-    """The names of a feature's settings, and of its classes of failures and events."""
+    """The names of a feature's settings, failures, events, bodies, answers and claims."""
     for name, each in vars(feature.module).items():
         if isinstance(each, type) and each.__module__ == feature.module.__name__:
             if issubclass(each, SettingsGroup):
                 yield from (declared.name for declared in fields(each))
-            elif issubclass(each, (Failure, Event)):
+            elif issubclass(each, (Failure, Event, msgspec.Struct)):
                 yield name
+
+
+def texts_of(feature):
+    """The names of a feature's cookies, and its types of tokens."""
+    yield from (each.name for each in vars(feature.module).values() if isinstance(each, Cookie))
+    texts = texts_in(MODULES[feature.module.__name__])
+    yield from (text for text in texts if re.fullmatch(r"[a-z]+\+jwt", text))
+
+
+def texts_in(tree):
+    """Every text of a module's code, docstrings too."""
+    for node in statements(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
 
 
 def names_in(tree):
@@ -142,15 +158,17 @@ def names_in(tree):
 
 
 def test_a_feature_owns_its_words():
-    """No module of the core names a feature's setting, failure or event."""
+    """No module of the core names what belongs to a feature, such as its event or its cookie."""
     words = {word for feature in load(features.DEFAULT) for word in words_of(feature)}
+    texts = {text for feature in load(features.DEFAULT) for text in texts_of(feature)}
     named = {
-        module: words.intersection(names_in(tree))
+        module: words.intersection(names_in(tree)) | texts.intersection(texts_in(tree))
         for module, tree in MODULES.items()
         if not module.startswith("authapi.features")
     }
 
-    assert {"registration", "LoggedIn", "EmailTaken"} <= words
+    assert {"registration", "LoggedIn", "EmailTaken", "DeviceClaims", "SessionsAnswer"} <= words
+    assert texts == {"device", "device+jwt"}
     assert {module: found for module, found in named.items() if found} == {}
 
 

@@ -6,11 +6,12 @@ from types import ModuleType
 
 import greetings
 import pytest
-from conftest import Client, token_of
+from conftest import Client, cookie_of, token_of
 
 from authapi import SettingError, Settings, features
 from authapi.feature import load
 from authapi.features.limits import Limits
+from authapi.operations import operation_of
 from authapi.settings import SettingsGroup, declared_settings, setting
 
 FEATURES = (*features.DEFAULT, greetings)
@@ -51,6 +52,27 @@ def test_an_event(greeter, caplog):
 
     assert greeter[0].events("event", "detail")[-1] == ("greeted", "Hello")
     assert caplog.messages[-1].startswith("greeted user_id=1 reason=Hello ip=")
+
+
+def test_a_cookie_and_a_token(greeter):
+    """A feature's cookie carries a token of its own type, and no other token stands in for it."""
+    client, token = greeter
+    guest = cookie_of(greet(greeter), "guest")
+
+    for sent, status, before in [(guest, 200, ["frodo"]), (token, 401, None)]:
+        headers = {"Cookie": f"jwt={token}; guest={sent}"}
+        answer = client.simulate_post("/greetings", json={"username": "sam"}, headers=headers)
+        assert (answer.status_code, answer.json.get("before")) == (status, before)
+
+
+def test_an_operation(greeter):
+    """A feature's operation says what it takes and answers, and checks the body."""
+    client, token = greeter
+    declared = operation_of(greetings.GreetingsResource.on_post)
+
+    assert (declared.body, declared.answers) == (greetings.GreetingBody, greetings.GreetingAnswer)
+    assert declared.raises == (greetings.GreetingRefused,)
+    assert client.request_as(token, "POST", "/greetings", {"name": "sam"}).status_code == 422
 
 
 def test_a_limit(greeter, clock):
