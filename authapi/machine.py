@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 UNLIMITED = 1 << 60  # bytes; in control groups v1, a number above this means no limit
 
 
-def available_cpus(root: Path = Path("/")) -> int:
-    """Return how many CPUs this process may use, by affinity and control group quotas."""
+def own_cpus() -> int:
+    """Return how many CPUs the affinity of this process has; without one, the machine's."""
     try:
-        cpus = len(os.sched_getaffinity(0))
+        return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
-        cpus = os.cpu_count() or 1
+        return os.cpu_count() or 1
+
+
+def available_cpus(root: Path = Path("/"), own: Callable[[], int] = own_cpus) -> int:
+    """Return how many CPUs this process may use, by affinity and control group quotas."""
     quotas = [quota for group in _control_groups("cpu", root) if (quota := _quota(group))]
-    return max(1, round(min([cpus, *quotas])))
+    return max(1, round(min([own(), *quotas])))
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:

@@ -3,19 +3,14 @@
 import json
 import select
 import threading
-import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
-from conftest import OTHER, USER, connected, cookie_of, running, token_of
+from conftest import OTHER, USER, connected, cookie_of, eventually, running, serving, token_of
 
 from authapi.admission import Admission
 from authapi.errors import Overloaded
-from authapi.hashing import Hasher
-from authapi.inline import InlineRoutes
-from authapi.passwords import Passwords
-from authapi.server import Server
-from authapi.server.pool import Pool
+from authapi.hash_lane import Lane
 
 PLACES = 8  # of a service with 16 threads
 PATIENCE = 30  # seconds until a test gives up
@@ -41,7 +36,7 @@ def answer_on(connection):
 
 
 class Hashing:
-    """A service on a socket whose hashes wait for each other until `leave` is set."""
+    """A service on a socket whose requests that hash wait until `leave` is called."""
 
     def __init__(self, client, port, leave):
         self.client, self._port, self._leave = client, port, leave
@@ -55,30 +50,45 @@ class Hashing:
 
     def finish(self, *connections):
         """Let every hash end; give the answers."""
-        self._leave.set()
+        self._leave()
         return [answer_on(connection) for connection in connections]
 
     def close(self):
-        self._leave.set()
+        self._leave()
         self._connections.close()
 
 
+class HeldLane(Lane):
+    """A lane in which each hash waits for a turn that the test gives; it counts the requests."""
+
+    def __init__(self, slots=2):
+        super().__init__(slots, PLACES, nice=0)
+        self.turns = threading.Semaphore(0)
+        self.entered = 0
+        self.callers = set()
+
+    def run(self, task, *arguments):
+        self.entered += 1
+        self.callers.add(threading.get_ident())
+        return super().run(self._held, task, *arguments)
+
+    def _held(self, task, *arguments):
+        self.turns.acquire(timeout=PATIENCE)
+        return task(*arguments)
+
+
 @pytest.fixture(name="hashing")
-def _hashing(make_client, monkeypatch):
+def _hashing(make_client):
     """A service that hashes nothing while the test runs, or until `finish`."""
-    client, leave, tag = make_client(trusted_proxy="127.0.0.1"), threading.Event(), Hasher._tag
+    client, lane = make_client(trusted_proxy="127.0.0.1"), HeldLane()
     client.device = cookie_of(client.register(), "device")
     client.other_device = cookie_of(client.register(**OTHER), "device")
-
-    def wait(self, *arguments):
-        leave.wait(PATIENCE)
-        return tag(self, *arguments)
-
+    client.app.core.passwords.lane = lane
     with running(client.app) as port:
-        monkeypatch.setattr(Hasher, "_tag", wait)
-        hashing = Hashing(client, port, leave)
+        hashing = Hashing(client, port, lambda: lane.turns.release(10_000))
         yield hashing
         hashing.close()
+    lane.close()
 
 
 def flood(hashing, address="10.0.0.1", count=12):
@@ -87,10 +97,9 @@ def flood(hashing, address="10.0.0.1", count=12):
     Those without are answered at once.
     """
     connections = [hashing.send(login(address.format(number))) for number in range(count)]
-    answered, deadline = [], time.monotonic() + PATIENCE
-    while len(answered) < count - PLACES // 2:
-        answered, _, _ = select.select(connections, [], [], PATIENCE)
-        assert time.monotonic() < deadline
+    answered = eventually(
+        lambda: len(found := select.select(connections, [], [])[0]) == count - PLACES // 2 and found
+    )
     assert {answer_on(connection) for connection in answered} == {(503, "overloaded")}
     return [connection for connection in connections if connection not in answered]
 
@@ -187,55 +196,52 @@ class Waiting:
     """A resource of an application's own that keeps a thread until the test says."""
 
     public = True
-    leave = threading.Event()
+
+    def __init__(self):
+        self.running, self.leave = 0, threading.Event()
 
     def on_post(self, req, resp):
+        self.running += 1
         self.leave.wait(PATIENCE)
+
+
+@contextmanager
+def held_threads(client):
+    """Serve, with every thread held by a request until `leave` is called; give what sends."""
+    waiting = Waiting()
+    client.app.add_route("/wait", waiting)
+    wait = b"POST /wait HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    with running(client.app) as port, ExitStack() as connections:
+        hashing = Hashing(client, port, waiting.leave.set)
+        connections.callback(hashing.close)
+        for source in ("127.0.0.2", "127.0.0.3"):  # one network leaves a quarter of the threads
+            for _ in range(client.app.core.settings.threads):
+                connections.enter_context(connected(port, source)).sendall(wait)
+        eventually(lambda: waiting.running == client.app.core.settings.threads)
+        yield hashing
 
 
 def test_places_of_those_who_leave(client):
     """A client that is gone before a thread could answer it gives its place back."""
-    client.app.add_route("/wait", Waiting())
-    wait = b"POST /wait HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-    with running(client.app) as port, ExitStack() as connections:
-        hashing = Hashing(client, port, Waiting.leave)
-        connections.callback(hashing.close)
-        for _ in range(16):
-            hashing.send(wait)
+    with held_threads(client) as hashing:
         for leaving in flood(hashing):
             leaving.close()
-        Waiting.leave.set()
-        deadline = time.monotonic() + PATIENCE
-        while len(admit(client.app.admission, PLACES, "127.0.0.1")) < PLACES // 2:
-            assert time.monotonic() < deadline
+        hashing.finish()
+        eventually(lambda: len(admit(client.app.admission, PLACES, "127.0.0.1")) == PLACES // 2)
 
 
-def test_turns(make_client, monkeypatch):
+def test_turns(make_client):
     """A login from elsewhere waits for one hash of a network that floods, and not for all."""
-    client, hashes, tag = (
-        make_client(trusted_proxy="127.0.0.1"),
-        threading.Semaphore(0),
-        Hasher._tag,
-    )
+    client, lane = make_client(trusted_proxy="127.0.0.1"), HeldLane(slots=1)
     client.register()
-    lane, deadline = client.app.core.passwords.lane, time.monotonic() + PATIENCE
-    lane.close()
-    lane._slots = 1
-
-    def wait(self, *arguments):
-        hashes.acquire(timeout=PATIENCE)
-        return tag(self, *arguments)
-
-    monkeypatch.setattr(Hasher, "_tag", wait)
-    with running(client.app) as port, ExitStack() as connections:
-        hashing = Hashing(client, port, threading.Event())
+    client.app.core.passwords.lane = lane
+    with running(client.app) as port, closing(lane), ExitStack() as connections:
+        hashing = Hashing(client, port, lambda: lane.turns.release(PLACES))
         connections.callback(hashing.close)
-        connections.callback(hashes.release, PLACES)
         flood(hashing)
         newcomer = hashing.send(login("192.0.2.1"))
-        while lane._taken < PLACES // 2 + 1:
-            assert time.monotonic() < deadline
-        hashes.release(3)  # the one that runs, the next of the flood, the newcomer's
+        eventually(lambda: lane.entered == PLACES // 2 + 1)
+        lane.turns.release(3)  # the one that runs, the next of the flood, the newcomer's
 
         assert answer_on(newcomer) == (200, "")
 
@@ -300,43 +306,30 @@ def full(client):
         place.release()
 
 
-def login_over(port):
-    """The answer to a login on a connection of its own."""
-    with connected(port) as connection:
-        connection.sendall(login("192.0.2.1"))
-        return b"".join(iter(lambda: connection.recv(65_536), b""))
+def test_the_loop_refuses(make_client):
+    """A login that finds no place is refused without a thread."""
+    client = make_client(threads=2, hash_slots=1)
+    with held_threads(client) as hashing, full(client):
+        connection = hashing.send(login("x"))
+        received = b"".join(iter(lambda: connection.recv(65_536), b""))
 
-
-def test_the_loop_refuses(client, token, monkeypatch):
-    """A login that finds no place, or is over its network's limit, is answered without a thread."""
-
-    def fail(*_):
-        raise AssertionError("a thread was asked")
-
-    monkeypatch.setattr(Pool, "add", fail)
-    with running(client.app) as port, full(client):
-        answer = login_over(port)
-
-    assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b'"error":"overloaded"' in answer
-    assert b"Retry-After: 1\r\n" in answer
+    assert received.startswith(b"HTTP/1.1 503 ")
+    assert b'"error":"overloaded"' in received
+    assert b"Retry-After: 1\r\n" in received
 
 
 @pytest.mark.parametrize("path", ["/login", "/register"])
-def test_the_loop_refuses_what_is_over_a_limit(make_client, monkeypatch, path):
+def test_the_loop_refuses_what_is_over_a_limit(make_client, path):
     """A flood from a network that has no try left takes no thread, no place and no write."""
-    client = make_client(login_network_limit="1/hour", registration_limit="1/hour")
+    limits = {"login_network_limit": "1/hour", "registration_limit": "1/hour"}
+    client = make_client(threads=2, hash_slots=1, **limits)
     client.post("/register", USER, remote_addr="127.0.0.1")
     client.log_in(remote_addr="127.0.0.1")
     before = client.query("SELECT * FROM limits")
 
-    def fail(*_):
-        raise AssertionError("a thread was asked")
-
-    monkeypatch.setattr(Pool, "add", fail)
-    with running(client.app) as port, connected(port) as connection:
-        connection.sendall(login("x").replace(b"/login", path.encode()))
-        assert answer_on(connection) == (429, "too_many_requests")
+    with held_threads(client) as hashing:
+        refused = hashing.send(login("x").replace(b"/login", path.encode()))
+        assert answer_on(refused) == (429, "too_many_requests")
     assert client.query("SELECT * FROM limits") == before
 
 
@@ -406,21 +399,14 @@ def test_the_log_tells_of_it(client, caplog):
     ]
 
 
-def test_the_loop_never_hashes(client, token, monkeypatch):
+def test_the_loop_never_hashes(client):
     """A login that has a place is handed over to a thread."""
-    idents, loops, verify, run = [], [], Passwords.verify, Server.run
+    client.register()
+    lane = client.app.core.passwords.lane = HeldLane()
+    lane.turns.release(PLACES)
+    with serving(client.app) as loop, closing(lane), connected(loop.port) as connection:
+        connection.sendall(login("x"))
+        assert answer_on(connection) == (200, "")
 
-    def spy(self, *arguments, **options):
-        idents.append(threading.get_ident())
-        return verify(self, *arguments, **options)
-
-    monkeypatch.setattr(Passwords, "verify", spy)
-    monkeypatch.setattr(InlineRoutes, "takes", lambda *_: True)
-    monkeypatch.setattr(
-        Server, "run", lambda self: loops.append(threading.get_ident()) or run(self)
-    )
-    with running(client.app) as port:
-        assert login_over(port).startswith(b"HTTP/1.1 200 ")
-
-    assert idents
-    assert not set(idents) & set(loops)
+    assert len(lane.callers) == 1
+    assert loop.ident not in lane.callers

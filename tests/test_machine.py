@@ -1,7 +1,7 @@
 """The machine: the CPUs and the memory that control groups leave, read from real files."""
 
 import os
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,8 @@ NO_LIMIT = "9223372036854771712\n"  # what version 1 says
 
 
 @pytest.fixture(name="machine")
-def _machine(tmp_path, monkeypatch):
-    """Make a root with the files of a machine of eight CPUs."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+def _machine(tmp_path):
+    """Make a root with the files of a machine."""
 
     def machine(cgroup, files):
         texts = {"proc/self/cgroup": cgroup}
@@ -78,18 +77,26 @@ def within(folder, files):
 )
 def test_cpus(machine, cgroup, files, cpus):
     """The CPUs are those of the tightest group around this process, and at least one."""
-    assert cpus == available_cpus(machine(cgroup, files))
+    assert cpus == available_cpus(machine(cgroup, files), lambda: 8)
 
 
-def test_affinity(machine, tmp_path, monkeypatch):
-    """The affinity counts too, and where there is none the machine's CPUs."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
-    assert available_cpus(machine("0::/\n", {"cpu.max": "200000 100000"})) == 1
-    monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: 5)
-    assert available_cpus(tmp_path / "no files") == 5
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert available_cpus(tmp_path / "no files") == 1
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="there is no affinity here")
+def test_affinity(machine):
+    """The affinity counts too."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert available_cpus(machine("0::/\n", {"cpu.max": "200000 100000"})) == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_without_affinity(monkeypatch, tmp_path):
+    """A system without affinity has the machine's CPUs, or one where it does not tell."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    for found, cpus in ((5, 5), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda found=found: found)
+        assert available_cpus(tmp_path / "no files") == cpus
 
 
 @pytest.mark.parametrize(
@@ -135,24 +142,24 @@ def test_no_files(tmp_path):
     assert available_cpus(tmp_path) >= 1
 
 
-def test_forbidden_files(machine, monkeypatch):
+def test_forbidden_files(machine):
     """Groups that this user may not look into do not stop a start."""
     files = {"memory/memory.limit_in_bytes": "64", "cpu/a/cpu.max": "100000 100000"}
     root = machine("4:memory:/\n2:cpu:/a\n0::/\n", files)
-    monkeypatch.chdir(root)
     root.chmod(0o755)
     (root / "sys/fs/cgroup").chmod(0)
     user = os.geteuid()
-    if user == 0:
-        os.seteuid(65_534)  # root may look into everything
-    try:
-        with pytest.raises(PermissionError):
-            Path("sys/fs/cgroup/cpu").stat()
-        assert Path("proc/self/cgroup").exists()
-        assert (memory_limit(Path()), available_cpus(Path())) == (None, 8)
-    finally:
-        os.seteuid(user)
-        (root / "sys/fs/cgroup").chmod(0o700)
+    with chdir(root):
+        if user == 0:
+            os.seteuid(65_534)  # root may look into everything
+        try:
+            with pytest.raises(PermissionError):
+                Path("sys/fs/cgroup/cpu").stat()
+            assert Path("proc/self/cgroup").exists()
+            assert (memory_limit(Path()), available_cpus(Path(), lambda: 8)) == (None, 8)
+        finally:
+            os.seteuid(user)
+            (root / "sys/fs/cgroup").chmod(0o700)
 
 
 @contextmanager

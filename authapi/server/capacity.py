@@ -45,11 +45,21 @@ def connections(threads: int) -> int:
     Where the limit is too low for all of them, raise it as far as the system allows.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count, files = connections_within(soft, hard, threads)
+    if files != soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return count
+
+
+def connections_within(soft: int, hard: int, threads: int) -> tuple[int, int]:
+    """Return the connections that a limit of open files allows, and the soft limit that they need.
+
+    RLIM_INFINITY stands for no limit.
+    """
     others = FILES_OF_A_THREAD * threads + SPARE_FILES
     needed = DEFAULT.connections + others
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY:
-        return DEFAULT.connections
-    return max(min(DEFAULT.connections, soft - others), FEWEST_CONNECTIONS)
+        return DEFAULT.connections, soft
+    return max(min(DEFAULT.connections, soft - others), FEWEST_CONNECTIONS), soft
