@@ -59,16 +59,14 @@ class Hashing:
 
 
 class HeldLane(Lane):
-    """A lane in which each hash waits for a turn that the test gives; it counts the requests."""
+    """A lane in which each hash waits for a turn that the test gives."""
 
-    def __init__(self, slots=2):
-        super().__init__(slots, PLACES, nice=0)
+    def __init__(self, slots=2, places=PLACES):
+        super().__init__(slots, places, nice=0)
         self.turns = threading.Semaphore(0)
-        self.entered = 0
         self.callers = set()
 
     def run(self, task, *arguments):
-        self.entered += 1
         self.callers.add(threading.get_ident())
         return super().run(self._held, task, *arguments)
 
@@ -198,10 +196,10 @@ class Waiting:
     public = True
 
     def __init__(self):
-        self.running, self.leave = 0, threading.Event()
+        self.running, self.leave = [], threading.Event()
 
     def on_post(self, req, resp):
-        self.running += 1
+        self.running.append(req)
         self.leave.wait(PATIENCE)
 
 
@@ -217,7 +215,7 @@ def held_threads(client):
         for source in ("127.0.0.2", "127.0.0.3"):  # one network leaves a quarter of the threads
             for _ in range(client.app.core.settings.threads):
                 connections.enter_context(connected(port, source)).sendall(wait)
-        eventually(lambda: waiting.running == client.app.core.settings.threads)
+        eventually(lambda: len(waiting.running) == client.app.core.settings.threads)
         yield hashing
 
 
@@ -232,7 +230,8 @@ def test_places_of_those_who_leave(client):
 
 def test_turns(make_client):
     """A login from elsewhere waits for one hash of a network that floods, and not for all."""
-    client, lane = make_client(trusted_proxy="127.0.0.1"), HeldLane(slots=1)
+    client = make_client(trusted_proxy="127.0.0.1")
+    lane = HeldLane(slots=1, places=PLACES // 2 + 1)
     client.register()
     client.app.core.passwords.lane = lane
     with running(client.app) as port, closing(lane), ExitStack() as connections:
@@ -240,7 +239,7 @@ def test_turns(make_client):
         connections.callback(hashing.close)
         flood(hashing)
         newcomer = hashing.send(login("192.0.2.1"))
-        eventually(lambda: lane.entered == PLACES // 2 + 1)
+        eventually(lambda: lane.is_full)
         lane.turns.release(3)  # the one that runs, the next of the flood, the newcomer's
 
         assert answer_on(newcomer) == (200, "")

@@ -10,7 +10,6 @@ from conftest import eventually, running, serving, token_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authapi.server import channel
 from authapi.server.eviction import heaviest
 from authapi.server.fairness import FairQueue
 from authapi.server.parser import MOST_FIELDS
@@ -167,20 +166,20 @@ def test_new_connections_take_turns(make_app):
     assert recorder.asked.index("127.0.0.3") <= 4
 
 
-def test_a_fault_of_ours_ends_one_connection(make_app, monkeypatch, caplog):
+def test_a_fault_of_ours_ends_one_connection(make_app, caplog):
     """What fails in the loop is logged and ends its connection; the next one is served."""
-    received = channel.Channel.received
-
-    def fails(self, data):
-        if b"boom" in data:
-            raise ValueError("boom")
-        return received(self, data)
-
-    monkeypatch.setattr(channel.Channel, "received", fails)
     get = b"GET /user HTTP/1.1\r\nHost: x\r\n\r\n"
-    with running(make_app()) as port, connect(port, "127.0.0.1") as kept:
-        with connect(port, "127.0.0.1") as failing:
-            failing.sendall(b"boom")
+    with serving(make_app()) as thread, connect(thread.port, "127.0.0.1") as kept:
+        add_task = thread.server.add_task
+
+        def fail(channel):
+            if channel.requests[0].path == "/boom":
+                raise ValueError("boom")
+            add_task(channel)
+
+        thread.server.add_task = fail
+        with connect(thread.port, "127.0.0.1") as failing:
+            failing.sendall(get.replace(b"/user", b"/boom"))
             assert failing.recv(1) == b""
         kept.sendall(get)
         assert status_of(kept) == b"401"

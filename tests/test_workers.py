@@ -20,7 +20,6 @@ from authapi import Settings
 from authapi.errors import StartError
 from authapi.machine import available_cpus
 from authapi.server import Bounds, streams, workers
-from authapi.server.capacity import memory_needed
 from authapi.server.listeners import hold, listen, listen_beside
 from authapi.server.worker import LONGEST_PAUSE, SOON, Readiness, Worker
 
@@ -681,29 +680,3 @@ def test_nobody_listens_to_who_is_ready():
             readiness.tell(1)
 
         assert readiness.heard() == {1}
-
-
-@pytest.mark.parametrize(
-    ("settings", "text"),
-    [
-        ({"hash_slots": 2}, "212 MiB (120 + 1 worker x 2 hash slots x 46)"),
-        ({"hash_slots": 1, "workers": 4}, "664 MiB (480 + 4 workers x 1 hash slot x 46)"),
-        (
-            {"hash_slots": 3, "workers": 2, "argon2_memory_kib": 1_025},
-            "252 MiB (240 + 2 workers x 3 hash slots x 2)",
-        ),
-    ],
-)
-def test_memory(settings, text):
-    """What may be needed is told with its parts; a start over the limit is refused with them."""
-    settings = Settings(**settings)
-    needed = int(text.split()[0]) << 20
-
-    assert memory_needed(settings, lambda: needed) == text
-    assert memory_needed(settings, lambda: None) == text
-    with pytest.raises(StartError) as refusal:
-        memory_needed(settings, lambda: needed - 1)
-    assert str(refusal.value) == (
-        f"The memory limit of {(needed >> 20) - 1} MiB is less than the {text} that may be needed: "
-        "raise it, or lower AUTHAPI_WORKERS, AUTHAPI_HASH_SLOTS or AUTHAPI_ARGON2_MEMORY_KIB."
-    )
