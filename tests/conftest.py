@@ -1,6 +1,7 @@
 """Shared fixtures: a real SQLite file, cheap argon2, and a clock that tests move."""
 
 import gc
+import http.client
 import json
 import os
 import re
@@ -11,9 +12,10 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -312,6 +314,17 @@ def process(folder, *arguments, **options):
     finally:
         service.kill()
         service.communicate()
+
+
+def ask_again(url, count, **headers):
+    """The statuses of so many GETs on one connection, one after the other."""
+    place = urllib.parse.urlsplit(url)
+    with closing(http.client.HTTPConnection(place.hostname, place.port, timeout=30)) as connection:
+        for _ in range(count):
+            connection.request("GET", place.path, headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+            yield answer.status
 
 
 def request(url, body=None, opener=None, method=None, **headers):

@@ -13,7 +13,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import RUN, USER, connected, process, request, start
+from conftest import RUN, USER, ask_again, connected, process, request, start
 
 import authapi
 
@@ -99,7 +99,7 @@ def test_version():
 
 def test_running_requests_finish(tmp_path):
     """A login that runs when the stop comes is answered, and kept; then the exit status is 0."""
-    with process(tmp_path, AUTHAPI_ARGON2_MEMORY_KIB="262144") as (service, address):
+    with process(tmp_path, AUTHAPI_ARGON2_MEMORY_KIB="65536") as (service, address):
         port = int(address.rpartition(":")[2])
         with connected(port) as connection:
             body = json.dumps(USER).encode()
@@ -212,7 +212,7 @@ def test_two_processes_on_one_database(tmp_path):
         assert request(f"{other}/register", USER)[1]["error"] == "username_taken"
 
         def hammer(url):
-            return [request(f"{url}/user", Cookie=cookie)[0] for _ in range(100)]
+            return list(ask_again(f"{url}/user", 100, Cookie=cookie))
 
         with ThreadPoolExecutor(4) as pool:
             hammering = [pool.submit(hammer, url) for url in (one, other, one, other)]

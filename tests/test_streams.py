@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import CHEAPLY, RUN, USER, eventually, request
+from conftest import CHEAPLY, RUN, USER, ask_again, eventually, request
 from test_workers import children
 
 PATIENCE = 30  # seconds until a service that does not go on has failed
@@ -83,13 +83,8 @@ def service(folder, stderr, *, program="", port_in=None, **environ):
 
 def ask_until_full(url, pipe):
     """Have the service log more than a pipe holds; each request is answered."""
-    for _ in range(1_000):
-        assert request(f"{url}/user")[0] == 401
-        if pipe.is_full():
-            break
-    assert pipe.is_full()
-    for _ in range(200):
-        assert request(f"{url}/user")[0] == 401
+    assert any(pipe.is_full() for status in ask_again(f"{url}/user", 1_000) if status == 401)
+    assert set(ask_again(f"{url}/user", 200)) == {401}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -169,11 +164,10 @@ def read(pipe):
 
 def test_dropped_lines_are_counted(tmp_path):
     """Lines beyond what is kept are dropped, and their number is logged when somebody reads."""
-    asked, kept = 800, []
+    asked, kept = 400, []
     environ = {"program": ROOM, **DEBUG}
     with closing(Pipe()) as pipe, service(tmp_path, pipe.writer, **environ) as (process, url):
-        for _ in range(asked):
-            assert request(f"{url}/user")[0] == 401
+        assert set(ask_again(f"{url}/user", asked)) == {401}
         for line in pipe.lines():
             kept.append(line)
             if "were dropped" in line:
@@ -190,8 +184,7 @@ def test_dropped_lines_are_counted(tmp_path):
 def test_the_last_lines(tmp_path):
     """What was logged before an end is written, for a reader that is only slow."""
     with closing(Pipe()) as pipe, service(tmp_path, pipe.writer, **DEBUG) as (process, url):
-        for _ in range(200):
-            assert request(f"{url}/user")[0] == 401
+        assert set(ask_again(f"{url}/user", 200)) == {401}
         process.terminate()
         log = read(pipe)
         assert process.wait(PATIENCE) == 0
@@ -236,8 +229,7 @@ def test_a_log_of_the_application(tmp_path):
         closing(Pipe(is_full=True)) as pipe,
         service(tmp_path, pipe.writer, program=program) as (process, url),
     ):
-        for _ in range(200):
-            assert request(f"{url}/user")[0] == 401
+        assert set(ask_again(f"{url}/user", 200)) == {401}
         process.terminate()
         assert process.wait(PATIENCE) == 0
 
@@ -288,8 +280,7 @@ def test_a_stream_that_does_not_block(tmp_path):
     with closing(Pipe()) as pipe:
         os.set_blocking(pipe.writer, False)
         with service(tmp_path, pipe.writer, **DEBUG) as (process, url):
-            for _ in range(300):
-                assert request(f"{url}/user")[0] == 401
+            assert set(ask_again(f"{url}/user", 300)) == {401}
             process.terminate()
             log = read(pipe)
             process.wait(PATIENCE)
