@@ -1,12 +1,28 @@
-"""Database files for tests: made by this release or an older one, and looked into from outside."""
+"""Database files for tests: made by any release, looked into, locked, copied and replaced."""
 
 import sqlite3
-from contextlib import closing
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+from conftest import USER, eventually, request
 
 from authapi.database.migrations import migrations
 from authapi.database.sqlite import SQLiteDatabase, migrate
 
 MIGRATIONS = migrations("sqlite")
+UNLIMITED = {"rate_limits": "off"}
+LATER = time.monotonic() + 86_400  # a deadline after any test
+HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN " + sys.argv[2])
+print("locked", flush=True)
+sys.stdin.read()
+"""
 
 
 def opened(path, until=None):
@@ -29,3 +45,94 @@ def rows(path, statement):
     """Run a statement on a database file, as another program does."""
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute(statement).fetchall()
+
+
+def usernames(path):
+    """The users in a database file, which must be whole."""
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+    return [name for (name,) in rows(path, "SELECT username FROM users ORDER BY id")]
+
+
+def back_up(path):
+    """Copy a database to `copy.db` beside it, as `.backup` does."""
+    with (
+        closing(sqlite3.connect(path)) as connection,
+        closing(sqlite3.connect(path.with_name("copy.db"))) as copy,
+    ):
+        connection.backup(copy)
+
+
+def replace(path, moved=None):
+    """Put the copy in the place of a database, as `mv copy.db authapi.db` does."""
+    if moved:
+        path.rename(moved)
+    path.with_name("copy.db").rename(path)
+
+
+def remove_log(path):
+    """Delete a database's log and the log's index."""
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").unlink()
+
+
+@contextmanager
+def locked(path, kind="IMMEDIATE"):
+    """Have another program keep a database locked."""
+    command = [sys.executable, "-c", HOLDER, str(path), kind]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        yield
+        holder.stdin.close()
+
+
+def overtaken(app, send, action):
+    """Send a request, act while it waits for the writer lock, and give the answer."""
+    lock = app.core.database.writer_lock
+    with ThreadPoolExecutor(1) as pool:
+        with lock.hold(LATER):
+            sent = pool.submit(send)
+            eventually(lambda: lock.waiting)
+            action()
+        return sent.result()
+
+
+def look_always(client):
+    """Have session checks look at the file's name each time, from now on."""
+    connections = client.app.core.database.connections
+    connections.look_every = 0
+    connections.require_in_place()
+
+
+def in_a_thread(action):
+    """What an action gives in a thread of its own, which has no connection yet."""
+    given = []
+    thread = threading.Thread(target=lambda: given.append(action()))
+    thread.start()
+    thread.join()
+    return given[0]
+
+
+def numbered(client, number):
+    """Register a user with a number."""
+    return client.register(username=f"user{number}", email=f"user{number}@example.com")
+
+
+def register(url, number):
+    """Register a user with a number at a process."""
+    fields = {"username": f"user{number}", "email": f"user{number}@example.com"}
+    return request(f"{url}/register", {**USER, **fields})
+
+
+def is_unavailable(answer):
+    """Whether an answer tells the client to come back, and nothing else."""
+    return (
+        answer.status_code == 503
+        and answer.json["error"] == "unavailable"
+        and answer.headers["retry-after"] == "1"
+        and "set-cookie" not in answer.headers
+    )
+
+
+def causes(caplog):
+    """What the log gives as the causes of the refused requests."""
+    return {line.partition("unavailable ")[2] for line in caplog.messages if "unavailable " in line}

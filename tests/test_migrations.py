@@ -10,6 +10,9 @@ from conftest import USER, Client
 from databases import MIGRATIONS, insert_user, opened, rows
 
 from authapi import StartError
+from authapi.database.migrations import Migration
+from authapi.database.sqlite import SQLiteDatabase, migrate
+from authapi.database.sqlite.schema import split
 from authapi.principal import Claims
 
 
@@ -174,3 +177,72 @@ def test_a_full_disk(path, copy):
     opened(path).close()
     assert rows(copy, "SELECT count(*) FROM users") == [(500,)]
     assert not copy.with_name(f"{copy.name}.part").exists()
+
+
+# The ledger
+
+
+@pytest.fixture(name="db")
+def _db(path):
+    db = opened(path)
+    yield db
+    db.close()
+
+
+def test_migrations_are_in_order():
+    """Versions count from 1 without a gap, and the names say what they are."""
+    assert list(range(1, len(MIGRATIONS) + 1)) == [each.version for each in MIGRATIONS]
+
+
+def test_the_ledger(db):
+    """Each migration is recorded with its checksum; a second start changes nothing."""
+    recorded = db.connection.execute("SELECT version, name, checksum FROM migrations").fetchall()
+    assert [(each.version, each.name, each.checksum) for each in MIGRATIONS] == recorded
+
+    before = db.connection.execute("PRAGMA data_version").fetchone()
+    again = SQLiteDatabase(db.path)
+    migrate(again)
+    again.close()
+    assert before == db.connection.execute("PRAGMA data_version").fetchone()
+
+
+def test_edited_migration(db):
+    """A migration that was edited after it ran stops the start."""
+    db.connection.execute("UPDATE migrations SET checksum = 'x' WHERE version = 2")
+
+    with pytest.raises(StartError, match="0002_sessions was edited"):
+        migrate(db)
+
+
+def test_newer_database(db):
+    """A database of a newer release stops the start."""
+    db.connection.execute("INSERT INTO migrations VALUES (9999, '9999_future', 'x', 0)")
+
+    with pytest.raises(StartError, match="newer than this program .it has 9999_future.: run"):
+        migrate(db)
+
+
+def test_a_migration_is_all_or_nothing(path):
+    """A migration that fails in the middle leaves neither its changes nor its row."""
+    good = Migration(1, "0001_one", "CREATE TABLE users (a INTEGER) STRICT;\n")
+    bad = Migration(
+        2, "0002_two", "CREATE TABLE two (a INTEGER) STRICT;\nINSERT INTO nowhere VALUES (1);\n"
+    )
+    db = SQLiteDatabase(path)
+
+    with pytest.raises(StartError, match="no such table: nowhere"):
+        migrate(db, [good, bad])
+
+    tables = db.connection.execute("SELECT name FROM sqlite_schema ORDER BY name").fetchall()
+    assert tables == [("migrations",), ("users",)]
+    migrate(db, [good, Migration(2, "0002_two", "CREATE TABLE two (b INTEGER);")])
+    assert db.connection.execute("SELECT version FROM migrations").fetchall() == [(1,), (2,)]
+    db.close()
+
+
+def test_triggers_are_one_statement():
+    """A `;` inside a trigger does not end the statement."""
+    statements = list(split(MIGRATIONS[0].text))
+
+    assert len(statements) == 4
+    assert "END;" in statements[-1]

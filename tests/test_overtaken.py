@@ -2,7 +2,8 @@
 
 import pytest
 from conftest import USER, token_of
-from overtaking import after_the_check, before_the_write
+from databases import overtaken
+from overtaking import after_the_check
 
 
 @pytest.mark.parametrize(
@@ -48,14 +49,17 @@ def test_login_that_a_change_overtook(client, token, monkeypatch, statement):
         "DELETE FROM users",
     ],
 )
-def test_change_that_the_end_overtook(make_client, monkeypatch, end, change):
-    """Whose session ends while its change waits for its turn to write changes nothing any more."""
+def test_change_that_the_end_overtook(make_client, end, change):
+    """A change whose session ends while it waits for the writer lock changes nothing."""
     client = make_client(rate_limits="off")
     token, other = token_of(client.register()), token_of(client.log_in())
     target = client.sessions_of(other)[0]["id"]
-    before_the_write(monkeypatch, client, end)
     method, path, body = change
-    result = client.request_as(token, method, path.format(target), body)
+    result = overtaken(
+        client.app,
+        lambda: client.request_as(token, method, path.format(target), body),
+        lambda: client.query(end),
+    )
 
     assert (result.status_code, result.json["error"]) == (401, "invalid_token")
     assert client.events() == ["registered", "logged_in"]

@@ -2,14 +2,23 @@
 
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import OTHER, USER, Client, deletes_cookie, exchange, request, running, token_of
-from overtaking import before_the_write
+from conftest import (
+    OTHER,
+    USER,
+    Client,
+    deletes_cookie,
+    eventually,
+    exchange,
+    request,
+    running,
+    token_of,
+)
+from databases import overtaken
 from test_sessions import claims_of
 
-from authapi.database.sqlite.database import LOCK_TIMEOUT
-from authapi.database.sqlite.writer_lock import WriterLock
 from authapi.features.renewal import PATIENCE
 from authapi.inline import IN_LOOP, HandOver
 
@@ -246,35 +255,34 @@ def test_renewals_hold_nobody_up(make_app, clock, monkeypatch):
     assert any(headers["Set-Cookie"] for *_, headers in answers)
 
 
-def test_renewals_are_not_patient(client, token, clock, monkeypatch):
+def test_renewals_are_not_patient(client, token, clock):
     """A renewal waits for the writer lock a moment; other changes wait longer."""
-    waits, hold = [], WriterLock.hold
-
-    def spy(writer_lock, deadline):
-        waits.append(deadline)
-        return hold(writer_lock, deadline)
-
-    monkeypatch.setattr(WriterLock, "hold", spy)
-    monkeypatch.setattr("authapi.database.sqlite.database.time.monotonic", lambda: 0.0)
+    lock = client.app.core.database.writer_lock
     clock.move(3_600)
-    client.get_as(token)
-    client.request_as(token, "POST", "/logout", {"everywhere": True})
+    with ThreadPoolExecutor(1) as pool:
+        with lock.hold(0):
+            logout = pool.submit(client.request_as, token, "POST", "/logout", {"everywhere": True})
+            eventually(lambda: lock.waiting)
+            answer = client.get_as(token)
+            assert not logout.done()
+        assert logout.result().status_code == 200
 
-    assert waits == [PATIENCE, LOCK_TIMEOUT]
+    assert (answer.status_code, "set-cookie" in answer.headers) == (200, False)
     assert PATIENCE < 0.1
 
 
-def test_renewal_where_writers_are_stuck(client, token, clock, monkeypatch):
+def test_renewal_where_writers_are_stuck(client, token, clock):
     """While another program keeps writers waiting, a check is answered in the loop, unrenewed."""
     clock.move(3_600)
     in_the_loop = {IN_LOOP: True}
     with pytest.raises(HandOver):
         client.get_as(token, extras=in_the_loop)
 
-    monkeypatch.setattr(WriterLock, "is_stuck", True)
-    answer = client.get_as(token, extras=in_the_loop)
+    lock = client.app.core.database.writer_lock
+    with lock.hold(0):
+        eventually(lambda: lock.is_stuck)
+        answer = client.get_as(token, extras=in_the_loop)
     assert (answer.status_code, "set-cookie" in answer.headers) == (200, False)
-    monkeypatch.undo()
     assert token_of(client.get_as(token))
 
 
@@ -342,11 +350,15 @@ def test_rotation_past_the_absolute_limit(make_app, clock):
 
 def test_ended_while_it_was_renewed(client, token, clock, monkeypatch):
     """A session that has expired by the time of the write is not renewed."""
+    monkeypatch.setattr("authapi.features.renewal.PATIENCE", 60)
     clock.move(3_600)
-    expire = f"UPDATE sessions SET expires_at = {clock.now:.0f}"
-    before_the_write(monkeypatch, client, expire)
+    answer = overtaken(
+        client.app,
+        lambda: client.get_as(token),
+        lambda: client.query(f"UPDATE sessions SET expires_at = {clock.now:.0f}"),
+    )
 
-    assert "set-cookie" not in client.get_as(token).headers
+    assert "set-cookie" not in answer.headers
     assert client.get_as(token).status_code == 401
     assert client.events() == ["registered"]
 

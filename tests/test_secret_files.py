@@ -1,28 +1,23 @@
 """Secret files and the database: whose they are, and who else may read or write them."""
 
-import importlib
 import os
 import stat
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from conftest import CHEAP, CHEAPLY, RUN, USER, Client, process, token_of, unmeasured
+from databases import opened
+from system_users import FOREIGN_GROUP, NOBODY, STRANGER, as_root, as_user
 
 from authapi import SettingError, Settings, StartError, create_app, secret_files
-from authapi.database.sqlite import SQLiteDatabase, migrate
-from authapi.database.statements import SQL
 from authapi.keys import load_keys
 
-NOBODY, STRANGER, FOREIGN_GROUP = 65_534, 65_533, 4_242
 SECRET = sha256(b"what a test takes for random").hexdigest()
 BESIDE = ["", "-wal", "-shm", ".lock"]
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
 
 @pytest.fixture(name="folder")
@@ -55,34 +50,13 @@ def _secret_file(folder):
     return path
 
 
-@contextmanager
-def as_user(user, group):
-    """Be another user of the system, in a group, who may be unable to import more of Python."""
-    "localhost".encode("idna")
-    groups = os.getgroups()
-    os.setgroups([])
-    os.setresgid(group, group, 0)
-    os.setresuid(user, user, 0)
-    try:
-        if not os.access(SQL / "sqlite" / "connection.sql", os.R_OK):
-            pytest.skip("nobody may read this checkout")
-        yield
-    finally:
-        os.setresuid(0, 0, 0)
-        os.setresgid(0, 0, 0)
-        os.setgroups(groups)
-        importlib.invalidate_caches()
-
-
 def mode_of(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
 def made(path):
     """A database that was closed properly, and its logs, as a crash leaves them."""
-    db = SQLiteDatabase(path)
-    migrate(db)
-    db.close()
+    opened(path).close()
     for ending in ("-wal", "-shm"):
         Path(f"{path}{ending}").touch(0o600)
 
@@ -305,7 +279,7 @@ def test_a_database_that_everyone_can_write(path, ending, mode):
     Path(f"{path}{ending}").chmod(mode)
 
     with pytest.raises(StartError, match=rf"{path}{ending} can be written by others .*chmod 600"):
-        migrate(SQLiteDatabase(path))
+        opened(path)
 
     assert mode_of(Path(f"{path}{ending}")) == mode
 
@@ -318,7 +292,7 @@ def test_a_database_of_another_user(path, ending):
     os.chown(f"{path}{ending}", STRANGER, STRANGER)
 
     with pytest.raises(StartError, match=f"{path}{ending} belongs to another user .65533.: chown"):
-        migrate(SQLiteDatabase(path))
+        opened(path)
 
 
 @as_root
@@ -330,7 +304,7 @@ def test_a_database_of_a_foreign_group(path):
     path.chmod(0o660)
 
     with as_user(NOBODY, NOBODY), pytest.raises(StartError, match="can be written by others"):
-        migrate(SQLiteDatabase(path))
+        opened(path)
 
 
 def test_a_volume_with_a_group(tmp_path):
@@ -352,16 +326,16 @@ def test_a_volume_with_a_group(tmp_path):
     assert "others could read" in log
 
 
-def test_logs_that_everyone_can_read(path):
-    """What is beside a database is taken from others as the database is."""
+def test_files_that_everyone_can_read(path, caplog):
+    """A database and what is beside it are taken from others, and the log says so."""
     made(path)
     for ending in BESIDE:
         Path(f"{path}{ending}").chmod(0o644)
 
-    db = SQLiteDatabase(path)
-    migrate(db)
+    db = opened(path)
 
     assert {0o600} == {mode_of(Path(f"{path}{ending}")) for ending in BESIDE}
+    assert caplog.messages == [f"others could read {path}{ending} (mode 0644)" for ending in BESIDE]
     db.close()
 
 
@@ -369,7 +343,7 @@ def test_a_directory_is_no_database_anywhere(tmp_path):
     """A directory, on any file system, is called one."""
     for folder in (tmp_path, Path("/dev/shm")):
         with pytest.raises(StartError) as refusal:
-            migrate(SQLiteDatabase(folder))
+            opened(folder)
         assert str(refusal.value) == (
             f"The database {folder} is a directory: name a file in it, "
             f"such as sqlite:///{folder}/authapi.db."
@@ -381,7 +355,7 @@ def test_a_pipe_is_no_database(path):
     os.mkfifo(path, 0o600)
 
     with pytest.raises(StartError, match=f"{path} is not a file"):
-        migrate(SQLiteDatabase(path))
+        opened(path)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +365,7 @@ def test_a_directory_of_everyone(path, caplog, mode, warns):
     """A directory in which others can replace the database is worth a warning."""
     path.parent.chmod(mode)
 
-    migrate(SQLiteDatabase(path))
+    opened(path)
 
     expected = [f"others can replace the files in {path.parent} (mode {mode:04o})"]
     assert caplog.messages == (expected if warns else [])

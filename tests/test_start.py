@@ -5,7 +5,7 @@ from pathlib import Path
 
 import falcon
 import pytest
-from test_secret_files import NOBODY, as_user
+from system_users import NOBODY, as_user
 
 from authapi import Settings, StartError, create_app, mount, protect
 from authapi.cli import main

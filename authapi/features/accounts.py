@@ -94,7 +94,10 @@ class UserResource(ExampleResource):
         core, principal = self._core, principal_of(req)
         session, claims = principal.session, principal.claims
         limits, caller = core.of(Limits), caller_of(req)
-        with limits.trying(*self._names.budgets(caller.ip)), core.database.transaction():
+        with (
+            limits.trying(*self._names.budgets(caller.ip)),
+            core.database.transaction(of=session.user.id),
+        ):
             if self._users.rename(session.user.id, body.username):
                 core.events.emit(UserRenamed(session.user.id, caller, session.id))
             credential = self._users.by_session(session.id)
@@ -117,7 +120,10 @@ class UserResource(ExampleResource):
     ) -> None:
         """Delete the user, who gives the password or has given it a short while ago."""
         core, session = self._core, principal_of(req).session
-        with self._verified(req, body) as verified, core.database.transaction():
+        with (
+            self._verified(req, body) as verified,
+            core.database.transaction(of=session.user.id),
+        ):
             current = self._users.by_session(session.id)
             if current is None:
                 raise InvalidToken

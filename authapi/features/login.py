@@ -80,7 +80,7 @@ class LoginResource:
         budgets = self._budgets_of(req, body.username_or_email, user_id)
         with self._sign_in.attempt(budgets, caller_of(req), user_id):
             prove = self._verified(credential, body.password)
-            user = self._sign_in.finish(req, resp, prove)
+            user = self._sign_in.finish(req, resp, prove, of=user_id)
         core.wire.answer_user(resp, 200, "Logged in.", user)
 
     def _budgets_of(
@@ -178,7 +178,7 @@ class LogoutResource:
 
     def _log_out_everywhere(self, req: falcon.Request) -> None:
         claims, caller = self._authentication.principal(req).claims, caller_of(req)
-        with self._core.database.transaction():
+        with self._core.database.transaction(of=claims.id):
             if not self._end(claims, caller):
                 raise InvalidToken
             self._sessions.end_others(claims.id, caller, kept=None)

@@ -81,7 +81,7 @@ class SessionsResource:
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """End all but the current one. The session must be fresh (ASVS 7.5.2)."""
         current = principal_of(req).session
-        with self._core.database.transaction():
+        with self._core.database.transaction(of=current.user.id):
             self._sessions.require(principal_of(req).claims)
             ended = self._sessions.end_others(current.user.id, caller_of(req), kept=current.id)
         self._core.wire.answer(resp, EndedAnswer(message="Other sessions ended.", ended=ended))
@@ -104,7 +104,7 @@ class SessionResource:
         core, current = self._core, principal_of(req).session
         if session_id != current.id:
             current.require_fresh(core.clock())
-        with core.database.transaction():
+        with core.database.transaction(of=current.user.id):
             self._sessions.require(principal_of(req).claims)
             ended = self._sessions.end(session_id, current.user.id)
             if ended:

@@ -138,26 +138,28 @@ class SignIn:
         """Return the check of a password in a session, which raises WrongPassword or Overloaded."""
         return partial(self._check_password, password)
 
-    def finish(
+    def finish(  # noqa: PLR0913 - what ways to sign in differ in
         self,
         req: falcon.Request,
         resp: falcon.Response,
         prove: Callable[[], Proof],
         *,
+        of: int | None = None,
         event: type[Event] = LoggedIn,
         always: bool = False,
     ) -> User:
         """Open a session, end those that the request brought, and set the cookies.
 
         `prove` returns the proof. It is called in the transaction that opens the session, so that
-        what it writes (a new user, a used-up code) is kept with it. `event` is emitted with the
-        session, or `always`: then without a session where a step refuses it.
+        what it writes (a new user, a used-up code) is kept with it. `of` is the user's id, unless
+        `prove` adds the user. `event` is emitted with the session, or `always`: then without a
+        session where a step refuses it.
 
         Raises the failure of a step, and InvalidCredentials where the user was deleted or disabled
         or the password changed meanwhile.
         """
         core, caller, replaced = self._core, caller_of(req), self._sessions.replaced(req)
-        with core.database.transaction():
+        with core.database.transaction(of=of):
             proof = prove()
             user = proof.credential.user
             passed = self._passed(req, resp, proof)
@@ -187,7 +189,7 @@ class SignIn:
         has ended meanwhile. The steps are not asked: the session is open.
         """
         core, caller, session = self._core, caller_of(req), principal_of(req).session
-        with core.database.transaction():
+        with core.database.transaction(of=session.user.id):
             issued = self._sessions.rotate(session, proof)
             if change:
                 proof = replace(proof, credential=change())

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import quote
 
@@ -46,11 +47,19 @@ class Connections:
     factory = Connection
     setup = (SQL / "sqlite" / "connection.sql").read_text()
 
-    def __init__(self, identity: FileIdentity, writer_lock: WriterLock) -> None:
-        """Take the file's identity, and the lock that taking in its log needs. Open nothing."""
+    def __init__(
+        self,
+        identity: FileIdentity,
+        writer_lock: WriterLock,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the file's identity, and the lock that taking in its log needs. Open nothing.
+
+        `clock` returns seconds.
+        """
         self.look_every = LOOK_EVERY
-        self._identity, self._writer_lock = identity, writer_lock
-        self._look_at = 0.0  # monotonic seconds
+        self._identity, self._writer_lock, self._clock = identity, writer_lock, clock
+        self._look_at = 0.0
         self._log_is_empty = False  # of a file that lost its name
         self._local = threading.local()
         self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -62,7 +71,7 @@ class Connections:
 
         Raises Unavailable where the file was replaced or removed `look_every` seconds ago or more.
         """
-        if time.monotonic() >= self._look_at:
+        if self._clock() >= self._look_at:
             self.require_in_place()
         try:
             return self._local.connection  # type: ignore[no-any-return]
@@ -93,7 +102,7 @@ class Connections:
             self._look_at = 0.0
             self.take_in_log()
             raise Unavailable from loss
-        self._look_at, self._log_is_empty = time.monotonic() + self.look_every, False
+        self._look_at, self._log_is_empty = self._clock() + self.look_every, False
 
     def loss(self) -> OSError | None:
         """Return what happened to the file or to a log in use; None where both are in place."""

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,20 @@ class SQLiteDatabase:
     Each thread reads on a connection of its own. Changes go through `transaction`, one at a time.
     """
 
-    def __init__(self, path: Path, most_waiting: int = 8) -> None:
-        """Take the file's path, and how many threads may wait to write. Open nothing yet."""
+    def __init__(
+        self, path: Path, most_waiting: int = 8, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Take the file's path, and how many threads may wait to write. Open nothing yet.
+
+        `clock` returns seconds, for deadlines alone.
+        """
         self.path = path
         self.is_new = False
         self.lock_timeout = LOCK_TIMEOUT
         self.identity = FileIdentity(path)
-        self.writer_lock = WriterLock(f"{self.real_path}.lock", most_waiting)
-        self.connections = Connections(self.identity, self.writer_lock)
+        self.writer_lock = WriterLock(f"{self.real_path}.lock", most_waiting, clock)
+        self.connections = Connections(self.identity, self.writer_lock, clock)
+        self._clock = clock
         self._local = threading.local()
         self._statements = self.statements("database")
 
@@ -63,30 +69,7 @@ class SQLiteDatabase:
 
     def statements(self, name: str) -> Statements:
         """Return the statements of `sql/queries/{name}.sql`, with SQLite's own on top."""
-        return Statements(load(name, "sqlite", "sqlite3"), self._bind)
-
-    def _bind(self, statement: Any) -> Callable[..., Any]:  # noqa: ANN401 - aiosql's
-        """Return a function that runs a statement on the calling thread's connection.
-
-        NOTE: one that returns a row is run without aiosql, whose call and context manager take as
-        long as SQLite itself takes to find a session.
-        """
-        one = statement.operation is aiosql.types.SQLOperationType.SELECT_ONE
-        many = statement.operation is aiosql.types.SQLOperationType.SELECT
-        connections, text = self.connections, statement.sql
-
-        @wraps(statement)
-        def run(**parameters: object) -> object:
-            try:
-                if one:
-                    return connections.current.execute(text, parameters).fetchone()
-                result = statement(connections.current, **parameters)
-                return list(result) if many else result
-            except sqlite3.Error as error:
-                raise_ours(error)
-                raise
-
-        return run
+        return Statements(load(name, "sqlite", "sqlite3"), partial(_bound, self.connections))
 
     @contextmanager
     def transaction(
@@ -101,7 +84,7 @@ class SQLiteDatabase:
         unless told otherwise, or where the disk refuses it. SQLite has one writer, so `of` does
         nothing.
         """
-        deadline = time.monotonic() + (self.lock_timeout if patience is None else patience)
+        deadline = self._clock() + (self.lock_timeout if patience is None else patience)
         with translated():
             connection = self.connections.to_write
         if connection.in_transaction:
@@ -137,7 +120,7 @@ class SQLiteDatabase:
             try:
                 return statement()
             except Unavailable as refusal:
-                if not is_busy(refusal) or time.monotonic() >= deadline:
+                if not is_busy(refusal) or self._clock() >= deadline:
                     raise
                 time.sleep(POLL_INTERVAL)
 
@@ -150,10 +133,16 @@ class SQLiteDatabase:
 
     def use_write_ahead_log(self) -> bool:
         """Keep a write-ahead log from now on; return False where the file system cannot."""
-        deadline = time.monotonic() + self.lock_timeout
-        with self.writer_lock.hold(deadline):
+        with self.writing() as deadline:
             mode = self._patiently(self._statements.use_write_ahead_log, deadline)
         return bool(mode == "wal")
+
+    @contextmanager
+    def writing(self) -> Iterator[float]:
+        """Hold the writer lock for what is no transaction; yield the deadline of its wait."""
+        deadline = self._clock() + self.lock_timeout
+        with self.writer_lock.hold(deadline):
+            yield deadline
 
     def maintain(self) -> None:
         """Notice a file that was replaced or removed, and keep a connection open.
@@ -170,3 +159,27 @@ class SQLiteDatabase:
     def close(self) -> None:
         """Close every thread's connection. The database cannot be used afterwards."""
         self.connections.close()
+
+
+def _bound(connections: Connections, statement: Any) -> Callable[..., Any]:  # noqa: ANN401 - aiosql's
+    """Return a function that runs a statement on the calling thread's connection.
+
+    NOTE: one that returns a row is run without aiosql, whose call and context manager take as
+    long as SQLite itself takes to find a session.
+    """
+    one = statement.operation is aiosql.types.SQLOperationType.SELECT_ONE
+    many = statement.operation is aiosql.types.SQLOperationType.SELECT
+    text = statement.sql
+
+    @wraps(statement)
+    def run(**parameters: object) -> object:
+        try:
+            if one:
+                return connections.current.execute(text, parameters).fetchone()
+            result = statement(connections.current, **parameters)
+            return list(result) if many else result
+        except sqlite3.Error as error:
+            raise_ours(error)
+            raise
+
+    return run

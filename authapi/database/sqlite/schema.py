@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +79,7 @@ class _Schema:
 
         The copy appears whole or not at all, for its owner alone.
         """
-        with self._database.writer_lock.hold(time.monotonic() + self._database.lock_timeout):
+        with self._database.writing():
             missing = self._ledger.missing() if self._statements.has_ledger() else []
             if not missing or not self._statements.has_users():  # another process may be making it
                 return

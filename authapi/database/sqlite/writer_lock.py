@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from authapi.errors import Unavailable
@@ -24,13 +24,18 @@ class WriterLock:
     this lock, so neither happens.
     """
 
-    def __init__(self, path: str, most_waiting: int) -> None:
-        """Take the lock file's path, and how many threads may wait while the lock is stuck."""
-        self._path, self._most_waiting = path, most_waiting
+    def __init__(
+        self, path: str, most_waiting: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Take the lock file's path, and how many threads may wait while the lock is stuck.
+
+        `waiting` is the number of threads that wait; `clock` returns seconds.
+        """
+        self.waiting = 0
+        self._path, self._most_waiting, self._clock = path, most_waiting, clock
         self._writer = threading.Lock()
         self._counting = threading.Lock()
-        self._waiting = 0
-        self._held_since = math.inf  # monotonic seconds
+        self._held_since = math.inf
 
     @property
     def is_stuck(self) -> bool:
@@ -38,22 +43,22 @@ class WriterLock:
 
         Then another program keeps the database locked, or the disk hangs.
         """
-        return time.monotonic() - self._held_since > STUCK_AFTER
+        return self._clock() - self._held_since > STUCK_AFTER
 
     @contextmanager
     def hold(self, deadline: float) -> Iterator[None]:
         """Hold the lock for the block.
 
-        Raises Unavailable at the deadline, in monotonic seconds. Where the lock is stuck and enough
-        threads wait already, raises it at once, so that the other threads answer requests.
+        Raises Unavailable at the deadline, in the clock's seconds. Where the lock is stuck and
+        enough threads wait already, raises it at once, so that the other threads answer requests.
         """
         with self._waiting_thread() as is_one_too_many:
-            while not self._writer.acquire(timeout=_slice(deadline)):
-                if time.monotonic() >= deadline or (is_one_too_many and self.is_stuck):
+            while not self._writer.acquire(timeout=self._slice(deadline)):
+                if self._clock() >= deadline or (is_one_too_many and self.is_stuck):
                     raise Unavailable from TimeoutError("other threads kept on writing")
         try:
-            self._held_since = time.monotonic()
-            with file_locked(self._path, deadline):
+            self._held_since = self._clock()
+            with file_locked(self._path, deadline, self._clock):
                 yield
         finally:
             self._held_since = math.inf
@@ -63,25 +68,26 @@ class WriterLock:
     def _waiting_thread(self) -> Iterator[bool]:
         """Count a waiting thread; yield whether it is one too many."""
         with self._counting:
-            self._waiting += 1
-            is_one_too_many = self._waiting > self._most_waiting
+            self.waiting += 1
+            is_one_too_many = self.waiting > self._most_waiting
         try:
             yield is_one_too_many
         finally:
             with self._counting:
-                self._waiting -= 1
+                self.waiting -= 1
 
-
-def _slice(deadline: float) -> float:
-    """Return the seconds to wait until the next look at the clock."""
-    return min(max(0, deadline - time.monotonic()), STUCK_AFTER / 4)
+    def _slice(self, deadline: float) -> float:
+        """Return the seconds to wait until the next look at the clock."""
+        return min(max(0, deadline - self._clock()), STUCK_AFTER / 4)
 
 
 @contextmanager
-def file_locked(path: str, deadline: float) -> Iterator[None]:
+def file_locked(
+    path: str, deadline: float, clock: Callable[[], float] = time.monotonic
+) -> Iterator[None]:
     """Hold the lock on a file, made if it is missing. The system releases it after a crash.
 
-    Raises Unavailable where another process holds it until the deadline, in monotonic seconds.
+    Raises Unavailable where another process holds it until the deadline, in the clock's seconds.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -89,7 +95,7 @@ def file_locked(path: str, deadline: float) -> Iterator[None]:
         raise Unavailable from error
     try:
         while not _try_lock(descriptor):
-            if time.monotonic() >= deadline:
+            if clock() >= deadline:
                 raise Unavailable from TimeoutError("another process kept on writing")
             time.sleep(POLL_INTERVAL)
         yield

@@ -1,0 +1,112 @@
+"""Keys or a database that are gone: under a running service, and at a start."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from conftest import token_of
+from databases import UNLIMITED
+from system_users import NOBODY, unprivileged
+
+from authapi import Settings, StartError
+from authapi.keys import load_keys
+
+
+@pytest.fixture(name="client")
+def _client(make_client):
+    return make_client(**UNLIMITED)
+
+
+@pytest.fixture(name="path")
+def _path(client):
+    return client.app.core.database.path
+
+
+@pytest.fixture(name="folder")
+def _folder():
+    """A directory of the unprivileged user."""
+    with tempfile.TemporaryDirectory() as name:
+        if os.geteuid() == 0:
+            os.chown(name, NOBODY, NOBODY)
+        yield Path(name)
+
+
+def test_keys_are_gone_under_a_running_service(client, token, path):
+    """A service that runs has its keys, whatever becomes of the file."""
+    path.with_name("authapi.db.key").unlink()
+
+    assert client.get_as(token).status_code == 200
+    assert client.get_as(token_of(client.log_in())).status_code == 200
+
+
+def test_keys_are_gone_at_a_start(client, token, path, make_client, caplog):
+    """A start makes new keys and warns that sessions have ended; the old ones bring them back."""
+    file = path.with_name("authapi.db.key")
+    kept = file.rename(path.with_name("kept.key"))
+    assert caplog.messages == []
+
+    restarted = make_client(**UNLIMITED)
+
+    (message,) = caplog.messages
+    assert message.startswith(f"the key file {file} was gone, a new one is made: all sessions have")
+    assert restarted.get_as(token).status_code == 401
+    assert restarted.get_as(token_of(restarted.log_in())).status_code == 200
+    kept.replace(file)
+    assert make_client(**UNLIMITED).get_as(token).status_code == 200
+
+
+@pytest.mark.parametrize("rest", [None, b""])
+def test_a_database_that_is_gone(client, path, make_client, caplog, rest):
+    """A start that makes a database although there are keys says that one is missing."""
+    client.app.close()
+    path.unlink()
+    if rest is not None:
+        path.write_bytes(rest)
+    restarted = make_client(**UNLIMITED)
+
+    message = caplog.messages[-1]
+    assert message.startswith(f"the database {path} was gone, a new, empty one is made: there are")
+    assert restarted.register().status_code == 201
+
+
+def test_no_warning_without_a_loss(client, token, path, make_client, caplog):
+    """A start says nothing where keys are there, in the settings, or no session is."""
+    make_client(**UNLIMITED)
+    make_client(secret_key="a secret of thirty-two bytes, and more", **UNLIMITED)
+    client.request_as(token, "POST", "/logout")
+    path.with_name("authapi.db.key").unlink()
+    make_client(**UNLIMITED)
+
+    assert caplog.messages == []
+
+
+def test_keys_that_cannot_be_read(folder):
+    """Keys that this user may not read stop the start with a sentence, and are left alone."""
+    file = folder / "authapi.key"
+    load_keys(Settings(key_file=str(file)))
+    kept = file.read_bytes()
+    file.chmod(0)
+
+    with unprivileged(), pytest.raises(StartError, match="cannot be used .Permission denied.: let"):
+        load_keys(Settings(key_file=str(file)))
+
+    file.chmod(0o600)
+    assert kept == file.read_bytes()
+
+
+def test_keys_are_kept_before_they_are_used(tmp_path, monkeypatch):
+    """A key file is on the disk before it has its name, and the name before a token is signed."""
+    done = []
+    fsync, link = os.fsync, os.link
+
+    def spy(descriptor):
+        fsync(descriptor)
+        found = Path(f"/proc/self/fd/{descriptor}").readlink()
+        done.append((found.is_dir(), found.read_bytes() if found.is_file() else found))
+
+    monkeypatch.setattr(os, "fsync", spy)
+    monkeypatch.setattr(os, "link", lambda *names: done.append("link") or link(*names))
+    load_keys(Settings(key_file=f"{tmp_path}/authapi.key"))
+
+    assert done == [(False, (tmp_path / "authapi.key").read_bytes()), "link", (True, tmp_path)]

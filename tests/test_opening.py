@@ -1,0 +1,145 @@
+"""Opening a database at a start: what is made, and what is refused."""
+
+import multiprocessing
+import os
+import sqlite3
+import stat
+
+import pytest
+from databases import MIGRATIONS, insert_user, opened, rows, usernames
+
+from authapi import StartError
+from authapi.database.sqlite import SQLiteDatabase, migrate
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path):
+    return tmp_path / "authapi.db"
+
+
+def test_schema(path):
+    """Tables are STRICT, and ids are never used again."""
+    opened(path).close()
+
+    tables = rows(path, "SELECT name, strict FROM pragma_table_list WHERE type = 'table'")
+    ours = {name: strict for name, strict in tables if not name.startswith("sqlite_")}
+    assert {"users", "sessions", "migrations"} <= set(ours)
+    assert set(ours.values()) == {1}
+    ((users,),) = rows(path, "SELECT sql FROM sqlite_schema WHERE name = 'users'")
+    assert "AUTOINCREMENT" in users
+
+
+def test_file_mode(path):
+    """The database, its logs and its lock are for their owner alone."""
+    db = opened(path)
+    with db.transaction():
+        insert_user(db, "a")
+
+    files = list(path.parent.glob("authapi.db*"))
+    assert {"authapi.db", "authapi.db-wal", "authapi.db-shm", "authapi.db.lock"} == {
+        file.name for file in files
+    }
+    assert {0o600} == {stat.S_IMODE(file.stat().st_mode) for file in files}
+    db.close()
+
+
+def test_a_file_that_is_no_database_keeps_its_mode(path):
+    """What turns out to be somebody's letter is not touched."""
+    path.write_bytes(b"dear friend, " * 100)
+    path.chmod(0o644)
+
+    with pytest.raises(StartError):
+        opened(path)
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def migrate_and_register(path, barrier, results):
+    db = SQLiteDatabase(path)
+    barrier.wait()
+    migrate(db)
+    with db.transaction():
+        insert_user(db, f"user{os.getpid()}")
+    results.put(os.getpid())
+    db.close()
+
+
+def test_two_processes_start_at_once(path):
+    """Processes that start at once on an empty database leave one correct schema, and both work."""
+    spawn = multiprocessing.get_context("spawn")
+    barrier, results = spawn.Barrier(4), spawn.Queue()
+    processes = [
+        spawn.Process(target=migrate_and_register, args=(path, barrier, results)) for _ in range(4)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert {f"user{results.get()}" for _ in processes} == set(usernames(path))
+    versions = rows(path, "SELECT version FROM migrations")
+    assert versions == [(each.version,) for each in MIGRATIONS]
+
+
+@pytest.mark.parametrize("text", [b"no database at all, but long enough" * 40, b"x"])
+def test_no_database(path, text):
+    """A file that is no database stops the start, and is left alone."""
+    path.write_bytes(text)
+
+    with pytest.raises(StartError, match="no SQLite database that can be used"):
+        opened(path)
+
+    assert text == path.read_bytes()
+
+
+def test_database_of_another_program(path):
+    """A database that holds somebody else's tables is left alone."""
+    rows(path, "CREATE TABLE cookies (a)")
+
+    with pytest.raises(StartError, match="database of another program"):
+        opened(path)
+
+    assert rows(path, "SELECT name FROM sqlite_schema") == [("cookies",)]
+
+
+@pytest.mark.parametrize(
+    "where", ["/proc/authapi.db", "/proc/nowhere/authapi.db", "/dev/null/x.db"]
+)
+def test_directory_that_cannot_be_written(tmp_path, where):
+    """A directory that is not there, or cannot be written, stops the start."""
+    with pytest.raises(StartError, match="cannot be written"):
+        opened(tmp_path / where)
+
+
+def test_old_sqlite(path, monkeypatch):
+    """An SQLite without STRICT tables or unixepoch() stops the start, before there is a file."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 37, 2))
+
+    with pytest.raises(StartError, match="too old"):
+        opened(path)
+
+    assert not path.exists()
+
+
+class Unlogged(SQLiteDatabase):
+    """A database on a file system that cannot keep a write-ahead log."""
+
+    def use_write_ahead_log(self):
+        return False
+
+
+def test_no_write_ahead_log(path):
+    """A file system that cannot keep the log stops the start."""
+    with pytest.raises(StartError, match="write-ahead log"):
+        migrate(Unlogged(path))
+
+
+def test_a_hard_link(tmp_path, make_app):
+    """A database with two names has two logs: it is refused by both."""
+    make_app().close()
+    (tmp_path / "other.db").hardlink_to(tmp_path / "authapi.db")
+
+    for name in ("authapi.db", "other.db"):
+        with pytest.raises(StartError, match=f"{name} is a hard link"):
+            make_app(database_url=f"sqlite:///{tmp_path}/{name}")
