@@ -1,31 +1,27 @@
-"""argon2: stored hashes, and the memory that they are computed in. No other module imports it."""
+"""argon2: hashes, and the memory that they are computed in. No other module imports it."""
 
 from __future__ import annotations
 
-import base64
 import ctypes
 import hmac
 import logging
 import mmap
-import re
 import secrets
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, cast
 
 from argon2.low_level import Type, core, error_to_str, ffi
 
+from authapi.stored_hashes import Cost, Stored
+
 SALT_LENGTH = 16  # bytes
 TAG_LENGTH = 32  # bytes
 VERSION = 19
-LONGEST = 1_024  # characters of a stored hash
 HUGE_PAGE = 2_097_152  # bytes
-
-SHORTEST_SALT, SHORTEST_TAG = 8, 4  # bytes (RFC 9106, 3.1)
-LEAST_MEMORY_KIB = 8  # for each lane (RFC 9106, 3.1)
 
 _OK = 0  # ARGON2_OK
 _EXHAUSTED = (-22, -33)  # ARGON2_MEMORY_ALLOCATION_ERROR, ARGON2_THREAD_FAIL
@@ -43,75 +39,8 @@ _Allocate = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_void_p), ctyp
 _Free = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t)
 
 _KINDS = {"argon2d": Type.D, "argon2i": Type.I, "argon2id": Type.ID}
-_NUMBER = "([1-9][0-9]{0,9})"
-_STORED = re.compile(
-    rf"\$(argon2id|argon2i|argon2d)(?:\$v=(16|19))?\$m={_NUMBER},t={_NUMBER},p={_NUMBER}"
-    r"\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)"
-)
 
 logger = logging.getLogger("authapi.hashing")
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """The cost of one hash: m, t and p of RFC 9106, 3.1."""
-
-    memory_kib: int
-    passes: int
-    lanes: int
-
-    @property
-    def work(self) -> int:
-        """Return the memory times the passes, in KiB. The CPU time is proportional to it."""
-        return self.memory_kib * self.passes
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A stored hash: `$argon2id$v=19$m=47104,t=1,p=1$SALT$TAG`, in unpadded base64."""
-
-    kind: str
-    version: int
-    cost: Cost
-    salt: bytes
-    tag: bytes
-
-    @classmethod
-    def parse(cls, text: str) -> Stored:
-        """Parse a hash as strictly as the reference implementation. Raises ValueError.
-
-        SECURITY: it refuses what argon2 would refuse at once, so that callers spend the usual time.
-        """
-        found = _STORED.fullmatch(text) if len(text) <= LONGEST else None
-        if found is None:
-            raise ValueError("no argon2 hash")
-        kind, version, memory, passes, lanes, salt, tag = found.groups()
-        cost = Cost(int(memory), int(passes), int(lanes))
-        stored = cls(kind, int(version or 16), cost, _from_base64(salt), _from_base64(tag))
-        if (
-            len(stored.salt) < SHORTEST_SALT
-            or len(stored.tag) < SHORTEST_TAG
-            or cost.memory_kib < LEAST_MEMORY_KIB * cost.lanes
-        ):
-            raise ValueError("less than argon2 takes")
-        return stored
-
-    def __str__(self) -> str:
-        """Return the text that `parse` reads."""
-        cost = f"m={self.cost.memory_kib},t={self.cost.passes},p={self.cost.lanes}"
-        salt, tag = _to_base64(self.salt), _to_base64(self.tag)
-        return f"${self.kind}$v={self.version}${cost}${salt}${tag}"
-
-
-def _to_base64(data: bytes) -> str:
-    return base64.b64encode(data).decode().rstrip("=")
-
-
-def _from_base64(text: str) -> bytes:
-    data = base64.b64decode(text + "=" * (-len(text) % 4))
-    if _to_base64(data) != text:  # unused bits are set
-        raise ValueError("no canonical base64")
-    return data
 
 
 class Hasher:

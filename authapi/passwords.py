@@ -6,10 +6,11 @@ import logging
 from dataclasses import dataclass
 
 from authapi.hash_lane import Lane
-from authapi.hashing import Cost, Hasher, Stored
+from authapi.hashing import Hasher
 from authapi.normalization import nfc
 from authapi.password_policy import MAX_DECOMPOSED, PasswordPolicy
 from authapi.settings import Settings
+from authapi.stored_hashes import Cost, Stored
 
 logger = logging.getLogger("authapi.passwords")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import CHEAP, OTHER, USER, Client, token_of
 
-from authapi import Settings, UserRenamed, create_app, events, features
+from authapi import LoggedIn, Settings, Unlocked, UserRenamed, create_app, events, features
+from authapi.errors import InvalidToken
 from authapi.feature import load
 from authapi.features import audit
 from authapi.features.users import UserRepository
@@ -327,6 +328,37 @@ def test_a_subscriber_hears_of_what_it_asked_for(client, token):
 
     assert everything == ["logged_in", "user_renamed"]
     assert renames == ["user_renamed"]
+
+
+def test_an_event_of_a_subscriber_waits(client):
+    """Every subscriber gets an event before those that another subscriber emits because of it."""
+    told, app_events = [], client.app.core.events
+    app_events.subscribe(lambda event: app_events.emit(Unlocked(1, event.caller)), LoggedIn)
+    app_events.subscribe(lambda event: told.append(event.name))
+
+    client.register()
+    client.log_in()
+
+    assert told[-2:] == client.events()[-2:] == ["logged_in", "unlocked"]
+
+
+def test_a_subscriber_that_fails(client, token):
+    """A subscriber that raises undoes the change, and the next event is told as before."""
+    told = []
+
+    def refuse_the_first(event):
+        told.append(event.name)
+        if len(told) == 1:
+            raise InvalidToken
+
+    client.app.core.events.subscribe(refuse_the_first, UserRenamed)
+
+    answers = [
+        client.request_as(token, "PATCH", "/user", {"username": name}) for name in ("frodo", "sam")
+    ]
+
+    assert [answer.status_code for answer in answers] == [401, 200]
+    assert client.events() == ["registered", "user_renamed"]
 
 
 def test_the_order_of_features_changes_nothing(tmp_path, clock):

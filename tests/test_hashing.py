@@ -12,7 +12,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from authapi import hashing
-from authapi.hashing import MOST_MEMORY_KIB, Arena, Cost, Hasher, Stored
+from authapi.hashing import MOST_MEMORY_KIB, Arena, Hasher
+from authapi.stored_hashes import Cost, Stored
 
 ARENA = Hasher(Cost(memory_kib=256, passes=1, lanes=1))
 
@@ -179,7 +180,8 @@ try:
     ctypes.CFUNCTYPE(None)(print)
 except MemoryError:
     sys.exit("no callbacks of ctypes: libffi before 3.4")
-from authapi.hashing import Cost, Hasher
+from authapi.hashing import Hasher
+from authapi.stored_hashes import Cost
 hasher = Hasher(Cost(memory_kib=64, passes=1, lanes=1))
 stored = hasher.hash(b"a password")
 print(hasher.matches(stored, b"a password"), hasher._arena() is not None)

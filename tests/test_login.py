@@ -9,7 +9,8 @@ from conftest import CHEAP, OTHER, USER, deletes_cookie, token_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from authapi.hashing import Cost, Hasher
+from authapi.hashing import Hasher
+from authapi.stored_hashes import Cost
 
 
 @pytest.mark.parametrize("identifier", [USER["username"], USER["email"]])

@@ -162,7 +162,7 @@ class SignIn:
         with core.database.transaction(of=of):
             proof = prove()
             user = proof.credential.user
-            passed = self._passed(req, resp, proof)
+            passed = _passed(self._steps, req, resp, proof)
             if not isinstance(passed, Failure):
                 issued = self._open(passed, caller, replaced)
                 core.events.emit(event(user.id, caller, issued.session_id))
@@ -204,15 +204,6 @@ class SignIn:
             raise WrongPassword(verdict.reason)
         return Proof(credential=credential, methods=PASSWORD)
 
-    def _passed(self, req: falcon.Request, resp: falcon.Response, proof: Proof) -> Proof | Failure:
-        """Return what the steps make of a proof: the failure of the first that refuses it."""
-        for step in self._steps:
-            passed = step(req, resp, proof)
-            if isinstance(passed, Failure):
-                return passed
-            proof = passed
-        return proof
-
     def _open(self, proof: Proof, caller: Caller, replaced: list[Claims]) -> Issued:
         issued = self._sessions.open(proof.credential, proof, caller, replaced)
         if issued is None:
@@ -225,6 +216,18 @@ class SignIn:
         self._core.of(SessionTokens).cookie.set(resp, issued.token, issued.max_age)
         for action in self._actions:
             action(req, resp, proof)
+
+
+def _passed(
+    steps: Iterable[Step], req: falcon.Request, resp: falcon.Response, proof: Proof
+) -> Proof | Failure:
+    """Return what the steps make of a proof: the failure of the first that refuses it."""
+    for step in steps:
+        passed = step(req, resp, proof)
+        if isinstance(passed, Failure):
+            return passed
+        proof = passed
+    return proof
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], _core: Core) -> None:
