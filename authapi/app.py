@@ -24,6 +24,7 @@ from authapi.features.users import Users
 from authapi.inline import InlineRoutes
 from authapi.jobs import Jobs
 from authapi.keys import lacks_keys, load_keys
+from authapi.losses import warn_of_losses
 from authapi.middleware import (
     CrossSite,
     Headers,
@@ -175,7 +176,8 @@ def create_app(
         wire=Wire(settings, clock),
         cookies=Cookies(settings),
     )
-    _warn_of_losses(core, is_new=database.is_new, are_new=are_new)
+    has_lost_sessions = are_new and core.of(Sessions).exist()
+    warn_of_losses(core, is_new=database.is_new, are_new=are_new, ended=has_lost_sessions)
     database.prepare_to_fork()  # the server that gets the application may fork
     core.events.subscribe(lambda event: database.after_commit(lambda: log(event)))
     app = AuthAPI(core)
@@ -186,25 +188,3 @@ def create_app(
         app.jobs.add(*feature.jobs)
         feature.setup(app, core)
     return app
-
-
-def _warn_of_losses(core: Core, *, is_new: bool, are_new: bool) -> None:
-    """Say it where the database was made though there were keys, or keys though there are sessions.
-
-    Then one of the two was lost.
-    """
-    settings = core.settings
-    advice = "Put the old one back and restart, if there is one."
-    if is_new and not are_new and settings.has_key_file:
-        logger.warning(
-            "the database %s was gone, a new, empty one is made: there are its keys in %s. %s",
-            settings.database_path,
-            settings.key_file,
-            advice,
-        )
-    if are_new and core.of(Sessions).exist():
-        logger.warning(
-            "the key file %s was gone, a new one is made: all sessions have ended. %s",
-            settings.key_file,
-            advice,
-        )

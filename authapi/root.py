@@ -49,6 +49,7 @@ class Root:
         """Take the keys, oldest to newest."""
         self._keys = {key.kid: hkdf_extract(_SALT, key.secret) for key in keys}
         self.newest = keys[-1].kid
+        self.kids = list(self._keys)
 
     def derive(self, kid: str, purpose: str, *parts: str | bytes | int, length: int = 32) -> bytes:
         """Return `length` bytes that belong to a purpose and the parts (HKDF-SHA-256, RFC 5869).

@@ -203,6 +203,38 @@ def test_limits_outlive_the_signing_keys(make_client, tmp_path):
     assert restarted.log_in("nobody").status_code == 429
 
 
+def test_a_file_that_was_lost(make_app, tmp_path, caplog):
+    """A start without the root key that the database was used with warns, once."""
+    make_app()
+    file = tmp_path / "authapi.db.root"
+    kept = file.rename(tmp_path / "kept")
+    assert caplog.messages == []
+
+    make_app()
+    make_app()
+
+    (message,) = caplog.messages
+    assert message.startswith(f"the root key file {file} is not the one that the database was used")
+    kept.replace(file)
+    make_app()
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"secret_key": SECRET_KEY}])
+def test_no_warning_without_a_loss(make_app, tmp_path, caplog, settings):
+    """An update, which makes the first root key, is no loss; nor is a key that was appended."""
+    make_app().core.database.connection.execute("DELETE FROM root_keys")
+    (tmp_path / "authapi.db.root").unlink()
+    make_app(**settings)
+    if not settings:
+        file = tmp_path / "authapi.db.root"
+        appended = {**key(), "k": "SBNJTRN-FjG7owHVrKtue7eqdM4RhdRWVl71HXN2d7I"}
+        file.write_text(json.dumps({"keys": [*json.loads(file.read_text())["keys"], appended]}))
+    make_app(**settings)
+
+    assert caplog.messages == []
+
+
 def test_the_key_is_not_shown():
     """A key that is printed shows its name and no secret."""
     assert repr(RootKey.of(SECRET)) == f"RootKey(kid={RootKey.of(SECRET).kid!r})"

@@ -1,0 +1,56 @@
+"""Warnings of a start that finds the database or one of its key files gone."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+from authapi.core import Core
+from authapi.errors import Unavailable
+
+ADVICE = "Put the old one back and restart, if there is one."
+
+logger = logging.getLogger("authapi")
+
+
+def warn_of_losses(core: Core, *, is_new: bool, are_new: bool, ended: bool) -> None:
+    """Log a warning where one of the database and its key files was lost.
+
+    `is_new` says whether the start has made the database, `are_new` whether it has made the signing
+    keys, and `ended` whether that has ended sessions.
+    """
+    settings = core.settings
+    if is_new and not are_new and settings.has_key_file:
+        logger.warning(
+            "the database %s was gone, a new, empty one is made: there are its keys in %s. %s",
+            settings.database_path,
+            settings.key_file,
+            ADVICE,
+        )
+    if ended:
+        logger.warning(
+            "the key file %s was gone, a new one is made: all sessions have ended. %s",
+            settings.key_file,
+            ADVICE,
+        )
+    if _is_another_root(core) and settings.root_key_file:
+        logger.warning(
+            "the root key file %s is not the one that the database was used with: secrets that "
+            "were derived from that one no longer count. %s",
+            settings.root_key_file,
+            ADVICE,
+        )
+
+
+def _is_another_root(core: Core) -> bool:
+    """Return whether the database was used with other root keys only; remember the newest one.
+
+    NOTE: the database knows, because a new file says nothing: an update makes one, too.
+    """
+    root, rows = core.root, core.database.statements("root_keys")
+    if rows.has(kid=root.newest):
+        return False
+    is_another = bool(rows.has_any()) and not any(rows.has(kid=kid) for kid in root.kids)
+    with suppress(Unavailable), core.database.transaction():  # else the next start remembers it
+        rows.add(kid=root.newest, now=int(core.clock()))
+    return is_another
