@@ -212,7 +212,7 @@ class _Mounted:
         self._prefix = prefix
 
     def __call__(self, req: falcon.Request, resp: falcon.Response, **_: str) -> None:
-        """Have our application answer, under its own rules."""
+        """Let our application answer, under its own rules."""
         environ = {
             **req.env,
             "SCRIPT_NAME": req.env.get("SCRIPT_NAME", "") + self._prefix,

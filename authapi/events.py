@@ -1,4 +1,7 @@
-"""What happens to an account or a session, as typed records, and who hears of it."""
+"""Events: records of what happened, and the subscribers that each is handed to.
+
+Features declare their own in their modules.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ logger = logging.getLogger("authapi.events")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Where a request came from, and the id that its answer carries.
+    """The client of a request: its address, its User-Agent and the request's id.
 
-    The peer's address, and what it calls itself: at most 256 characters, or none.
+    The User-Agent is cut to 256 characters, and empty without one.
     """
 
     ip: str
@@ -42,7 +45,7 @@ class Event:
 
     @property
     def name(self) -> str:
-        """The class in snake_case: `password_changed`."""
+        """Return the class's name in snake_case: `password_changed`."""
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
 
 

@@ -32,7 +32,7 @@ PACKAGE = "authapi.features"
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """What a feature module declares."""
+    """A feature module, with what it declares."""
 
     module: ModuleType
     requires: tuple[Feature, ...]

@@ -20,7 +20,7 @@ USER_AGENT_LENGTH = 256  # characters
 
 
 def caller_of(req: falcon.Request) -> Caller:
-    """Who sent a request, and the id that the request goes by.
+    """Return the client of a request, with the request's id.
 
     SECURITY: REMOTE_ADDR alone; `req.access_route` believes headers that a client can write.
     """
@@ -44,7 +44,7 @@ def _canonical(address: str) -> str:
 
 
 def request_id_of(req: falcon.Request) -> str:
-    """The id that a request goes by, in its answer and in the log."""
+    """Return the id of a request, which is in its answer and in the log."""
     try:
         request_id: str = req.context.authapi_request_id
     except AttributeError:
@@ -134,7 +134,7 @@ class CrossSite:
         return origin is None or self._is_ours(origin, req.get_header("Host"))
 
     def _is_ours(self, origin: str, host: str | None) -> bool:
-        """Whether an origin is the public URL, or that of the `Host`, which may be in any case."""
+        """Return whether an origin is the public URL, or that of the `Host` in any case."""
         found = [as_origin(f"{scheme}://{host}") for scheme in self._schemes]
         return origin in {self._origin, *found}
 

@@ -21,7 +21,7 @@ logger = logging.getLogger("authapi.refusals")
 
 
 def quoted(text: str) -> str:
-    """A client's text as a log line may hold it: in quotes, escaped, and cut."""
+    """Return a client's text as a log line may hold it: quoted, escaped and cut."""
     return repr(text[:LONGEST_QUOTE])
 
 

@@ -81,15 +81,15 @@ class AuditRepository:
         return int(deleted)
 
     def newest_id(self) -> int:
-        """The id of the newest entry; 0 where there is none."""
+        """Return the id of the newest entry, or 0."""
         return int(self._statements.newest_id())
 
     def _first_free(self, restored: Restored) -> int:
-        """An id that the lost database gave to no entry: whoever copies the log goes by them."""
+        """Return an id that no entry of the lost database had: copies of the log go by ids."""
         return max(self.newest_id(), restored.newest_entry_id) + SKIPPED_AT_RESTORE
 
     def of_user(self, user_id: int, *, before: int, at_most: int) -> list[Entry]:
-        """What happened to a user, newest first, of the entries with an id less than `before`."""
+        """Return a user's entries with an id less than `before`, newest first."""
         rows = self._statements.of_user(user_id=user_id, before=before, at_most=at_most)
         return [Entry(*row) for row in rows]
 
@@ -126,7 +126,7 @@ class ActivityAnswer(Answer, kw_only=True):
 
 
 class ActivityResource:
-    """What happened to the current user."""
+    """The activity of the current user: the entries that name them."""
 
     def __init__(self, core: Core, log: AuditRepository) -> None:
         """Take the core and the log."""
@@ -147,7 +147,7 @@ class ActivityResource:
 
 
 def _page(req: falcon.Request) -> tuple[int, int]:
-    """The `before` and `limit` of a request. Raises ValidationFailed."""
+    """Return the `before` and `limit` of a request. Raises ValidationFailed."""
     faults = {}
     page = {"before": LARGEST_ID, "limit": SHOWN}
     highest = {"before": LARGEST_ID, "limit": MOST_SHOWN}

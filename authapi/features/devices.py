@@ -1,4 +1,4 @@
-"""Devices: a browser that its user has logged in with is known again (OWASP Device Cookies).
+"""Devices: browsers that their user has logged in with (OWASP Device Cookies).
 
 So whoever uses up the budget of a name keeps out only browsers that nobody has logged in with.
 

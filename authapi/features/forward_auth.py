@@ -1,4 +1,4 @@
-"""Forward authentication: a proxy asks whether a request may pass, and whose it is.
+"""Forward authentication: a proxy asks for the user of a request.
 
 Endpoint: GET /verify. Table: none of its own.
 """
@@ -24,7 +24,7 @@ _PLAIN = string.punctuation.replace("%", "")  # what a header may hold as it is,
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardAuthSettings(SettingsGroup):
-    """What applications behind a proxy are told of a user."""
+    """The headers that tell applications behind a proxy about a user."""
 
     verify_email_header: str = setting(
         "confirmed",
@@ -34,7 +34,7 @@ class ForwardAuthSettings(SettingsGroup):
 
 
 class VerificationResource:
-    """Whose session it is, in headers that a proxy can pass on."""
+    """Tells a proxy the user of a session, in headers that it can pass on."""
 
     quick = True
     renews = False  # proxies drop the cookie of the answer

@@ -29,7 +29,7 @@ ADVICE = "Log in with a browser that you have logged in with before, or ask the 
 
 @dataclass(frozen=True, kw_only=True)
 class LoginLimits(SettingsGroup):
-    """How often passwords may be tried."""
+    """The limits of passwords that are tried."""
 
     login_account_limit: str = setting("10/hour", "Failed logins in a row for one name.", rate=True)
     login_network_limit: str = setting(

@@ -41,7 +41,7 @@ class LoginBody(msgspec.Struct, rename="camel"):
 
 
 class LoginResource:
-    """Where a password becomes a session."""
+    """Opens sessions by password."""
 
     public = True
     hashes = True
@@ -128,13 +128,13 @@ def _reason(credential: Credential | None, verdict: Verdict) -> str:
 
 
 class LogoutBody(msgspec.Struct):
-    """Which sessions to end: this one, or all of the user."""
+    """The sessions to end: this one, or all of the user."""
 
     everywhere: bool = False
 
 
 class LogoutResource:
-    """Where sessions end."""
+    """Ends sessions."""
 
     public = True
 

@@ -1,4 +1,4 @@
-"""A change of one's password.
+"""The password change.
 
 Endpoint: PUT /user/password. Table: none of its own.
 """

@@ -26,7 +26,7 @@ class ReauthenticationBody(msgspec.Struct):
 
 
 class ReauthenticationResource:
-    """Where a session becomes fresh."""
+    """Makes the session of a request fresh."""
 
     hashes = True
 

@@ -31,19 +31,19 @@ REQUIRES = ("limits", "sign_in", "users")
 
 
 class RegistrationClosed(Failure):
-    """Registration while the setting says closed."""
+    """Raised when registration is closed."""
 
     status, error, message = 403, "registration_closed", "Registration is closed."
 
 
 @dataclass(frozen=True, slots=True)
 class Registered(Event):
-    """A user came to be, with a session."""
+    """A user registered."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegistrationSettings(SettingsGroup):
-    """Who may register, how often, and by which names."""
+    """The rules of registration: for whom it is open, how often, and by which names."""
 
     registration: str = setting(
         "open", "Who may register: open (anyone) or closed (nobody).", choices=("open", "closed")
@@ -84,7 +84,7 @@ class NewNames:
 
 
 class RegistrationBody(msgspec.Struct):
-    """What a new user gives."""
+    """The names and the password of a new user."""
 
     username: str
     email: str
@@ -92,7 +92,7 @@ class RegistrationBody(msgspec.Struct):
 
 
 class RegistrationResource:
-    """Where accounts are made."""
+    """Adds users."""
 
     public = True
     hashes = True

@@ -1,4 +1,4 @@
-"""The sessions of a user: seeing them, and ending them from another one.
+"""The list of a user's sessions, and how to end one from another.
 
 Endpoints: GET /sessions, DELETE /sessions, DELETE /sessions/{id}. Table: none of its own.
 """

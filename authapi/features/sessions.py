@@ -31,7 +31,7 @@ class LoggedIn(Event):
 
 @dataclass(frozen=True, slots=True)
 class LoggedOut(Event):
-    """A session was ended by its own user, in itself."""
+    """A session was ended by a logout in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class Reauthenticated(Event):
 
 @dataclass(frozen=True, slots=True)
 class SessionRevoked(Event):
-    """A session was ended from another one, or by a change, or was one too many."""
+    """A session was ended by another one, by a change of credentials, or as one too many."""
 
 
 class SessionRepository:
-    """The sessions table. Writing happens inside transactions; expired rows are as good as gone."""
+    """The sessions table. Methods that write run inside transactions. Expired rows do not count."""
 
     def __init__(self, core: Core) -> None:
         """Take the core."""
@@ -79,13 +79,13 @@ class SessionRepository:
         return bool(added)
 
     def authenticate(self, claims: Claims, now: float) -> Session | None:
-        """The session of a token, or None where it is revoked, expired or its user disabled."""
+        """Return the session of a token, or None if it ended or expired or its user is disabled."""
         id_hash = digest(claims.sid)
         row = self._statements.authenticate(id_hash=id_hash, user_id=claims.id, now=now)
         return row and Session(id_hash, User(*row[8:]), *row[:8])
 
     def of_user(self, user: User, now: float) -> list[Session]:
-        """The sessions of a user, newest first."""
+        """Return the sessions of a user, newest first."""
         rows = self._statements.of_user(user_id=user.id, now=now)
         return [Session(row[0], user, *row[1:]) for row in rows]
 
@@ -129,38 +129,38 @@ class SessionRepository:
         return bool(rotated)
 
     def was_replaced(self, claims: Claims, now: float) -> bool:
-        """Whether another session took the place of this one a moment ago, and lives."""
+        """Return whether a live session replaced this one within REPLACED_FOR seconds."""
         since = now - REPLACED_FOR
         return bool(self._statements.was_replaced(id_hash=public_id(claims), since=since))
 
     def revoke(self, session_id: str, user_id: int, now: float) -> bool:
-        """End a session of a user; False where they have none of this id.
+        """End a session of a user, also one that has expired. Return whether there was one.
 
-        SECURITY: one that has expired too, for a clock that is ahead may be set back.
+        SECURITY: a clock that is ahead may be set back, and then the session would count again.
         """
         return bool(self._statements.revoke(id_hash=session_id, user_id=user_id, now=now))
 
     def revoke_all_but(self, kept: str | None, user_id: int, now: float) -> list[str]:
-        """End a user's sessions, all or all but one; give the ids of those that were live."""
+        """End all sessions of a user, or all but one; return the ids of those that were live."""
         rows = self._statements.revoke_all_but(user_id=user_id, kept=kept, now=now)
         return [session_id for session_id, was_live in rows if was_live]
 
     def revoke_unused(self, user_id: int, *, kept: int, now: float) -> list[str]:
-        """End the longest unused sessions of a user until so many are left; give their ids."""
+        """End the longest unused sessions of a user until `kept` are left; return their ids."""
         rows = self._statements.revoke_unused(user_id=user_id, kept=kept, now=now)
         return [session_id for (session_id,) in rows]
 
     def exist(self, now: float) -> bool:
-        """Whether anybody has a session."""
+        """Return whether there is any session."""
         return bool(self._statements.exist(now=now))
 
     def prune(self, now: float, at_most: int) -> int:
-        """Delete so many expired sessions at most, the oldest first; return how many."""
+        """Delete up to `at_most` expired sessions, the oldest first; return how many."""
         return int(self._statements.prune(now=int(now), at_most=at_most))
 
 
 class Sessions:
-    """Opens, renews, rotates and ends sessions, and tells of it."""
+    """Opens, rotates and ends sessions, and emits their events."""
 
     def __init__(self, core: Core) -> None:
         """Take the core."""
@@ -211,18 +211,18 @@ class Sessions:
         return self._tokens.issue_for(user, secret, issued_at=now, expires_at=expires_at)
 
     def exist(self) -> bool:
-        """Return whether anybody has a session."""
+        """Return whether there is any session."""
         return self._rows.exist(self._now())
 
     def expiry(self, now: int, created_at: int) -> int:
         """Return the end of a session that is used now: the idle timeout, or the longest life."""
-        settings = self._core.settings
+        settings = self._settings
         return min(now + settings.session_lifetime, created_at + settings.session_max_lifetime)
 
     def require(self, claims: Claims) -> None:
-        """Raise InvalidToken where the session of these claims has ended, inside a transaction.
+        """Raise InvalidToken if the session of these claims has ended, inside a transaction.
 
-        SECURITY: it may have ended while its request waited for its turn to write.
+        SECURITY: it may have ended while its request waited for the writer lock.
         """
         if self.authenticate(claims, self._core.clock()) is None:
             raise InvalidToken
@@ -246,11 +246,11 @@ class Sessions:
         return self._tokens.issue_for(session.user, secret, issued_at=now, expires_at=expires_at)
 
     def end(self, session_id: str, user_id: int) -> bool:
-        """End one session of a user, inside a transaction; False where there is none such."""
+        """End one session of a user, inside a transaction. Return whether there was one."""
         return self._rows.revoke(session_id, user_id, self._now())
 
     def end_others(self, user_id: int, caller: Caller, kept: str | None) -> int:
-        """End all sessions of a user, or all but one, inside a transaction; give their number."""
+        """End all sessions of a user, or all but one, inside a transaction; return how many."""
         ended = self._rows.revoke_all_but(kept, user_id, self._now())
         self._tell(ended, user_id, caller)
         return len(ended)

@@ -1,4 +1,4 @@
-"""Signing in: the one way from a proof to a session, for every kind of proof.
+"""Signing in: SignIn opens a session for a proof of any kind. Nothing else opens one.
 
 Endpoints: none. Table: none of its own.
 """

@@ -1,4 +1,4 @@
-"""Users: who a user is, and what a login is checked against.
+"""Users, and the credentials that a login is checked against.
 
 Endpoints: none. Table: users.
 """
@@ -26,41 +26,41 @@ SKIPPED_AT_RESTORE = 1_000_000  # user ids, and versions of a user's credentials
 
 
 class UsernameTaken(Failure):
-    """Another user has the username, caselessly."""
+    """Raised when another user has the username, in any case of letters."""
 
     status, error, message = 409, "username_taken", "The username is already taken."
 
 
 class UsernameLookalike(UsernameTaken):
-    """Another user has a username that looks like this one."""
+    """Raised when another user has a username that looks like this one."""
 
     message = "A username that looks like this one is already taken."
 
 
 class EmailTaken(Failure):
-    """Another user has the email, caselessly."""
+    """Raised when another user has the email, in any case of letters."""
 
     status, error, message = 409, "email_taken", "The email is already taken."
 
 
 @dataclass(frozen=True, slots=True)
 class PasswordChanged(Event):
-    """A user has another password."""
+    """A user's password changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialsChanged(Event):
-    """What a user logs in with is another: all that the old one opened ends, but this session."""
+    """A user's credentials changed. All that the older ones opened ends, except this session."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserRenamed(Event):
-    """A user has another username."""
+    """A user's username changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserDeleted(Event):
-    """A user and all that was theirs is gone."""
+    """A user was deleted, with everything that belongs to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class UserRepository:
         return credential
 
     def newest_id(self) -> int:
-        """The highest id that a user ever had."""
+        """Return the highest id that a user ever had."""
         return int(self._statements.newest_id())
 
     def skip(self, newest_id: int) -> None:
@@ -115,21 +115,21 @@ class UserRepository:
         self._statements.skip_versions(number=SKIPPED_AT_RESTORE)
 
     def by_id(self, user_id: int) -> Credential | None:
-        """The credential of a user."""
+        """Return the credential of a user, or None."""
         row = self._statements.by_id(id=user_id)
         return row and _credential(row)
 
     def by_session(self, session_id: str) -> Credential | None:
-        """The credential of a session's user; None where the session has ended.
+        """Return the credential of a session's user, or None if the session has ended.
 
-        SECURITY: asked inside a transaction it tells whether the session ended while its request
-        waited for its turn to write.
+        SECURITY: inside a transaction, this notices that the session ended while its request waited
+        for the writer lock.
         """
         row = self._statements.by_session(id_hash=session_id)
         return row and _credential(row)
 
     def by_identifier(self, identifier: str) -> Credential | None:
-        """The credential of a username or an email."""
+        """Return the credential of the user with a username or an email, or None."""
         row, (kind, key) = None, name_key(identifier)
         if kind == "email":
             row = self._statements.by_email(email_key=key)
@@ -208,7 +208,7 @@ class Users:
         self._rows = core.of(UserRepository)
 
     def get(self, user_id: int) -> User | None:
-        """The user with an id; None where there is none, or no longer. Raises Unavailable."""
+        """Return the user with an id, or None. Raises Unavailable."""
         credential = self._rows.by_id(user_id)
         return credential.user if credential else None
 

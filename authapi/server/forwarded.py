@@ -19,7 +19,7 @@ from authapi.hosts import (
 from authapi.middleware import SAFE_METHODS
 from authapi.notices import Notices, quoted
 from authapi.server.parser import is_host_header
-from authapi.settings import Settings
+from authapi.settings import ServerSettings, Settings
 
 REMEMBERED = 1_024  # addresses
 
@@ -64,7 +64,7 @@ class Forwarding:
 
     def __init__(self, settings: Settings, notices: Notices) -> None:
         """Take the settings; their list of proxies must be `resolved`."""
-        self._settings = settings
+        self._settings = settings.of(ServerSettings)
         self._notices = notices
         self._trusted = [parse_network(proxy) for proxy in settings.trusted_proxy.split()]
         self._known = lru_cache(maxsize=REMEMBERED)(self._look_up)

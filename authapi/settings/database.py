@@ -1,4 +1,4 @@
-"""Where the database is."""
+"""The database's URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which settings there are: the groups of the core, and those that features declare."""
+"""The list of settings: the groups of the core, and those that features declare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signing keys: where they come from, and which are too weak."""
+"""The keys: their files, the secret key, and the check for weak ones."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PasswordSettings(SettingsGroup):
-    """Which new passwords are refused, and the cost of argon2id."""
+    """The rules for new passwords, and the cost of argon2id."""
 
     password_min_length: int = setting(
         8, "The minimum length of a new password, in characters.", low=8, high=64

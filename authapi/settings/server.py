@@ -1,4 +1,4 @@
-"""Where the service listens, where clients see it, and which proxies it trusts."""
+"""The service's addresses, and the proxies and origins that it trusts."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-
 
 @dataclass(frozen=True, kw_only=True)
 class SessionSettings(SettingsGroup):
-    """How long sessions live, how many a user has, and how the cookie is called."""
+    """The lifetimes of sessions, their number for each user, and their cookie."""
 
     cookie_name: str = setting(
         "", "The session cookie's name. Default: jwt, or __Host-jwt if the public URL is https."

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings(SettingsGroup):
-    """How many processes answer requests, and how many threads of each hash passwords."""
+    """The processes that answer requests, and their threads."""
 
     workers: int = setting(
         1,
