@@ -1,1 +1,1 @@
-"""What may befall the service, done to it on purpose. Each script prints what it found."""
+"""Fault injection: each script causes faults on purpose and prints the result."""

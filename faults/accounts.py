@@ -1,4 +1,4 @@
-"""What clients did to accounts, and what the database must hold of them for it."""
+"""What clients did to accounts, and what the database must therefore hold."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-MOST_STEPS = 20  # of one account, then its writer turns to another
+MOST_STEPS = 20  # steps in one account, then its writer turns to another
 FRESH_FOR = 240  # seconds after which no step needs a fresh session; the service allows 300
-BUSY = 503  # the service did nothing, and says so
+BUSY = 503  # statuses by which the service says that it did nothing
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer that was read to its end; the token is the one that it sets, or empty."""
+    """An answer that was read to its end. The token is the one that it sets, or an empty text."""
 
     status: int
     body: dict[str, Any]
@@ -30,10 +30,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Step:
-    """A request in an account, and what it makes of it.
+    """A request in an account, and its expected effect.
 
-    `status` is the right one, `kept` are the sessions that are left, `opens` says whether there is
-    one more, `events` are those that the audit log gets.
+    `status` is the expected status, `kept` are the sessions that remain, `opens` says whether a
+    session is added, and `events` are those that the audit log gets.
     """
 
     method: str
@@ -53,10 +53,10 @@ Ask = Callable[[Step], Answer]
 
 @dataclass(frozen=True)
 class State:
-    """What the database holds of an account: no user row where `version` is 0.
+    """What the database holds of an account. A `version` of 0 means no row in `users`.
 
-    `version` counts the passwords, `sessions` are public ids; of `unseen` more the token never
-    reached the client.
+    `version` counts the passwords, `sessions` are public ids, and `unseen` counts further sessions
+    whose token never reached the client.
     """
 
     username: str = ""
@@ -66,12 +66,12 @@ class State:
     unseen: int = 0
 
     def __str__(self) -> str:
-        """All of it, with the beginnings of the ids."""
+        """Return all of it, with shortened ids."""
         sessions = sorted(session[:8] for session in self.sessions) + ["unseen"] * self.unseen
         return f"({self.username!r}, password {self.version}, {sessions}, {dict(self.events)})"
 
     def after(self, step: Step, session_id: str = "") -> State:
-        """What a step makes of it; without the id of the session that it opens, that is unseen."""
+        """Return the state after a step. A session without a known id is unseen."""
         known = {session_id} if step.opens and session_id else set()
         unseen = int(step.opens and not session_id)
         return State(
@@ -79,7 +79,7 @@ class State:
         )
 
     def allows(self, stored: State) -> bool:
-        """Whether this is what was found, all of it and nothing else."""
+        """Return whether this state is exactly the one that was found."""
         rest = stored.sessions - self.sessions
         found = replace(stored, sessions=stored.sessions - rest, unseen=len(rest))
         return self == found
@@ -87,44 +87,44 @@ class State:
 
 @dataclass
 class Account:
-    """One account, through all that its one client did to it, a step after the other.
+    """An account, and all steps that its only client performed.
 
-    `states[n]` is what it is after `n` steps, and `request_ids[n]` is the request of the step from
-    there; it is empty where no answer came. `pending` is a step whose answer is still to come.
+    `states[n]` is its state after `n` steps. `request_ids[n]` is the request that followed, and
+    empty if no answer came. `pending` is a step whose answer has not come yet.
     """
 
     name: str
     user_id: int | None = None
     states: list[State] = field(default_factory=lambda: [State()])
     request_ids: list[str] = field(default_factory=list)
-    logged_ids: set[str] = field(default_factory=set)  # of the requests that the audit log holds
+    logged_ids: set[str] = field(default_factory=set)  # of requests that the audit log must hold
     passwords: list[str] = field(default_factory=list)
     tokens: dict[str, str] = field(default_factory=dict)  # the public ids of their sessions
-    opened_at: dict[str, float] = field(default_factory=dict)  # monotonic seconds, of sessions
+    opened_at: dict[str, float] = field(default_factory=dict)  # monotonic seconds, by session
     pending: Step | None = None
 
     @property
     def state(self) -> State:
-        """What it is, but for a pending step."""
+        """Return its state without a pending step."""
         return self.states[-1]
 
     @property
     def email(self) -> str:
-        """The address, which never changes."""
+        """Return the address, which never changes."""
         return f"{self.name}@example.com"
 
     @property
     def is_over(self) -> bool:
-        """Whether it is deleted, or has seen enough."""
+        """Return whether it is deleted, or has had enough steps."""
         return len(self.states) > MOST_STEPS or (len(self.states) > 1 and not self.state.version)
 
     def allowed(self) -> list[State]:
-        """What it may be: as it was, or wholly as the pending step would have it."""
+        """Return the states that it may have: as before, or with all of the pending step."""
         after = [self.state.after(self.pending)] if self.pending else []
         return [self.state, *after]
 
     def take(self, step: Step, answer: Answer) -> str:
-        """Note an acknowledged step; say what is wrong with the answer, if anything is."""
+        """Record an acknowledged step; return what is wrong with the answer, or an empty text."""
         self.pending = None
         if answer.status == BUSY:
             return ""
@@ -145,14 +145,14 @@ class Account:
         return ""
 
     def settle(self, stored: State) -> None:
-        """Take what was found for what became of the pending step."""
+        """Accept the found state as the result of the pending step."""
         if not self.state.allows(stored):
             self.states.append(stored)
             self.request_ids.append("")
         self.pending = None
 
     def next_step(self, rng: random.Random) -> Step:
-        """One of the things that users do, at random."""
+        """Return a random step of what users do."""
         if not self.request_ids:
             return self.register()
         live = [token for token, session in self.tokens.items() if session in self.state.sessions]
@@ -178,57 +178,57 @@ class Account:
         return take()
 
     def register(self) -> Step:
-        """Come to be."""
+        """Return a registration."""
         self.passwords = [f"{self.name} password 1"]
         body = {"username": self.name, "email": self.email, "password": self.passwords[0]}
         fields = {"username": self.name, "version": 1, "opens": True}
         return self._step("POST", "/register", "registered", status=201, body=body, **fields)
 
     def log_in(self, version: int) -> Step:
-        """Log in with the password of that number; 0 is one that it never had."""
+        """Return a login with the password of that number; 0 is a password that it never had."""
         password = self.passwords[version - 1] if version else "mistyped password"
         right = bool(version) and version == self.state.version
         event = "logged_in" if right else "login_failed"
         return self._step(
             "POST",
             "/login",
-            *[event] * bool(self.state.version),  # of a user who is gone, nobody is told
+            *[event] * bool(self.state.version),  # a deleted user gets no further events
             status=200 if right else 401,
             body={"usernameOrEmail": self.email, "password": password},
             opens=right,
         )
 
     def look(self, token: str) -> Step:
-        """See who it is by a token, which works as long as the session does."""
+        """Return a session check with a token, which works while its session lives."""
         status = 200 if self.tokens[token] in self.state.sessions else 401
         return self._step("GET", "/user", status=status, token=token)
 
     def log_out(self, token: str) -> Step:
-        """End the session of a token."""
+        """Return a logout of a token's session."""
         kept = self.state.sessions - {self.tokens[token]}
         return self._step("POST", "/logout", "logged_out", token=token, kept=kept)
 
     def log_out_everywhere(self, token: str) -> Step:
-        """End all sessions."""
+        """Return a logout of all sessions."""
         events = ("logged_out", *self._revoked(token))
         kept: frozenset[str] = frozenset()
         body = {"everywhere": True}
         return self._step("POST", "/logout", *events, token=token, body=body, kept=kept)
 
     def revoke(self, token: str, session_id: str) -> Step:
-        """End another session."""
+        """Return the end of another session."""
         path, kept = f"/sessions/{session_id}", self.state.sessions - {session_id}
         return self._step("DELETE", path, "session_revoked", token=token, kept=kept)
 
     def revoke_others(self, token: str) -> Step:
-        """End all sessions but that of a token."""
+        """Return the end of all sessions except a token's."""
         kept = frozenset({self.tokens[token]})
         return self._step("DELETE", "/sessions", *self._revoked(token), token=token, kept=kept)
 
     def change_password(self, token: str) -> Step:
-        """Have another password, and end all sessions but that of a token, which is rotated."""
+        """Return a password change, which ends all sessions but a token's, and rotates that."""
         version = self.state.version + 1
-        del self.passwords[version - 1 :]  # one that a crash has lost
+        del self.passwords[version - 1 :]  # a session that a crash has lost
         self.passwords.append(f"{self.name} password {version}")
         body = {"current_password": self.passwords[-2], "new_password": self.passwords[-1]}
         events = ("password_changed", "credentials_changed", *self._revoked(token))
@@ -236,7 +236,7 @@ class Account:
         return self._step("PUT", "/user/password", *events, token=token, body=body, **fields)
 
     def reauthenticate(self, token: str) -> Step:
-        """Give a session another secret."""
+        """Return a reauthentication, which gives a session another secret."""
         kept = self.state.sessions - {self.tokens[token]}
         body = {"password": self.passwords[self.state.version - 1]}
         fields = {"kept": kept, "opens": True}
@@ -246,7 +246,7 @@ class Account:
         )
 
     def rename(self, token: str) -> Step:
-        """Have another username."""
+        """Return a rename."""
         username = f"{self.name}-{len(self.states)}"
         body = {"username": username}
         return self._step(
@@ -254,15 +254,15 @@ class Account:
         )
 
     def delete(self, token: str) -> Step:
-        """Be gone."""
+        """Return a deletion of the account."""
         body = {"password": self.passwords[self.state.version - 1]}
         fields = {"username": "", "version": 0, "kept": frozenset()}
         return self._step("DELETE", "/user", "user_deleted", token=token, body=body, **fields)
 
     def proofs(self) -> Iterator[Step]:
-        """All that shows through the service what the account is, each right at its own moment.
+        """Yield steps that show the account's whole state through the service.
 
-        Every token it ever had, and every password, each right or refused.
+        They try every token and every password that it ever had, whether valid or not.
         """
         for token in list(self.tokens):
             yield self.look(token)
@@ -283,31 +283,31 @@ class Account:
 
 
 def public_id(token: str) -> str:
-    """What the session of a token is called: the SHA-256 of the secret id that it carries."""
+    """Return a session's public id: the SHA-256 of the secret id in its token."""
     payload = token.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     return hashlib.sha256(claims["sid"].encode()).hexdigest()
 
 
 class Ledger:
-    """The accounts of all writers, what was acknowledged to them, and the promises broken."""
+    """The accounts of all writers, what was acknowledged to them, and the broken promises."""
 
     def __init__(self) -> None:
-        """Begin with no accounts."""
+        """Start without accounts."""
         self.accounts: list[Account] = []
         self.broken: list[str] = []
         self.acknowledged = 0
-        self.busy = 0  # answers that say so
+        self.busy = 0  # answers that are acknowledged
         self._changed = threading.Condition()
 
     def open(self) -> Account:
-        """Another account, which is still to be registered."""
+        """Return another account, which is still to be registered."""
         with self._changed:
             self.accounts.append(Account(f"user{len(self.accounts)}"))
             return self.accounts[-1]
 
     def perform(self, account: Account, step: Step, ask: Ask) -> None:
-        """Do a step and note its answer. Raises OSError or HTTPException where none comes."""
+        """Perform a step and record its answer. Raises OSError or HTTPException if none comes."""
         account.pending = step
         answer = ask(step)
         with self._changed:
@@ -318,6 +318,6 @@ class Ledger:
             self._changed.notify_all()
 
     def wait_for(self, acknowledged: int, patience: float) -> bool:
-        """Wait until so many writes are acknowledged; False where that takes too long."""
+        """Wait for a number of acknowledged writes; return False if that takes too long."""
         with self._changed:
             return self._changed.wait_for(lambda: self.acknowledged >= acknowledged, patience)

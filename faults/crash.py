@@ -1,17 +1,17 @@
-"""What was acknowledged survives kill -9, and what was in flight is there wholly or not at all.
+"""Check that acknowledged changes survive kill -9, and others are there wholly or not at all.
 
 Clients register, log in and out, end sessions, change passwords, rename and delete over real
-sockets; at a random moment a process of the service is killed. Then the database must hold exactly
-what was acknowledged: every account, session, password version and entry of the audit log, and of
-each request that was in flight all or nothing. Through the service that is started again, every
-token and password, alive or dead, must be answered as it should.
+sockets. At a random moment a process of the service is killed. Then the database must hold exactly
+what was acknowledged: every account, session, password version and audit log entry. Of each request
+in flight it must hold all or nothing. The restarted service must answer every token and password,
+valid or not, as it should.
 
-service   the one process is killed, in every fourth round also while it starts again
-worker    one of two workers is killed: the service must go on answering, and start it again
-parent    the parent of two workers is killed: they must end, and the port must be free again
+service   the only process is killed, in every fourth round also while it restarts
+worker    one of two workers is killed; the service must go on answering, and start it again
+parent    the parent of two workers is killed; they must exit, and the port must be free again
 
-`--spoilt` serves with faults.spoilt, which answers first and commits later: there the promises must
-be found broken.
+`--spoilt` serves with faults.spoilt, which answers first and commits later: then the script must
+find broken promises.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ WRITERS = 6
 FEWEST, MOST = 10, 150  # acknowledged writes between two kills
 A_MOMENT = 0.005  # seconds: about a request
 START = 0.6  # seconds within which a start is killed
-KILLS_OF_WORKERS = 4  # of one parent, which gives up where workers fall again and again
+KILLS_OF_WORKERS = 4  # of one parent, which gives up if workers crash again and again
 TWO = {"AUTHAPI_WORKERS": "2"}
 LATE = (sys.executable, "-m", "faults.spoilt", "late")
 LISTENS = "0A"
@@ -69,10 +69,10 @@ class Crash:
     in_flight: int = 0
     kept: int = 0
     _process: subprocess.Popen[str] | None = None
-    _proven: int = 0  # accounts before this one did not change since they were proven
+    _proven: int = 0  # accounts before this one did not change since the last check
 
     def __str__(self) -> str:
-        """The figures."""
+        """Return the figures."""
         return (
             f"{self.kills} kills, {self.ledger.acknowledged} acknowledged writes in "
             f"{len(self.ledger.accounts)} accounts, {self.in_flight} requests in flight "
@@ -80,7 +80,7 @@ class Crash:
         )
 
     def kill_service(self, rounds: int) -> None:
-        """Kill the one process, again and again."""
+        """Kill the only process, again and again."""
         for number in range(rounds):
             if number % 4 == 0:
                 self._kill_start()
@@ -106,7 +106,7 @@ class Crash:
             self._end(service)
 
     def kill_parent(self, rounds: int) -> None:
-        """Kill the parent of two workers, again and again, and start on its port."""
+        """Kill the parent of two workers, again and again, and restart on its port."""
         service = self._start(**TWO)
         for _ in range(rounds):
             orphans = children(service.pid)
@@ -127,7 +127,7 @@ class Crash:
         return service
 
     def abandon(self) -> None:
-        """Leave no process behind."""
+        """Kill all processes."""
         if self._process and self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
@@ -142,7 +142,7 @@ class Crash:
         process.communicate()
 
     def _write_a_while(self, service: Service, *, goes_on: bool = False) -> list[Writer]:
-        """Have writers write, until a random number of writes are acknowledged."""
+        """Let writers work until a random number of writes are acknowledged."""
         writers = [
             Writer(self.ledger, service.port, self._random(), goes_on=goes_on)
             for _ in range(WRITERS)
@@ -166,7 +166,7 @@ class Crash:
         self.kills += 1
 
     def _kill_one_worker(self, service: Service) -> None:
-        """Kill a worker under load, see the other go on, and the fallen one come back."""
+        """Kill a worker under load, and check that the other goes on and the first is replaced."""
         self._expect("no two workers listen", lambda: listeners(service.port) == 2)
         before = children(service.pid)
         writers = self._write_a_while(service, goes_on=True)
@@ -178,10 +178,10 @@ class Crash:
         self._prove(service)
 
     def _learn(self) -> None:
-        """Hold the database against the ledger, and learn what became of requests in flight.
+        """Compare the database with the ledger, and settle the requests in flight.
 
-        NOTE: only while the service runs, or after a clean end: what a crash has left is the
-        service's to recover, and any other program that opens the database would do it.
+        NOTE: only while the service runs, or after a clean end. Recovery after a crash is the
+        service's task, and any other program that opens the database would do it.
         """
         stored = Stored.read(self.folder / DATABASE)
         ledger = self.ledger
@@ -197,7 +197,7 @@ class Crash:
             account.settle(found)
 
     def _prove(self, service: Service, *, everything: bool = False) -> None:
-        """Hold the service's answers against the ledger, for the accounts since the last time."""
+        """Compare the service's answers with the ledger, for accounts that changed since."""
         accounts = self.ledger.accounts
         with closing(Client(service.port)) as client:
             for account in accounts if everything else accounts[self._proven :]:
@@ -209,7 +209,7 @@ class Crash:
             self.ledger.perform(account, step, client)
 
     def _end(self, service: Service) -> None:
-        """Prove everything a last time, and stop."""
+        """Check everything a last time, and stop."""
         self._prove(service, everything=True)
         service.stop()
         self._learn()
@@ -223,7 +223,7 @@ class Crash:
 
 
 def are_gone(pids: set[int]) -> bool:
-    """Whether processes have ended; one that has may not be buried yet."""
+    """Return whether processes have ended, including zombies."""
     for pid in pids:
         with suppress(FileNotFoundError, ProcessLookupError):
             if not Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z"):
@@ -232,13 +232,13 @@ def are_gone(pids: set[int]) -> bool:
 
 
 def back(service: Service, before: set[int]) -> bool:
-    """Whether the service has two workers, which listen, and not the same as before."""
+    """Return whether the service has two workers, which listen and are not those of before."""
     now = children(service.pid)
     return len(now) == 2 and now != before and listeners(service.port) == 2
 
 
 def listeners(port: int) -> int:
-    """How many sockets listen on a port."""
+    """Return how many sockets listen on a port."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(line[3] == LISTENS and int(line[1].partition(":")[2], 16) == port for line in lines)
 
@@ -251,7 +251,7 @@ MODES: dict[str, Callable[[Crash, int], None]] = {
 
 
 def run(folder: Path, mode: str, rounds: int, seed: int, command: tuple[str, ...] = RUN) -> Crash:
-    """Run one mode on a database of its own; what is broken is in the ledger."""
+    """Run one mode on a database of its own; the ledger has the broken promises."""
     crash = Crash(folder, random.Random(seed), command)
     try:
         MODES[mode](crash, rounds)
@@ -263,7 +263,7 @@ def run(folder: Path, mode: str, rounds: int, seed: int, command: tuple[str, ...
 
 
 def main() -> int:
-    """Run the modes; give the exit status."""
+    """Run the modes; return the exit status."""
     options = parser(__doc__, 50, "kills in each mode")
     options.add_argument("--mode", choices=MODES, action="append", help="one of them alone")
     options.add_argument("--spoilt", action="store_true", help="answer before the commit")

@@ -1,16 +1,16 @@
-"""What a power cut leaves of the files of one directory.
+"""A model of what a power cut leaves of the files in one directory.
 
-The model is harder than ext4, XFS or btrfs are, and about what POSIX promises:
+It is harsher than ext4, XFS or btrfs, and about what POSIX promises:
 
-- What a file got before an fsync or fdatasync of it returned is there, data and size.
-- Of what it got since, each write is there or not on its own, whole or torn: any of its sectors of
-  512 bytes, in any order. A sector itself is not torn, and a write harms nothing beside it, which
-  SQLite relies on too.
-- A name that came, moved or went is there or not on its own, until an fsync of the directory has
-  returned. An fsync of the file does not bring its name, though on ext4 it does.
-- The wal-index (-shm) is mapped memory, which nobody syncs: where it is left, it holds anything.
+- What was written to a file before an fsync or fdatasync of it returned is there, data and size.
+- Each later write is there or not, independently, whole or torn: any of its sectors of 512 bytes,
+  in any order. A sector itself is not torn, and a write damages nothing beside it, which SQLite
+  relies on too.
+- A name that was created, moved or removed is there or not, independently, until an fsync of the
+  directory has returned. An fsync of the file does not sync its name, though on ext4 it does.
+- The wal-index (-shm) is mapped memory, which nobody syncs. If it remains, it may hold anything.
 
-What a disk does that lies about a flush, or that rots, is not in it.
+Disks that report a sync they have not done, and disks that change data, are not modelled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHARED = "-shm"
 
 @dataclass
 class _File:
-    """A file: what is on the disk, and what came since its last sync, by number of its event."""
+    """A file: its synced bytes, and the writes since its last sync by event number."""
 
     synced: bytearray = field(default_factory=bytearray)
     pending: list[tuple[int, Write | Truncate]] = field(default_factory=list)
@@ -39,13 +39,13 @@ class Disk:
     """A directory, through the events of a recording."""
 
     def __init__(self) -> None:
-        """Begin with an empty directory."""
+        """Start with an empty directory."""
         self._live: dict[str, _File] = {}
         self._synced: dict[str, _File] = {}
         self._pending: list[tuple[int, str, _File | None]] = []
 
     def take(self, number: int, event: Event) -> None:
-        """Do what an event says, in the order of their numbers."""
+        """Apply an event. Events come in the order of their numbers."""
         match event:
             case Write() | Truncate():
                 self._change(number, self._live[event.name], event)
@@ -87,9 +87,9 @@ class Disk:
         self._pending = [change for change in self._pending if change[0] >= since]
 
     def leave(self, folder: Path, rng: random.Random, likely: float) -> None:
-        """Write down what a cut now leaves: what is synced, and some of the rest by chance.
+        """Write the files that a cut now leaves: what is synced, and some of the rest at random.
 
-        `likely` is how much of it: nothing at 0, all at 1.
+        `likely` is the share of the rest: nothing at 0, all at 1.
         """
         names = dict(self._synced)
         for _, name, file in self._pending:

@@ -1,4 +1,4 @@
-"""What the scripts share: the service as a process, clients of it, options, and the end."""
+"""Shared by the scripts: the service as a process, its clients, options, and the result."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from faults.accounts import Account, Answer, Ledger, Step
 
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
-PATIENCE = 60  # seconds until something is held to hang
+PATIENCE = 60  # seconds until something counts as hanging
 DATABASE = "authapi.db"
-SHOWN = 10  # broken promises; the rest are counted
+SHOWN = 10  # broken promises that are printed; the rest are counted
 
 CHEAP = {
     "argon2_memory_kib": 8,
@@ -38,7 +38,7 @@ RUN = (sys.executable, str(ROOT / "run.py"))
 
 
 class NoStartError(Exception):
-    """The service did not start, or did not end, as it should. Its text is a broken promise."""
+    """The service did not start or end as it should. The text is a broken promise."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,16 @@ class Service:
 
     @property
     def pid(self) -> int:
-        """The process that was started."""
+        """Return the process id."""
         return self.process.pid
 
     def kill(self) -> None:
-        """Have it end at once, and wait for it."""
+        """Kill it, and wait for it."""
         self.process.kill()
         self.process.communicate()
 
     def stop(self) -> None:
-        """Have it end as it should. Raises NoStartError where it does not."""
+        """Stop it as an operator does. Raises NoStartError if it does not end properly."""
         self.process.terminate()
         try:
             self.process.communicate(timeout=PATIENCE)
@@ -70,7 +70,7 @@ class Service:
 
 
 def launch(folder: Path, command: Sequence[str] = RUN, **environ: str) -> subprocess.Popen[str]:
-    """Start the service on the database in a folder, and do not wait for it.
+    """Start the service on the database in a folder, without waiting for it.
 
     None of our own AUTHAPI_… variables reaches it.
     """
@@ -103,16 +103,16 @@ def start(folder: Path, command: Sequence[str] = RUN, **environ: str) -> Service
 
 
 class Client:
-    """A client on a connection that it keeps, and opens again where it broke."""
+    """A client on a kept-alive connection, which it reopens if it breaks."""
 
     def __init__(self, port: int) -> None:
         """Name the port. Nothing is opened yet."""
         self._connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
 
     def __call__(self, step: Step) -> Answer:
-        """Ask for a step, and read the answer to its end.
+        """Send a step's request, and read the whole answer.
 
-        Raises OSError or HTTPException where none comes.
+        Raises OSError or HTTPException if none comes.
         """
         headers = {"Cookie": f"jwt={step.token}"} if step.token else {}
         body = None
@@ -132,10 +132,10 @@ class Client:
 
 
 class Writer(threading.Thread):
-    """A client that does one thing after another in accounts of its own.
+    """A client that performs one step after another in accounts of its own.
 
-    It ends when it is told to, after `at_most` steps if that is given, or where no answer comes;
-    with `goes_on` it leaves the account then and turns to another.
+    It ends when it is told to, after `at_most` steps if given, or if no answer comes. With
+    `goes_on` it then leaves the account and turns to another.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Writer(threading.Thread):
         at_most: int = -1,
         goes_on: bool = False,
     ) -> None:
-        """Take the port of the service. `start` starts it."""
+        """Name the service's port. `start` starts the client."""
         super().__init__(daemon=True)
         self._ledger, self._client, self._rng = ledger, Client(port), rng
         self._left, self._goes_on = at_most, goes_on
@@ -161,7 +161,7 @@ class Writer(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Write."""
+        """Perform steps."""
         with closing(self._client):
             while not self._told.is_set() and self._left != 0:
                 if not self._do_one() and not self._goes_on:
@@ -169,7 +169,7 @@ class Writer(threading.Thread):
                 self._left -= 1
 
     def _do_one(self) -> bool:
-        """Do one thing; False where no answer comes."""
+        """Perform a step; return False if no answer comes."""
         account = self._choose()
         try:
             self._ledger.perform(account, account.next_step(self._rng), self._client)
@@ -186,20 +186,20 @@ class Writer(threading.Thread):
 
 
 def end(writers: list[Writer]) -> None:
-    """Have writers stop, and wait for them."""
+    """Stop writers, and wait for them."""
     for writer in writers:
         writer.stop()
 
 
 def answer(status: int, headers: Message, body: bytes) -> Answer:
-    """An answer of the service, of what was received."""
+    """Return a received response as an Answer."""
     cookies = [line.partition(";")[0] for line in headers.get_all("Set-Cookie", [])]
     tokens = [cookie.removeprefix("jwt=") for cookie in cookies if cookie.startswith("jwt=")]
     return Answer(status, json.loads(body), "".join(tokens), headers["X-Request-ID"])
 
 
 def children(pid: int) -> set[int]:
-    """The processes that a process has started and that run."""
+    """Return the running children of a process."""
     with suppress(FileNotFoundError, ProcessLookupError):
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
         return {int(child) for child in text.split()}
@@ -207,20 +207,20 @@ def children(pid: int) -> set[int]:
 
 
 def send(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a process that may be gone."""
+    """Send a signal to a process that may have ended."""
     with suppress(ProcessLookupError):
         os.kill(pid, number)
 
 
 def positive(text: str) -> int:
-    """A number that is at least one. Raises ValueError."""
+    """Parse a number of at least one. Raises ValueError."""
     if int(text) < 1:
         raise ValueError(text)
     return int(text)
 
 
 def parser(doc: str, rounds: int, what: str) -> argparse.ArgumentParser:
-    """The options that all scripts have; the text is a script's docstring."""
+    """Return a parser with the options of all scripts; the text is the script's docstring."""
     options = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -230,7 +230,7 @@ def parser(doc: str, rounds: int, what: str) -> argparse.ArgumentParser:
 
 
 def conclude(broken: Sequence[str], say: Callable[[str], None] = print) -> int:
-    """Say which promises were broken; give the exit status."""
+    """Print the broken promises; return the exit status."""
     for text in broken[:SHOWN]:
         say(f"BROKEN: {text}")
     if len(broken) > SHOWN:

@@ -1,8 +1,8 @@
-"""What 1,000 hostile connections make the service keep, against the memory that its start counts.
+"""Compare the memory that 1,000 hostile connections take with what a start counts.
 
-Each attack opens 1,000 connections and sends what is dear to keep: unfinished headers and bodies,
-requests behind requests, answers that nobody reads. The greatest resident memory (VmHWM) of the
-service must stay below what a start counts, less what the kernel keeps for the connections.
+Each attack opens 1,000 connections and sends what takes memory: unfinished headers and bodies,
+pipelined requests, requests whose answers nobody reads. The peak of the service's resident memory
+(VmHWM) must stay below what a start counts, less the kernel's memory for the connections.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from faults.harness import HOST, start
 
 CONNECTIONS = 1_000
 HELD = 3  # seconds
-KERNEL_MIB = 26  # what the kernel keeps for the connections of one attack, at most
+KERNEL_MIB = 26  # of the kernel, for the connections of one attack, at most
 POST = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 GET = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
 LOGIN = b'{"usernameOrEmail": "a", "password": "%s"}' % (b"b" * 65_000)
@@ -48,14 +48,14 @@ ATTACKS: dict[str, Callable[[int], bytes]] = {
 
 
 def peak(pid: int) -> float:
-    """The greatest resident memory that a process has had, in MiB."""
+    """Return the peak resident memory of a process, in MiB."""
     text = Path(f"/proc/{pid}/status").read_text()
     (kib,) = re.findall(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)
     return int(kib) / 1_024
 
 
 def attack(port: int, message: Callable[[int], bytes]) -> None:
-    """Open the connections, send, hold them, and let go."""
+    """Open the connections, send, hold them, and close them."""
     with ExitStack() as stack:
         for number in range(CONNECTIONS):
             with suppress(OSError):
@@ -66,7 +66,7 @@ def attack(port: int, message: Callable[[int], bytes]) -> None:
 
 
 def main() -> int:
-    """Attack a service in each way; return 1 where it took more than a start counts."""
+    """Attack a service in each way; return 1 if it took more than a start counts."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4_096, hard), hard))

@@ -1,4 +1,4 @@
-"""What a request costs the service: the CPU time of its process, what it answers and logs."""
+"""The cost of a request: the CPU time of the service's process, its answer and its log."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from faults.requests import Request, Visitor, message
 
 USER = b'{"username":"crispengari","email":"crispengari@gmail.com","password":"crispengari"}'
 LOGIN = b'{"usernameOrEmail":"crispengari","password":"crispengari"}'
-RENEWED = 120  # seconds after which the requests carry another session, while it is fresh
-SETTLE = 0.002  # seconds that the service gets to end what follows its last answer
-PACE = 0.000_2  # seconds from one segment to the next, so that each is read alone
-SILENCE = 0.1  # seconds without an answer and without CPU time after which none will come
+RENEWED = 120  # seconds after which the requests use another session, while it is fresh
+SETTLE = 0.002  # seconds for the service to finish what follows its last answer
+PACE = 0.000_2  # seconds between segments, so that each is read alone
+SILENCE = 0.1  # seconds without an answer or CPU time, after which none will come
 IDLE = 1_000_000  # nanoseconds of CPU time that an idle service uses in that time at most
-RECKONED = 0.1  # seconds of CPU that `_reckon` takes on the machine that all limits are for
+RECKONED = 0.1  # seconds of CPU that `_reckon` takes on the reference machine
 _CPU_CLOCK = 2  # CPUCLOCK_SCHED: the time that the scheduler counts, in nanoseconds
 _HEAD = re.compile(rb"HTTP/1\.[01] (\d{3}) [^\r]*\r\n(.*?)\r\n\r\n", re.DOTALL)
 _LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
@@ -27,9 +27,9 @@ _LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 
 @dataclass(frozen=True)
 class Cost:
-    """What one request took: seconds of CPU, bytes of answer and of log, and the last status.
+    """The cost of one request: seconds of CPU, bytes of answer and of log, and the last status.
 
-    Seconds are those of one and the same machine, so that limits mean the same on every other.
+    Seconds are those of the reference machine, so that limits mean the same on every machine.
     """
 
     seconds: float
@@ -39,12 +39,12 @@ class Cost:
 
 
 def cpu_time(pid: int) -> int:
-    """Nanoseconds of CPU that a process has used, by all its threads (clock_getcpuclockid(3))."""
+    """Return nanoseconds of CPU of all threads of a process (clock_getcpuclockid(3))."""
     return time.clock_gettime_ns(~pid << 3 | _CPU_CLOCK)
 
 
 def _reckon() -> float:
-    """Seconds of CPU that this machine takes for a piece of work that is always the same."""
+    """Return seconds of CPU that this machine takes for a fixed piece of work."""
     began = time.process_time()
     counts: dict[bytes, int] = {}
     for number in range(300_000):
@@ -54,10 +54,10 @@ def _reckon() -> float:
 
 
 class Meter:
-    """Sends requests to a service and measures them, on a connection that it keeps."""
+    """Sends requests to a service on a kept-alive connection, and measures them."""
 
     def __init__(self, service: Service, folder: Path) -> None:
-        """Register the user whose tokens the requests carry. Raises NoStartError."""
+        """Register the user whose tokens the requests use. Raises NoStartError."""
         self._pid, self._port, self._log = service.pid, service.port, folder / "log"
         self._scale = RECKONED / min(_reckon() for _ in range(5)) / 1e9
         self._socket: socket.socket | None = None
@@ -67,7 +67,7 @@ class Meter:
         self._open_session(b"/register", USER)
 
     def measure(self, build: Callable[[Visitor], Request], times: int, *, settles: bool) -> Cost:
-        """The cost of one of `times` requests; `settles` waits for what follows the last answer."""
+        """Return the cost of one of `times` requests; `settles` waits for work after an answer."""
         if time.monotonic() - self._opened > RENEWED:
             self._open_session(b"/login", LOGIN)
         requests = [build(self._visitor()) for _ in range(times)]
@@ -94,7 +94,7 @@ class Meter:
         return Visitor(b"%08d" % self._sent, self._token, self._device)
 
     def _exchange(self, request: Request) -> tuple[int, int]:
-        """Send a request; give the last status, 0 where none came, and the bytes of the answers."""
+        """Send a request; return the last status, 0 if none came, and the bytes of the answers."""
         status = size = 0
         try:
             self._send(request.pieces)
@@ -108,7 +108,7 @@ class Meter:
         return status, size
 
     def _send(self, pieces: tuple[bytes, ...]) -> None:
-        """Send them; a service that hangs up may have answered before it has read all."""
+        """Send the pieces. A service that hangs up may answer before it has read all."""
         if self._socket is None:
             self._socket = socket.create_connection((HOST, self._port), timeout=PATIENCE)
             self._socket.settimeout(SILENCE)
@@ -122,7 +122,7 @@ class Meter:
                 time.sleep(PACE)
 
     def _answer(self) -> tuple[int, int, bytes]:
-        """Read one answer: status, size, header. Raises ConnectionError where none comes."""
+        """Read one answer: status, size, header. Raises ConnectionError if none comes."""
         while (found := _HEAD.match(self._received)) is None:
             self._receive()
         status, head, size = int(found[1]), found[2], found.end()
@@ -139,7 +139,7 @@ class Meter:
         return status, size, head
 
     def _receive(self) -> None:
-        """Wait for bytes for as long as the service works on them. Raises ConnectionError."""
+        """Wait for bytes as long as the service works on them. Raises ConnectionError."""
         if self._socket is None:
             raise ConnectionError
         before = cpu_time(self._pid)
@@ -154,7 +154,7 @@ class Meter:
         self._received += data
 
     def _open_session(self, path: bytes, body: bytes) -> None:
-        """Register or log in, on a new connection. Raises NoStartError."""
+        """Register or log in on a new connection. Raises NoStartError."""
         self.close()
         self._send((message(b"POST", path, self._visitor(), body=body),))
         status, _, head = self._answer()

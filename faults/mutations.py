@@ -1,11 +1,11 @@
-"""Mutations of valid requests: is each answered or hung up on, and the next client served?
+"""Check that mutations of valid requests are answered or disconnected, and harm no other client.
 
 `python -m faults.mutations` takes requests that the service answers with 200, flips, cuts and
-doubles some of their bytes, and sends each mutation on a connection of its own, many at once. Every
-other client ends its side of the connection then; the rest wait until the service hangs up. The
-valid requests follow after each five hundred. Broken: a client that is neither answered nor hung
-up on, an answer of 500 or above (501 for an unknown transfer coding excepted), a valid request that
-is not answered with 200, a fault in the log.
+doubles some of their bytes, and sends each mutation on its own connection, many at once. Every
+second client then ends its side of the connection; the rest wait until the service hangs up. After
+each five hundred, the valid requests follow. The script fails on a client that is neither answered
+nor disconnected, an answer of 500 or above (except 501 for an unknown transfer coding), a valid
+request that does not get 200, and a fault in the log.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ BATCH = 500  # mutations, then valid requests
 
 
 def post(path: bytes, body: bytes) -> bytes:
-    """A request with a JSON body, of a declared length."""
+    """Return a request with a JSON body of a declared length."""
     head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" % path
     return b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
 
 
 def valid(token: bytes) -> list[bytes]:
-    """Requests that are answered with 200, for a user's token."""
+    """Return requests that get 200, with a user's token."""
     head, _, body = post(b"/login", LOGIN).partition(b"\r\n\r\n")
     head = head[: head.index(b"Content-Length")] + b"Transfer-Encoding: chunked\r\n\r\n"
     return [
@@ -50,7 +50,7 @@ def valid(token: bytes) -> list[bytes]:
 
 
 def mutated(rng: random.Random, request: bytes) -> bytes:
-    """A request with some bytes flipped, cut or doubled."""
+    """Return a request with some bytes flipped, cut or doubled."""
     text = bytearray(request)
     for _ in range(rng.randint(1, 4)):
         begin = rng.randrange(len(text))
@@ -67,9 +67,9 @@ def mutated(rng: random.Random, request: bytes) -> bytes:
 
 
 def send(port: int, text: bytes, *, ends: bool) -> bytes:
-    """Send bytes; give what came first: the beginning of an answer, or HUNG_UP.
+    """Send bytes; return the beginning of an answer, or HUNG_UP.
 
-    `ends` closes our side. Raises TimeoutError where neither came.
+    `ends` closes our side. Raises TimeoutError if nothing came.
     """
     with socket.create_connection((HOST, port), timeout=PATIENCE) as connection:
         try:
@@ -82,7 +82,7 @@ def send(port: int, text: bytes, *, ends: bool) -> bytes:
 
 
 def register(port: int) -> list[bytes]:
-    """Register the user; give the valid requests."""
+    """Register the user; return the valid requests."""
     found = re.search(rb"jwt=([^;]+)", send(port, post(b"/register", REGISTRATION), ends=False))
     if found is None:
         raise NoStartError("the registration was refused")
@@ -90,14 +90,14 @@ def register(port: int) -> list[bytes]:
 
 
 def status_of(answer: bytes) -> str:
-    """The status of an answer, or a word for none."""
+    """Return the status of an answer, or a word if there is none."""
     return answer[9:12].decode("latin-1") if answer else "hung up"
 
 
 def attack(port: int, texts: Sequence[bytes], *, end_all: bool) -> Iterator[str]:
-    """Send bytes, each on its own connection, many at once; yield what each led to.
+    """Send each of many byte strings on its own connection; yield each result.
 
-    With `end_all` each client ends its side, else every other one.
+    With `end_all` each client ends its side, otherwise every second one.
     """
 
     def one(number: int) -> str:
@@ -113,11 +113,11 @@ def attack(port: int, texts: Sequence[bytes], *, end_all: bool) -> Iterator[str]
 def run(
     folder: Path, rounds: int, rng: random.Random, *, end_all: bool = False
 ) -> tuple[Counter[str], list[str]]:
-    """Send that many mutations; count what they led to, and give the broken promises.
+    """Send a number of mutations; count the results, and return the broken promises.
 
-    `end_all` has all clients end their side, which is quick; else every other one does.
+    `end_all` makes all clients end their side, which is faster; otherwise every second one does.
     """
-    service = start(folder, AUTHAPI_THREADS=str(4 * AT_ONCE))  # a place to hash for each at once
+    service = start(folder, AUTHAPI_THREADS=str(4 * AT_ONCE))  # as many hash places as clients
     requests = register(service.port)
     led_to: Counter[str] = Counter()
     broken = []
@@ -134,7 +134,7 @@ def run(
 
 
 def main() -> int:
-    """Send the mutations, and tell what they led to."""
+    """Send the mutations, and print the results."""
     options = parser(__doc__, 10_000, "mutations")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as directory:

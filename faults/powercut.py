@@ -1,20 +1,20 @@
-"""What was acknowledged survives a power cut, which kill -9 cannot show: the system keeps writing.
+"""Check that acknowledged changes survive a power cut.
 
-The service runs under strace, on a new database, while clients write; each run ends by SIGTERM, or
-by kill -9 in the midst of it, and the next one goes on with what that has left. The record has
-every write, sync and name in its directory, and every answer, in their order. Then the files are
-rebuilt as a cut at some moment leaves them: with what was synced alone (before a sync, for until
-then nothing more is on the disk), and with some of the rest by chance, torn and out of order.
-faults.disk_model has the model.
+kill -9 cannot show that, because the system still writes. So the service runs under strace, on a
+new database, while clients write. Each run ends by SIGTERM, or by kill -9, and the next one
+continues with the files that are left. The record has every write, sync and name in the directory,
+and every answer, in order. Then the files are rebuilt as a cut at some moment leaves them: with
+only what was synced (just before a sync, when the least is on the disk), and with a random part of
+the rest, torn and reordered. faults.disk_model has the model.
 
-On each of these the service's own code starts. Every account, session, password version and entry
-of the audit log must be there as of the last answer sent before the cut, or as of the request that
-was being answered; SQLite must find no damage; and tokens and passwords, alive or dead, must be
-answered as they should, for the accounts of the last answers and a few more.
+The service's own code starts on each of these. Every account, session, password version and audit
+log entry must be as of the last answer before the cut, or as of the request that was being
+answered. SQLite must find no damage. Tokens and passwords, valid or not, must be answered as they
+should, for the accounts of the last answers and a few more.
 
-`--synchronous NORMAL` serves with that PRAGMA: there the promises must be found broken.
+`--synchronous NORMAL` serves with that PRAGMA: then the script must find broken promises.
 
-Needs Linux, and strace with the permission to trace.
+This needs Linux, and strace with the permission to trace.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ STEPS = 60  # of each writer in each run: more than one checkpoint of the log
 CUTS = 2_000
 LEVELS = ("OFF", "NORMAL", "FULL", "EXTRA")
 PROVEN = 2  # accounts of the last answers before a cut, and as many others
-MEMORY = Path("/dev/shm")  # where there is one: nothing here needs a disk
+MEMORY = Path("/dev/shm")  # if there is one: nothing here needs a disk
 
 
 @dataclass
@@ -76,10 +76,10 @@ class PowerCut:
     cuts: int = 0
     broken_cuts: int = 0
     _sent: dict[str, int] = field(default_factory=dict)  # the event of each answer
-    _settled: dict[str, int] = field(default_factory=dict)  # the event at which one was learnt
+    _settled: dict[str, int] = field(default_factory=dict)  # the event of a settled step
 
     def __str__(self) -> str:
-        """The figures."""
+        """Return the figures."""
         writes, syncs = (
             sum(isinstance(event, kind) for event in self.events) for kind in (Write, Sync)
         )
@@ -89,7 +89,7 @@ class PowerCut:
         )
 
     def record(self, folder: Path, runs: int, steps: int, command: tuple[str, ...]) -> None:
-        """Run the service, again and again, and record it. Raises NoStartError."""
+        """Run the service again and again, and record it. Raises NoStartError."""
         record = Recording(folder)
         for number in range(runs):
             output = folder / f"strace.{number}"
@@ -104,7 +104,7 @@ class PowerCut:
         self._time(record.events)
 
     def _write(self, service: Service, steps: int, victim: int | None) -> None:
-        """Have clients write; kill a process in the midst of it, if one is given."""
+        """Let clients write; kill a process meanwhile, if one is given."""
         before = self.ledger.acknowledged
         writers = [
             Writer(self.ledger, service.port, self._random(), at_most=steps) for _ in range(WRITERS)
@@ -118,9 +118,9 @@ class PowerCut:
             writer.join()
 
     def _settle(self, folder: Path, event: int) -> None:
-        """Learn what a kill has left of the requests in flight, from a copy of the files.
+        """Settle the requests in flight after a kill, by a copy of the files.
 
-        What it has left is there from the next answer on.
+        Their effect counts as present from the next answer on.
         """
         with tempfile.TemporaryDirectory() as copy:
             for path in folder.glob(f"{DATABASE}*"):
@@ -148,7 +148,7 @@ class PowerCut:
         return random.Random(self.rng.random())
 
     def moments(self, cuts: int) -> list[tuple[int, float]]:
-        """So many moments to cut at, each before an event, and how much is left of the unsynced."""
+        """Return moments to cut at, each before an event, with the share of unsynced data left."""
         ends = len(self.events)
         syncs = [n for n, event in enumerate(self.events) if isinstance(event, Sync)] + [ends]
         alone = self.rng.sample(syncs, min(cuts // 2, len(syncs)))
@@ -159,7 +159,7 @@ class PowerCut:
         return sorted([(number, 0.0) for number in alone] + random_ones)
 
     def cut(self, cuts: int, folder: Path) -> None:
-        """Cut at so many moments, and see what is left."""
+        """Cut at a number of moments, and check what is left."""
         disk, done = Disk(), 0
         for number, likely in self.moments(cuts):
             while done < number:
@@ -174,7 +174,7 @@ class PowerCut:
             self.ledger.broken += [f"{where}: {fault}" for fault in faults]
 
     def _faults(self, folder: Path, number: int) -> Iterator[str]:
-        """The promises that are broken by what a cut before an event has left."""
+        """Return the promises that a cut before an event breaks."""
         try:
             with _opened(folder) as app:
                 stored = Stored.read(folder / DATABASE)
@@ -184,7 +184,7 @@ class PowerCut:
             yield f"the service does not start: {error}"
 
     def _lost(self, stored: Stored, number: int) -> Iterator[str]:
-        """What the database lacks, or has too much."""
+        """Return what the database lacks, or has too much."""
         accounts = self.ledger.accounts
         yield from stored.faults([(one, self._allowed(one, number)) for one in accounts])
         for account in accounts:
@@ -193,7 +193,7 @@ class PowerCut:
                 yield f"{account.email}: {missing} are not in the audit log"
 
     def _disproven(self, app: AuthAPI, stored: Stored, number: int) -> Iterator[str]:
-        """What the service answers otherwise than it should."""
+        """Return wrong answers of the service."""
         accounts = sorted(self.ledger.accounts, key=lambda one: self._last(one, number))
         chosen = accounts[-PROVEN:] + self.rng.sample(accounts, min(PROVEN, len(accounts)))
         for account in chosen:
@@ -202,30 +202,30 @@ class PowerCut:
                 yield from _answers(app, account, state)
 
     def _acknowledged(self, account: Account, number: int) -> int:
-        """How many of its steps were answered before an event."""
+        """Return how many of an account's steps were answered before an event."""
         return bisect.bisect_left(account.request_ids, number, key=self._sent.__getitem__)
 
     def _allowed(self, account: Account, number: int) -> list[State]:
-        """What it may be: as of the last answer, or of the request that was being answered."""
+        """Return the allowed states: as of the last answer, or of the request being answered."""
         acknowledged = self._acknowledged(account, number)
         return account.states[acknowledged : acknowledged + 2]
 
     def _last(self, account: Account, number: int) -> int:
-        """When its last answer before an event was sent; -1 where there was none."""
+        """Return when an account's last answer before an event was sent; -1 if there was none."""
         acknowledged = self._acknowledged(account, number)
         return self._sent[account.request_ids[acknowledged - 1]] if acknowledged else -1
 
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[AuthAPI]:
-    """The service on a database."""
+    """Open the service on a database."""
     settings: dict[str, Any] = {"database_url": f"sqlite:///{folder / DATABASE}", **CHEAP}
     with closing(create_app(Settings(**settings))) as app:
         yield app
 
 
 def _answers(app: AuthAPI, account: Account, state: State) -> Iterator[str]:
-    """What is wrong with the service's answers to every token and password of an account."""
+    """Return what is wrong with the answers to every token and password of an account."""
     client = testing.TestClient(app)
     seen = replace(account, states=[state], request_ids=[], tokens={**account.tokens})
     seen.logged_ids = set()
@@ -235,7 +235,7 @@ def _answers(app: AuthAPI, account: Account, state: State) -> Iterator[str]:
 
 
 def _ask(client: testing.TestClient, step: Step) -> Answer:
-    """Ask the service in this process."""
+    """Send a request to the service in this process."""
     headers = {"Cookie": f"jwt={step.token}"} if step.token else {}
     body = None
     if step.body is not None:
@@ -247,7 +247,7 @@ def _ask(client: testing.TestClient, step: Step) -> Answer:
 
 
 def run(runs: int, seed: int, cuts: int, steps: int = STEPS, synchronous: str = "") -> PowerCut:
-    """Record, and cut; what is broken is in the ledger."""
+    """Record, and cut; the ledger has the broken promises."""
     found = PowerCut(random.Random(seed))
     command = (sys.executable, "-m", "faults.spoilt", synchronous) if synchronous else RUN
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
@@ -264,7 +264,7 @@ def run(runs: int, seed: int, cuts: int, steps: int = STEPS, synchronous: str = 
 
 
 def main() -> int:
-    """Record and cut; give the exit status."""
+    """Record and cut; return the exit status."""
     options = parser(__doc__, 4, "runs of the service that are recorded")
     options.add_argument("--cuts", type=positive, default=CUTS, help=f"moments to cut at ({CUTS})")
     options.add_argument(

@@ -1,4 +1,4 @@
-"""What the service tells the disk and its clients, in their order, as strace sees it."""
+"""What the service sends to the disk and its clients, in order, as strace sees it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ANSWER = re.compile(rb"\r\nX-Request-ID: (\w+)\r\n", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Write:
-    """Bytes that were written to a file: at an offset, or at its end where that is None."""
+    """Bytes that were written to a file, at an offset, or at the end if that is None."""
 
     name: str
     offset: int | None
@@ -59,7 +59,7 @@ class Truncate:
 class Sync:
     """A file, or by the empty name the directory, whose changes are on the disk.
 
-    Those, that is, of events before number `since`: later ones came while it was waited for.
+    It covers events before number `since`; later ones happened during the sync.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Sync:
 
 @dataclass(frozen=True)
 class Create:
-    """A name that has come to be, of a new file."""
+    """A name that was created, with a new file."""
 
     name: str
 
@@ -84,14 +84,14 @@ class Link:
 
 @dataclass(frozen=True)
 class Remove:
-    """A name that is gone."""
+    """A name that was removed."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer that is about to leave: from now on its client may know."""
+    """An answer that is about to be sent: from now on its client may know."""
 
     request_id: str
 
@@ -100,7 +100,7 @@ Event = Write | Truncate | Sync | Create | Link | Remove | Answered
 
 
 def why_not() -> str | None:
-    """Why nothing can be recorded here, or None."""
+    """Return why nothing can be recorded here, or None."""
     if shutil.which("strace") is None:
         return "strace is not installed"
     probe = subprocess.run(
@@ -110,7 +110,7 @@ def why_not() -> str | None:
 
 
 def command(output: Path, traced: Iterable[str]) -> tuple[str, ...]:
-    """The command that records another one into a file."""
+    """Return the command that records another one into a file."""
     return (*STRACE, "-e", f"trace={CALLS}", "-o", str(output), *traced)
 
 
@@ -118,19 +118,19 @@ class Recording:
     """The events in one directory, of one process after another.
 
     NOTE: strace writes a call down when the process enters it and again when it leaves, and the
-    process waits meanwhile. So what happened before something else stands before it, across all
-    threads. A change counts from when its call has returned, a sync for what had returned when it
-    was called, and an answer from when it is sent.
+    process waits meanwhile. So the order of the record is the order of events, across all threads.
+    A change counts from when its call has returned, a sync covers what had returned when it was
+    called, and an answer counts from when it is sent.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Take the directory; what lies in other ones does not count."""
+        """Take the directory. Files in other directories are ignored."""
         self._folder = folder
         self._names: set[str] = set()
         self.events: list[Event] = []
 
     def read(self, output: Path) -> None:
-        """Add what strace has written. Raises ValueError for a call that is not understood."""
+        """Add strace's output. Raises ValueError for a call that is not understood."""
         begun: dict[str, tuple[str, int]] = {}
         for line in output.read_text().splitlines():
             thread, text = _matched(_LINE, line)
@@ -150,14 +150,14 @@ class Recording:
             self._take(text, since)
 
     def _take_answer(self, text: str) -> None:
-        """Note an answer as it is sent, by any call that sends or writes to a socket."""
+        """Record an answer that any call sends or writes to a socket."""
         if text.startswith(("send", "write")):
             for part in _TEXT.findall(text):
                 found = _ANSWER.findall(_decoded(part))
                 self.events += [Answered(request_id.decode()) for request_id in found]
 
     def _take(self, text: str, since: int) -> None:
-        """Add what a whole call did to the directory."""
+        """Add the effect of a whole call on the directory."""
         name, arguments, result = _matched(_CALL, text)
         if not result.isdecimal():  # it failed, or the process was killed in it
             return
@@ -170,7 +170,7 @@ class Recording:
             raise ValueError(f"what does {name} do to {files}?")
 
     def _local(self, path: str) -> str | None:
-        """The name of a file in the directory, empty for the directory; None elsewhere."""
+        """Return the name of a file in the directory, empty for the directory; None for others."""
         whole = self._folder / path
         if whole == self._folder:
             return ""
@@ -185,7 +185,7 @@ class Recording:
             self.events.append(Truncate(name, 0))
 
     def _written(self, call: _Arguments) -> None:
-        """Take write(2) as adding to the end: only new files are written by it."""
+        """Treat write(2) as adding to the end, because only new files are written by it."""
         if name := self._tracked(call):
             data = _decoded(call.texts[0])[: call.result]
             self.events.append(Write(name, None, data))
@@ -205,7 +205,7 @@ class Recording:
             self.events.append(Sync(name, call.since))
 
     def _tracked(self, call: _Arguments) -> str | None:
-        """The name of the file that a call is about, where it has one; it may be removed."""
+        """Return the name of the file that a call is about, if any; it may be removed."""
         name = self._local(call.files[0]) if call.files else None
         return name if name in self._names else None
 
@@ -228,7 +228,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class _Arguments:
-    """What a call was given, with the files of its descriptors and its strings; and its result."""
+    """The arguments of a call, the files of its descriptors, its strings, and its result."""
 
     text: str
     files: list[str]
@@ -249,5 +249,5 @@ def _matched(pattern: re.Pattern[str], text: str) -> tuple[str, ...]:
 
 
 def _decoded(text: str) -> bytes:
-    """The bytes of a string in strace's -xx."""
+    """Return the bytes of a string in strace's -xx."""
     return bytes.fromhex(text.replace("\\x", ""))

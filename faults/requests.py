@@ -1,7 +1,7 @@
 """The places of a request that a client can put text into.
 
-A place builds a request around a text. Each request also carries a serial number, so that nothing
-that the service remembers of the last one answers the next.
+A place builds a request around a text. Each request also carries a serial number, so that no cache
+of the service answers the next one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HEADER = 15_800  # bytes of text that still fit into the header
 TARGET = 4_000  # bytes of text that still fit into the request target
 TOKEN = 4_000  # bytes of text that still fit into a token
 BODY = 65_000  # bytes of text that still fit into the body
-FRAMED = 500_000  # bytes of text that still fit into a body in chunks
+FRAMED = 500_000  # bytes of text that still fit into a chunked body
 SINGLE = 1_000  # bytes that are sent one at a time: each costs as much as the next
 
 HTTPS = "https://auth.example.com"
@@ -32,20 +32,20 @@ IN_JSON: Around = ((b"", b""), (b'"', b'"'))
 
 @dataclass(frozen=True)
 class Request:
-    """The bytes of a request, each piece sent as a segment of its own, and the answers due."""
+    """The bytes of a request, each piece a segment, and the number of expected answers."""
 
     pieces: tuple[bytes, ...]
     answers: int = 1
 
     @property
     def size(self) -> int:
-        """Bytes that the client sends, as they are on the wire."""
+        """Return the bytes that the client sends, as on the wire."""
         return sum(max(LEAST, len(piece) + PACKET) for piece in self.pieces)
 
 
 @dataclass(frozen=True)
 class Visitor:
-    """What a request may carry: a serial number, and a user's session and device tokens."""
+    """The contents of a request: a serial number, and a user's session and device tokens."""
 
     serial: bytes
     token: bytes
@@ -59,9 +59,8 @@ Build = Callable[[bytes, Visitor], Request]
 class Place:
     """A place of a request, and the function that builds the request around a text.
 
-    `sizes` are the bytes of text to try, each the most that some rule lets pass. `base` is a short
-    text there whose cost is no fault. `one_line` leaves out texts that would end the line, which
-    are for the places that are lines.
+    `sizes` are the bytes of text to try, each the most that some rule allows. `base` is a short
+    text whose cost is no fault. `one_line` leaves out texts that would end the line.
     """
 
     name: str
@@ -75,7 +74,7 @@ class Place:
 def message(
     method: bytes, target: bytes, visitor: Visitor, *fields: bytes, body: bytes | None = None
 ) -> bytes:
-    """A request as bytes; each field is a line, and a body is declared as JSON."""
+    """Return a request as bytes; each field is a line, and a body is declared as JSON."""
     lines = [b"%s %s HTTP/1.1" % (method, target), b"X-Serial: " + visitor.serial, *fields]
     if not any(line.startswith(b"Host:") for line in fields):
         lines.append(b"Host: x")
@@ -201,7 +200,7 @@ def _in_device(
 
 
 def _in_many(text: bytes, visitor: Visitor) -> Request:
-    """Session cookies by the hundred, whose tokens name our key and end differently."""
+    """Return session cookies by the hundred, whose tokens name our key and end differently."""
     header = visitor.token.partition(b".")[0]
     form = b"__Host-jwt=%s.%s.%%d%s" % (header, text[:50].hex().encode(), visitor.serial)
     count = max(1, len(text) // (len(form) + 4))
@@ -275,7 +274,7 @@ CHUNKS = {
 
 
 def _byte_by_byte(build: Build, text: bytes, visitor: Visitor) -> Request:
-    """What another place builds, the last bytes of the text sent one at a time."""
+    """Return what another place builds, with the last bytes of the text sent one at a time."""
     (data,) = build(text, visitor).pieces
     end = data.rindex(text) + len(text)
     begin = end - min(len(text), SINGLE)

@@ -1,11 +1,12 @@
-"""Slow and hostile clients, by the thousand: is a normal client answered meanwhile?
+"""Check that a normal client is answered while slow and hostile clients attack by the thousand.
 
 `python -m faults.slow` runs slowhttptest (a Debian package) against the service in its header, body
-and read modes; a flood of silent connections that come again whenever they are closed; and
-connections that ask for more than the kernel keeps, and read none of it. A normal client asks
-meanwhile, over one kept-alive connection and with a new one for each request, and logs in now and
-then. Printed: how many it asked, how many of them failed, and how long they took. Broken: a failed
-one, fewer answers than FEWEST_A_SECOND, an attack that did not run, a fault in the log.
+and read modes; a flood of silent connections that reconnect whenever they are closed; and
+connections that request more than the kernel buffers, and read none of it. Meanwhile a normal
+client sends requests, over one kept-alive connection and over a new one for each, and logs in now
+and then. The script prints how many it sent, how many failed, and how long they took. It fails on
+a failed request, fewer answers than FEWEST_A_SECOND, an attack that did not run, and a fault in
+the log.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ USER = {"username": "crispengari", "email": "crispengari@gmail.com", "password":
 LOGIN = json.dumps({"usernameOrEmail": USER["username"], "password": USER["password"]})
 JSON = {"Content-Type": "application/json"}
 FAULT = re.compile(r"^Traceback| (ERROR|CRITICAL) ")
-CONNECTED = re.compile(r"connected: +(?:\x1b\[[0-9;]*m +)?([0-9]+)")  # it is written in colours
+CONNECTED = re.compile(r"connected: +(?:\x1b\[[0-9;]*m +)?([0-9]+)")  # its output has colours
 PAUSE = 0.01  # seconds between two requests of a normal client
 LOGIN_EACH = 50  # requests
 FEWEST_A_SECOND = 2  # answers to each normal client
 PATIENCE = 5  # seconds that a normal client waits for an answer
 SPARE_FILES = 100
-ASKED = 60  # requests of a connection that reads nothing: more than the kernel keeps answers for
+ASKED = 60  # requests of a connection that reads nothing: more than the kernel buffers answers for
 SLOW_TOOL = "slowhttptest"
 MODES = {
     "header": ("-H", "-t", "GET", "-i", "3", "-x", "24"),
@@ -50,12 +51,12 @@ MODES = {
 
 
 class NoAttackError(Exception):
-    """An attack that was none. Its text says why."""
+    """The attack did not work. The text says why."""
 
 
 @dataclass
 class Client:
-    """A normal client, and how it fared."""
+    """A normal client, and its results."""
 
     port: int
     cookie: str
@@ -65,7 +66,7 @@ class Client:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Ask until the end."""
+        """Send requests until the end."""
         connection, number = self._connection(), 0
         while not self.ended.wait(PAUSE):
             number += 1
@@ -93,7 +94,7 @@ class Client:
                 raise HTTPException(answer.status)
 
     def __str__(self) -> str:
-        """Its fate, in one line."""
+        """Return its results as one line."""
         took = sorted(self.seconds) or [0.0]
         p50, p99 = took[len(took) // 2] * 1_000, took[len(took) * 99 // 100] * 1_000
         how = "one connection" if self.keeps_alive else "a new one each"
@@ -106,7 +107,7 @@ class Client:
 
 @contextmanager
 def asking(port: int, cookie: str) -> Iterator[list[Client]]:
-    """Have both kinds of normal client ask meanwhile."""
+    """Run both kinds of normal client while the block runs."""
     clients = [Client(port, cookie, keeps_alive) for keeps_alive in (True, False)]
     threads = [threading.Thread(target=client.run) for client in clients]
     for thread in threads:
@@ -121,7 +122,7 @@ def asking(port: int, cookie: str) -> Iterator[list[Client]]:
 
 
 def slow(port: int, mode: str, connections: int, seconds: float) -> str:
-    """Attack with slowhttptest; give how many connections it had at most. Raises NoAttackError."""
+    """Attack with slowhttptest; return its peak of connections. Raises NoAttackError."""
     path = "login" if mode == "body" else "user"
     command = [SLOW_TOOL, *MODES[mode], "-c", str(connections), "-r", "500", "-p", "3"]
     command += ["-l", str(round(seconds)), "-u", f"http://{HOST}:{port}/{path}"]
@@ -133,7 +134,7 @@ def slow(port: int, mode: str, connections: int, seconds: float) -> str:
 
 
 def flood(port: int, connections: int, seconds: float) -> str:
-    """Hold connections that ask for nothing, and open another for each that is closed."""
+    """Hold connections that send nothing, and replace each that is closed."""
     opened, end = 0, time.monotonic() + seconds
     with selectors.DefaultSelector() as held:
         while time.monotonic() < end:
@@ -156,7 +157,7 @@ def flood(port: int, connections: int, seconds: float) -> str:
 
 
 def read_nothing(port: int, connections: int, seconds: float) -> str:
-    """Hold connections that have asked for more than the kernel keeps, and read none of it."""
+    """Hold connections that requested more than the kernel buffers, and read none of it."""
     opened, end = 0, time.monotonic() + seconds
     with ExitStack() as held:
         while opened < connections and time.monotonic() < end:
@@ -176,14 +177,14 @@ FLOODS: dict[str, Callable[[int, int, float], str]] = {"flood": flood, "unread":
 
 
 def register(port: int) -> str:
-    """Register the user; give the cookie."""
+    """Register the user; return the cookie."""
     with closing(HTTPConnection(HOST, port, timeout=PATIENCE)) as connection:
         connection.request("POST", "/register", json.dumps(USER), JSON)
         return connection.getresponse().headers["Set-Cookie"].partition(";")[0]
 
 
 def attack(port: int, mode: str, connections: int, seconds: float) -> str:
-    """Attack in a mode; give what there is to say of it. Raises NoAttackError."""
+    """Attack in a mode; return a description. Raises NoAttackError."""
     if mode in FLOODS:
         return FLOODS[mode](port, connections, seconds)
     if mode == "calm":
@@ -193,7 +194,7 @@ def attack(port: int, mode: str, connections: int, seconds: float) -> str:
 
 
 def run(workers: int, connections: int, seconds: float) -> list[str]:
-    """Calm, then each attack; print how the clients fared. Gives what is broken."""
+    """Run calm, then each attack; print the clients' results. Return what is broken."""
     broken = []
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)

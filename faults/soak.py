@@ -1,12 +1,12 @@
-"""Hours of work in minutes: does anything grow that should not, is any answer a failure of ours?
+"""Check that under mixed work nothing grows that should not, and no request fails.
 
-Two workers; clients that register, log in and out, end sessions, change passwords, rename and
-delete, each answer held to what it must be; one that asks with a session that is renewed each
-second; one that sends garbage and hangs up. Memory (proportional, of all processes), open files,
-threads and the size of the write-ahead log are sampled. The medians of the last quarter must be
-those of the second one, but for TOLERANCE; the first warms up. In the end the database must hold
-what was acknowledged. Broken too: a request without an answer, an answer of 500 or above, a
-traceback, or too little work.
+Two workers serve clients that register, log in and out, end sessions, change passwords, rename and
+delete, with each answer checked; one client whose session is renewed each second; and one that
+sends garbage and hangs up. Memory (proportional, of all processes), open files, threads and the
+size of the write-ahead log are sampled. The medians of the last quarter must equal those of the
+second, within TOLERANCE; the first quarter is warm-up. At the end the database must hold what was
+acknowledged. The script also fails on a request without an answer, an answer of 500 or above, a
+traceback, and too little work.
 
 The database itself grows: the audit log keeps its rows for 90 days.
 """
@@ -42,7 +42,7 @@ from faults.harness import (
 from faults.stored import Stored
 
 WRITERS = 3
-PAUSE = 0.02  # seconds between two requests of those who do not write
+PAUSE = 0.02  # seconds between two requests of clients that do not write
 FEWEST_A_SECOND = 5  # of writes, and of session checks
 TOLERANCE = {
     "memory, MiB": (1.10, 2.0),
@@ -55,14 +55,14 @@ SETTINGS = {"AUTHAPI_WORKERS": "2", "AUTHAPI_SESSION_RENEW_AFTER": "1"}
 
 @dataclass(frozen=True)
 class Sample:
-    """What the service takes at a moment, by name."""
+    """What the service uses at a moment, by name."""
 
     quarter: int
     sizes: dict[str, float]
 
 
 def processes(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+    """Return the ids of a process and all descendants."""
     found = [pid]
     for one in found:  # grows while it is read
         for task in Path(f"/proc/{one}/task").iterdir():
@@ -71,7 +71,7 @@ def processes(pid: int) -> list[int]:
 
 
 def measure(service: Service, folder: Path) -> dict[str, float]:
-    """What the service takes now."""
+    """Return what the service uses now."""
     pids = processes(service.pid)
     pss = 0.0
     for pid in pids:
@@ -87,17 +87,17 @@ def measure(service: Service, folder: Path) -> dict[str, float]:
 
 
 class Visitor(threading.Thread):
-    """Asks with a session that is due for renewal each second, and counts the answers."""
+    """Sends requests with a session that is due for renewal each second, and counts the answers."""
 
     def __init__(self, port: int, over: threading.Event) -> None:
-        """Take the port. `start` starts it."""
+        """Name the port. `start` starts the client."""
         super().__init__(daemon=True)
         self._port, self._over = port, over
         self.account = Account("visitor")
         self.statuses: Counter[int] = Counter()
 
     def run(self) -> None:
-        """Ask, with whatever token came last."""
+        """Send requests with the newest token."""
         with closing(Client(self._port)) as client:
             account = self.account
             step = account.register()
@@ -112,7 +112,7 @@ class Visitor(threading.Thread):
 
 
 def vandalize(port: int, over: threading.Event, rng: random.Random) -> None:
-    """Send garbage, and halves of requests, and hang up or reset."""
+    """Send garbage and halves of requests, and hang up or reset."""
     good = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     good += b"Content-Length: 2\r\n\r\n{}"
     while not over.wait(PAUSE):
@@ -129,7 +129,7 @@ def vandalize(port: int, over: threading.Event, rng: random.Random) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What was done, what the service took meanwhile, and what was broken."""
+    """What was done, what the service used meanwhile, and what was broken."""
 
     samples: list[Sample]
     ledger: Ledger
@@ -137,7 +137,7 @@ class Work:
     broken: list[str]
 
     def __str__(self) -> str:
-        """The figures, and a row for each thing that is measured."""
+        """Return the figures, and a row for each thing that is measured."""
         head = "| | quarter 1 | 2 | 3 | 4 | |\n|---|---|---|---|---|---|"
         figures = (
             f"{self.ledger.acknowledged:,} writes, {self.checks.total():,} session checks, "
@@ -147,7 +147,7 @@ class Work:
 
 
 def run(folder: Path, seconds: float, seed: int) -> Work:
-    """Work for so many seconds, and hold the database to what was acknowledged."""
+    """Work for some seconds, and compare the database with what was acknowledged."""
     service, over, ledger = start(folder, **SETTINGS), threading.Event(), Ledger()
     rng = random.Random(seed)
     visitor = Visitor(service.port, over)
@@ -180,7 +180,7 @@ def run(folder: Path, seconds: float, seed: int) -> Work:
 
 
 def _lost(folder: Path, ledger: Ledger, visitor: Visitor) -> Iterator[str]:
-    """What the database does not hold of what was acknowledged, and failures of the service."""
+    """Return what the database lacks of the acknowledged changes, and failures of the service."""
     stored = Stored.read(folder / DATABASE)
     for events in stored.events.values():
         del events["session_renewed"]  # is no step of an account
@@ -194,7 +194,7 @@ def _lost(folder: Path, ledger: Ledger, visitor: Visitor) -> Iterator[str]:
 
 
 def verdicts(samples: list[Sample]) -> list[str]:
-    """A row for each thing that is measured; those that grew say so."""
+    """Yield a row for each thing that is measured, with a mark on those that grew."""
     rows = []
     for name, (factor, extra) in TOLERANCE.items():
         medians = [
@@ -208,7 +208,7 @@ def verdicts(samples: list[Sample]) -> list[str]:
 
 
 def main() -> int:
-    """Work, print what was found, and give 1 where something grew or failed."""
+    """Work, print the results, and return 1 if something grew or failed."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""The service with its care taken out, to see that the checks can fail.
+"""The service with deliberate faults, to check that the scripts can fail.
 
 python -m faults.spoilt late      answers first, and commits every half second
 python -m faults.spoilt NORMAL    commits with that PRAGMA synchronous
@@ -26,13 +26,13 @@ BACKSLASH, OCTAL = re.compile(r"\\."), re.compile(r"\\[0-3][0-7][0-7]")
 
 
 class OneConnection(Connections):
-    """One connection for all threads, which sees what is not committed yet."""
+    """One connection for all threads, which sees uncommitted changes."""
 
     shared: Connection
 
     @property
     def current(self) -> Connection:
-        """The connection of all threads."""
+        """Return the connection of all threads."""
         return self.shared
 
 
@@ -63,11 +63,11 @@ class LateDatabase(SQLiteDatabase):
                 shared.execute("RELEASE change")
 
     def after_commit(self, action: Callable[[], None]) -> None:
-        """Do not wait for it."""
+        """Do not wait for the commit."""
         action()
 
     def prepare_to_fork(self) -> None:
-        """Keep the connection: nobody forks here."""
+        """Keep the connection, because nothing forks here."""
 
     def spoil(self) -> None:
         """Share this thread's connection, and commit now and then from now on."""
@@ -92,10 +92,10 @@ def create_late(settings: Settings) -> AuthAPI:
 
 
 class SlowCookies(AuthAPI):
-    """The application, which unquotes cookies as Python's http.cookies once did (CVE-2024-7592)."""
+    """The application with cookies unquoted as Python's http.cookies once did (CVE-2024-7592)."""
 
     def __call__(self, env: dict[str, Any], start_response: Callable[..., Any]) -> Any:  # noqa: ANN401 - WSGI's
-        """Look for an octal escape in all that is left, at each backslash."""
+        """Search all that is left for an octal escape, at each backslash."""
         left = env.get("HTTP_COOKIE", "")
         while found := BACKSLASH.search(left):
             OCTAL.search(left)
@@ -104,14 +104,14 @@ class SlowCookies(AuthAPI):
 
 
 def create_slow(settings: Settings) -> AuthAPI:
-    """The application, with slow cookies."""
+    """Return the application with slow cookies."""
     app = create_app(settings)
     app.__class__ = SlowCookies
     return app
 
 
 def relax(level: str) -> None:
-    """Have every connection commit with another PRAGMA synchronous."""
+    """Make every connection commit with another PRAGMA synchronous."""
     Connections.setup += f"PRAGMA synchronous = {level};"
 
 

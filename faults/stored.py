@@ -1,4 +1,4 @@
-"""What a database file holds, held against what was acknowledged."""
+"""The content of a database file, compared with what was acknowledged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from faults.accounts import Account, State
 class Stored:
     """All that a database holds of accounts, read in one transaction.
 
-    `users` has username, email and password version by the id; `damage` what SQLite itself finds.
+    `users` has username, email and password version by id; `damage` is what SQLite itself reports.
     """
 
     users: dict[int, tuple[str, str, int]]
@@ -58,13 +58,13 @@ class Stored:
         )
 
     def find(self, account: Account) -> int | None:
-        """The id of an account's user; of one whose registration was not answered, by its email."""
+        """Return the id of an account's user. If no registration was answered, find it by email."""
         if account.user_id is not None:
             return account.user_id
         return next((id_ for id_, user in self.users.items() if user[1] == account.email), None)
 
     def state(self, user_id: int | None) -> State:
-        """What there is of a user."""
+        """Return the state of a user."""
         if user_id is None:
             return State()
         username, _, version = self.users.get(user_id, ("", "", 0))
@@ -72,10 +72,10 @@ class Stored:
         return State(username, version, sessions, self.events.get(user_id, Counter()))
 
     def faults(self, accounts: list[tuple[Account, list[State]]]) -> Iterator[str]:
-        """The promises that it breaks, where these are all accounts, each with what it may be.
+        """Return the promises that it breaks, given all accounts with their allowed states.
 
-        What is acknowledged as an event must also stand in the audit log under its request id: that
-        is for the caller, who knows which requests were answered by then.
+        Acknowledged events must also be in the audit log under their request ids. The caller checks
+        that, because it knows which requests were answered by then.
         """
         yield from (f"the database is damaged: {text}" for text in self.damage)
         known = set()

@@ -1,4 +1,4 @@
-"""Texts that may be expensive to read: repeated, numbered, nested, and put together at random."""
+"""Texts that may be expensive to parse: repeated, numbered, nested, and generated at random."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ HIGHEST_POWER = 17  # of two: how often a part is repeated
 
 @dataclass(frozen=True)
 class Text:
-    """A text, and how to write it down."""
+    """A text, and its notation."""
 
     shown: str
     data: bytes
 
 
 def repeated(atom: bytes, size: int, before: bytes = b"", after: bytes = b"") -> Text:
-    """A text of at most that many bytes: an atom again and again, between two others."""
+    """Return a text of at most `size` bytes: an atom again and again, between two others."""
     count = (size - len(before) - len(after)) // len(atom)
     shown = [repr(part) for part in (before, after)]
     parts = [shown[0] * bool(before), f"{atom!r} * {count}", shown[1] * bool(after)]
@@ -69,7 +69,7 @@ def repeated(atom: bytes, size: int, before: bytes = b"", after: bytes = b"") ->
 
 
 def numbered(form: str, size: int, last: str = "") -> Text:
-    """A text of at most that many bytes: a form with 0, 1, 2 and so on in it, and the last one."""
+    """Return a text of at most `size` bytes: a form with 0, 1, 2 and so on, and the last one."""
     parts, length = [last], len(last)
     while (length := length + len(part := form % (len(parts) - 1))) <= size:
         parts.insert(-1, part)
@@ -78,14 +78,14 @@ def numbered(form: str, size: int, last: str = "") -> Text:
 
 
 def nested(opening: str, closing: str, size: int) -> Text:
-    """A text of at most that many bytes: as deep as they allow."""
+    """Return a text of at most `size` bytes, nested as deep as they allow."""
     depth = size // len(opening + closing)
     shown = f"{opening!r} * {depth} + {closing!r} * {depth}"
     return Text(shown, (opening * depth + closing * depth).encode())
 
 
 def unsorted(size: int) -> Text:
-    """A text of at most that many bytes: each mark as often as the next."""
+    """Return a text of at most `size` bytes with each mark as often as the next."""
     count = max(1, size // len("".join(MARKS).encode()))
     return Text(
         f"''.join(mark * {count} for mark in MARKS)",
@@ -94,7 +94,7 @@ def unsorted(size: int) -> Text:
 
 
 def texts(place: Place, size: int) -> Iterator[Text]:
-    """Texts of about that many bytes that are worth a try at a place."""
+    """Yield texts of about `size` bytes to try in a place."""
     for text in _anything(size, place.around):
         if not place.one_line or not LINE_END & set(text.data):
             yield text
@@ -117,7 +117,7 @@ def _anything(size: int, around: Around) -> Iterator[Text]:
 
 
 def strategy(place: Place) -> st.SearchStrategy[Text]:
-    """Texts of some parts, each an atom or anything at all, repeated."""
+    """Return a strategy for texts of some repeated parts, each an atom or anything at all."""
     atom = st.sampled_from(ATOMS) | st.binary(min_size=1, max_size=6)
     part = st.tuples(atom, st.integers(0, HIGHEST_POWER))
     whole = st.lists(part, min_size=1, max_size=MOST_PARTS)
