@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CHEAPLY, RUN, USER, ask_again, eventually, request
-from test_workers import children
+from worker_service import children
 
 PATIENCE = 30  # seconds until a service that does not go on has failed
 PIPE_SIZE = 4_096  # bytes that a pipe holds when nobody reads it

@@ -66,10 +66,11 @@ class Acceptor:
 
     def listen(self) -> None:
         """Wait for connections while there are slots for them; call it after each turn."""
-        if self._listens == self.has_room:
+        has_room = self.has_room
+        if self._listens == has_room:
             return
-        self._listens = not self._listens
-        if self._listens:
+        self._listens = has_room
+        if has_room:
             self._loop.watch(self._listener.fileno(), self._accept)
         else:
             self._loop.unwatch(self._listener.fileno())

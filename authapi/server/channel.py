@@ -109,7 +109,7 @@ class Channel(Incoming):
             return
         self.lingers = self.close_when_flushed = False
         self.to_drop = DISCARD_LIMIT
-        self.began = self._clock()
+        self.began = self.server.clock()
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
 
@@ -117,7 +117,7 @@ class Channel(Incoming):
 
     def expire(self) -> None:
         """End a wait that is overdue: answer 408 to a request that has begun, or just close."""
-        bounds, now = self.server.bounds, self._clock()
+        bounds, now = self.server.bounds, self.server.clock()
         if self.total_outbufs_len >= self.adj.send_bytes:
             # SECURITY: also while the request runs, or a client that reads nothing of a long
             # answer keeps a thread for ever.

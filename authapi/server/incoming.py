@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from waitress.channel import HTTPChannel
@@ -49,14 +48,14 @@ class Incoming(Served, HTTPChannel):
     will_close = False
     close_when_flushed = False
     to_drop = 0  # bytes that are still to be read and dropped, after a failure
+    _last_activity: float  # monotonic seconds
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - waitress's
         """Begin to wait for the first request."""
         Served.__init__(self)
-        self._clock: Callable[[], float] = args[0].clock
         HTTPChannel.__init__(self, *args, **kwargs)
         self.requests: list[StrictParser] = []  # the one that has arrived, until it is answered
-        self.began = self.heard = self._clock()
+        self.began = self.heard = self.server.clock()
         self.peer_networks = tuple(reversed(networks_of(self.addr[0])))
         self.is_proxy = self.server.forwarding.trusts(self.addr[0])
 
@@ -67,7 +66,7 @@ class Incoming(Served, HTTPChannel):
 
     @last_activity.setter
     def last_activity(self, _wall_clock: float) -> None:
-        self._last_activity = self._clock()
+        self._last_activity = self.server.clock()
 
     @property
     def is_closed(self) -> bool:
@@ -152,7 +151,7 @@ class Incoming(Served, HTTPChannel):
                 request = self.request
                 if request is None:
                     request = self.request = StrictParser(self.adj)
-                    self.began = self.began or self._clock()
+                    self.began = self.began or self.server.clock()
                 self.behind = self.behind[request.received(self.behind) :]
                 if request.completed:
                     self.pass_on(request)
@@ -165,6 +164,6 @@ class Incoming(Served, HTTPChannel):
         """Pass on a request to be answered, as it is whole or refused."""
         self.request, self.sent_continue = None, False
         self.requests.append(request)
-        self.asked, self.heard = request.error is None or self.asked, self._clock()
+        self.asked, self.heard = request.error is None or self.asked, self.server.clock()
         self.began, self.small_pieces = None, 0
         self.server.add_task(self)
