@@ -1,4 +1,4 @@
-"""The composition root: settings in, a wired Falcon application out."""
+"""The composition root: makes a wired Falcon application of settings."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ logger = logging.getLogger("authapi")
 if TYPE_CHECKING:
     _FalconApp = falcon.App[falcon.Request, falcon.Response]
 else:
-    _FalconApp = falcon.App  # what instruments applications puts a class here that is not generic
+    _FalconApp = falcon.App  # instrumentation may replace it by a class that is not generic
 
 
 class AuthAPI(_FalconApp):
     """A WSGI application whose resources need a session unless they say `public = True`."""
 
     def __init__(self, core: Core) -> None:
-        """Wire the middleware, the router and the error handlers onto the core."""
+        """Take the core, and add the middleware, the router and the error handlers."""
         self.core = core
         self._paths: set[str] = set()
         self.inline = InlineRoutes()
@@ -77,7 +77,7 @@ class AuthAPI(_FalconApp):
     def add_route(self, uri_template: str, resource: object, **kwargs: Any) -> None:  # noqa: ANN401
         """Route a path to a resource, as Falcon does. Raises ValueError for a path that is taken.
 
-        SECURITY: Falcon itself would put the new resource in the place of the old one, unseen.
+        SECURITY: Falcon itself replaces the older resource without a word.
         """
         if uri_template in self._paths:
             raise ValueError(f"{uri_template} is routed already: choose another path")
@@ -101,17 +101,17 @@ class AuthAPI(_FalconApp):
         self.core.background.close()
 
     def add_sink(self, *_args: object, **_kwargs: object) -> NoReturn:
-        """Refuse: Falcon calls no authentication before a sink."""
+        """Raise TypeError: Falcon runs no authentication before a sink."""
         raise TypeError("a sink would be open to everyone: add a resource with add_route")
 
     def add_static_route(self, *_args: object, **_kwargs: object) -> NoReturn:
-        """Refuse: Falcon calls no authentication before a static route."""
+        """Raise TypeError: Falcon runs no authentication before a static route."""
         raise TypeError("a static route would be open to everyone: add a resource with add_route")
 
     def fail(
         self, req: falcon.Request, resp: falcon.Response, failure: errors.Failure, _params: object
     ) -> None:
-        """Answer a failure; where it is ours, say its cause in the log."""
+        """Answer a failure and log it; delete a session cookie that is bad."""
         self.log(req, failure)
         self.core.wire.fail(req, resp, failure)
         if isinstance(failure, errors.InvalidToken):
@@ -120,12 +120,12 @@ class AuthAPI(_FalconApp):
                 self._session_cookie.delete(resp)
 
     def tell(self, req: falcon.Request, failure: errors.Failure) -> None:
-        """Tell the operator of a failure that has a `notice`, at most once a minute a network."""
+        """Log a failure that has a `notice`, at most once a minute for a network."""
         if failure.notice:
             self.core.notices.refused(failure.notice, caller_of(req).ip)
 
     def log(self, req: falcon.Request, failure: errors.Failure) -> None:
-        """Write a failure into the log, with its cause where it is ours."""
+        """Log a failure, with its cause where the service is at fault (status 500 and above)."""
         self.tell(req, failure)
         cause = failure.__cause__ if failure.status >= 500 else None
         logger.log(
@@ -140,13 +140,14 @@ class AuthAPI(_FalconApp):
     def _fail_as_falcon(
         self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _params: object
     ) -> None:
-        """Answer what Falcon, or an application's own resource, raised."""
+        """Answer an error that Falcon, or an application's own resource, raised."""
         resp.set_headers(error.headers or {})
         self.fail(req, resp, failure_of(req, error), None)
 
     def _fail_internally(
         self, req: falcon.Request, resp: falcon.Response, error: Exception, _params: object
     ) -> None:
+        """Answer 500 and log the traceback."""
         logger.error("request %s failed", caller_of(req).request_id, exc_info=error)
         self.core.wire.fail(req, resp, errors.InternalError())
 
@@ -156,9 +157,10 @@ def create_app(
     *,
     clock: Callable[[], float] = time.time,
 ) -> AuthAPI:
-    """Open the database, bring its schema up to date, and wire the features of the settings.
+    """Return an application with the features of the settings, on an up-to-date database.
 
-    `clock` gives seconds since the epoch. Raises StartError.
+    `clock` returns seconds since the epoch. No thread runs and no connection is open afterwards, so
+    the process may fork. Raises StartError.
     """
     require_settings(settings)
     are_new = lacks_keys(settings)
@@ -182,7 +184,7 @@ def create_app(
     core.events.subscribe(lambda event: database.after_commit(lambda: log(event)))
     app = AuthAPI(core)
     core.background.add(DatabaseWatch(database), core.passwords.lane, core.notices, app.jobs)
-    # NOTE: other servers than ours wake nothing. There, a change that is kept wakes the jobs.
+    # NOTE: only our own server wakes the services. Under any other, a committed change does it.
     core.events.subscribe(lambda _: database.after_commit(app.jobs.wake))
     for feature in settings.features:
         app.jobs.add(*feature.jobs)

@@ -13,7 +13,7 @@ from authapi.hosts import networks_of
 INTERVAL = 60  # seconds between two lines about one kind of refusal and one network
 MOST_NETWORKS = 256  # that have lines of their own in an interval; all others share one
 
-OTHERS = "others"  # the network that is named for those
+OTHERS = "others"  # the name of that shared network
 
 LONGEST_QUOTE = 100  # characters
 
@@ -21,32 +21,32 @@ logger = logging.getLogger("authapi.refusals")
 
 
 def quoted(text: str) -> str:
-    """Return a client's text as a log line may hold it: quoted, escaped and cut."""
+    """Return a client's text for a log line: quoted, escaped and cut to LONGEST_QUOTE."""
     return repr(text[:LONGEST_QUOTE])
 
 
 @dataclass(slots=True)
 class _Line:
-    """The last line about a kind and a network: when it was written, and what came after it."""
+    """The last line about a kind and a network, and the number of refusals since."""
 
     written_at: float
     left_out: int = 0
 
 
 class Notices(BackgroundService):
-    """Tells an operator which requests are refused, and why (ASVS 16.3.2, 16.3.3).
+    """Logs which requests are refused, and why (OWASP ASVS 16.3.2, 16.3.3).
 
     The first refusal of a kind from a network is logged at once. Further ones are counted, and the
     count is logged when INTERVAL has passed.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """Take a clock, in seconds."""
+        """Take a clock that returns seconds."""
         self._clock = clock
         super().__init__()
 
     def begin(self) -> None:
-        """Have logged nothing yet."""
+        """Forget what was logged: a forked child writes lines of its own."""
         self._lock = threading.Lock()
         self._lines: dict[tuple[str, str], _Line] = {}
         self._said: set[str] = set()
@@ -54,10 +54,11 @@ class Notices(BackgroundService):
     def refused(self, kind: str, address: str, detail: str = "") -> None:
         """Log that a request was refused.
 
-        `kind` is the failure's error name, with what tells its kinds apart, such as
-        `too_many_requests limit=login-network`. `address` is the client's, and `detail` holds
-        further words for the first line. SECURITY: neither may hold a name, a secret or text of the
-        client's that is not quoted by `repr`.
+        `kind` is the failure's error name and what distinguishes its kinds, such as
+        `too_many_requests limit=login-network`. `address` is the client's; the first line also has
+        `detail`.
+
+        SECURITY: neither may contain a name, a secret, or text of a client that is not `quoted`.
         """
         now = self._clock()
         with self._lock:
@@ -73,7 +74,7 @@ class Notices(BackgroundService):
         logger.info("refused error=%s network=%s %s", kind, network, detail)
 
     def once(self, kind: str, text: str, *arguments: object) -> None:
-        """Log a warning, the first time in this process that it is called with a kind."""
+        """Log a warning, once in this process for each kind."""
         with self._lock:
             if kind in self._said:
                 return
@@ -81,14 +82,14 @@ class Notices(BackgroundService):
         logger.warning(text, *arguments)
 
     def wake(self) -> None:
-        """Log the counts that are due, also where no further request comes."""
+        """Log the counts that are due, even if no further request comes."""
         with self._lock:
             self._forget(self._clock())
 
     def _forget(self, now: float) -> None:
-        """Drop the lines that are old enough, or of a clock that was set back.
+        """Drop lines older than INTERVAL, or from a clock that was set back, and log their counts.
 
-        NOTE: they are in the order in which they were written, so a flood looks at one.
+        NOTE: the lines are in the order of writing, so a flood looks at the first one only.
         """
         while self._lines:
             (kind, network), line = next(iter(self._lines.items()))
