@@ -54,6 +54,7 @@ SUBJECTS = {
     "admission": "admission",
     "budgets": LIMITS,
     "features/limits": LIMITS,
+    "features/lockout": LIMITS,
     "features/devices": "devices login limits attackers cookies",
 }
 EXPLAINED = ROOT / "faults" / "mutants.toml"

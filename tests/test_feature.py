@@ -171,6 +171,23 @@ def test_a_switch_that_is_no_setting_of_the_feature():
         Settings(features=(module("guest", ENABLED_BY="port"),))
 
 
+def test_a_secret_of_a_feature():
+    """A secret is shown neither by the settings nor in a refusal."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class SafeSettings(SettingsGroup):
+        combination: int = setting(0, "The combination.", secret=True, high=9_999)
+
+    SafeSettings.__module__ = "safe"
+    safe = module("safe", SafeSettings=SafeSettings)
+
+    assert "1234" not in repr(Settings(features=[safe], combination=1_234))
+    for text in ("12345", "x12345"):
+        with pytest.raises(SettingError, match="AUTHAPI_COMBINATION must be a whole") as refusal:
+            Settings.from_env({"AUTHAPI_COMBINATION": text}, features=[safe])
+        assert "12345" not in str(refusal.value)
+
+
 def test_a_group_of_no_feature():
     """Only the groups of the features that the settings were made for can be asked for."""
     with pytest.raises(LookupError, match="GreetingSettings belongs to no feature"):
@@ -179,8 +196,9 @@ def test_a_group_of_no_feature():
 
 def test_a_name_that_is_no_setting():
     """A name that no group declares is refused, with the likeliest one."""
-    with pytest.raises(TypeError, match="takes no 'prot'; port was likely meant"):
-        Settings(prot=80)
+    for make in (Settings, Settings.from_env):
+        with pytest.raises(TypeError, match="there is no setting 'prot'; port was likely meant"):
+            make(prot="80")
 
 
 def test_a_name_that_two_groups_declare():

@@ -102,8 +102,7 @@ class Settings(_Core):
         loaded = load(asked_for)
         declared = every_setting(loaded)
         for name in values:
-            if name not in declared:
-                raise TypeError(f"Settings() takes no {name!r}{_meant(name, list(declared))}")
+            _require_known(name, declared)
         used = {
             name: checked(each, values.get(name, each.default)) for name, each in declared.items()
         }
@@ -150,6 +149,8 @@ class Settings(_Core):
             if name not in known:
                 meant = _meant(name, list(known), PREFIX)
                 raise SettingError(f"{PREFIX}{name} is no setting{meant}: rename or unset it.")
+        for name in overrides:
+            _require_known(name, [each.lower() for each in known])
         texts |= {name.upper(): text for name, text in overrides.items() if text}
         values = {known[name].name: parse(known[name], text) for name, text in texts.items()}
         return cls(features=asked_for, **values)
@@ -210,6 +211,13 @@ def require_settings(settings: object) -> None:
     elif isinstance(settings, Mapping):
         advice = "write Settings(**values), or Settings.from_env(environ) for AUTHAPI_… names"
     raise TypeError(f"authapi takes Settings, not {type(settings).__name__}: {advice}")
+
+
+def _require_known(name: str, known: Iterable[str]) -> None:
+    """Raise TypeError for a name that is no setting's."""
+    names = list(known)
+    if name not in names:
+        raise TypeError(f"there is no setting {name!r}{_meant(name, names)}")
 
 
 def _meant(name: str, known: list[str], prefix: str = "") -> str:

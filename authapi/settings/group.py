@@ -69,10 +69,10 @@ def setting(default: Value, text: str, *, secret: bool = False, **rule: object) 
     return field(default=default, metadata={**metadata, "word": "", **rule}, repr=not secret)
 
 
-def refused(name: str, value: object, wanted: str) -> SettingError:
+def refused(name: str, value: object, wanted: str, *, secret: bool = False) -> SettingError:
     """Return the error for a value that is not what is wanted."""
     # SECURITY: a URL with an @ may hold a password.
-    shown = "" if name == "secret_key" or "@" in str(value) else f", not {value!r}"
+    shown = "" if secret or "@" in str(value) else f", not {value!r}"
     return SettingError(f"{variable(name)} must be {wanted}{shown}.")
 
 
@@ -93,7 +93,7 @@ def parse(declared: dataclasses.Field[Any], text: str) -> Value:
     if text.casefold() == declared.metadata["word"]:
         return 0
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
-        raise refused(declared.name, text, _wanted(declared))
+        raise _against_rule(declared, text)
     return int(text)
 
 
@@ -113,8 +113,12 @@ def checked(declared: dataclasses.Field[Any], value: object) -> Value:
     is_no_choice = rule["choices"] and value not in rule["choices"]
     is_no_rate = rule["rate"] and not _RATE.fullmatch(str(value))
     if is_out_of_range or is_no_choice or is_no_rate:
-        raise refused(declared.name, value, _wanted(declared))
+        raise _against_rule(declared, value)
     return value
+
+
+def _against_rule(declared: dataclasses.Field[Any], value: object) -> SettingError:
+    return refused(declared.name, value, _wanted(declared), secret=not declared.repr)
 
 
 def _of_another_type(declared: dataclasses.Field[Any], value: object) -> SettingError:
