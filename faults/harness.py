@@ -194,7 +194,8 @@ def end(writers: list[Writer]) -> None:
 def answer(status: int, headers: Message, body: bytes) -> Answer:
     """Return a received response as an Answer."""
     cookies = [line.partition(";")[0] for line in headers.get_all("Set-Cookie", [])]
-    tokens = [cookie.removeprefix("jwt=") for cookie in cookies if cookie.startswith("jwt=")]
+    # A deleted cookie has the value `""`.
+    tokens = [each.removeprefix("jwt=").strip('"') for each in cookies if each.startswith("jwt=")]
     return Answer(status, json.loads(body), "".join(tokens), headers["X-Request-ID"])
 
 
