@@ -301,3 +301,29 @@ def test_a_session_check_beside_a_flood(make_client):
         other.sendall(b"GET /sessions HTTP/1.1\r\nHost: x\r\n" + cookie + b"\r\n")
         assert status_of(other) == b"200"
         go.set()
+
+
+class Exits:
+    """Raises what no error handler takes."""
+
+    public = quick = True
+
+    def on_get(self, _req, _resp):
+        raise SystemExit
+
+    def on_post(self, _req, _resp):
+        raise SystemExit
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_an_application_that_exits(make_app, method, caplog):
+    """A resource that raises SystemExit ends its connection, in the loop and in a thread."""
+    app = make_app()
+    app.add_route("/exits", Exits())
+    with running(app) as port:
+        for _ in range(2):
+            with connect(port, "127.0.0.1") as connection:
+                connection.sendall(method + b" /exits HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert connection.recv(1) == b""
+
+    assert [each.levelname for each in caplog.records if each.exc_info] == ["ERROR"] * 2

@@ -64,6 +64,9 @@ class Channel(Incoming):
             request = self.running = self.requests[0]
         try:
             self.service()
+        except BaseException:
+            self.will_close = True  # or the client would wait for ever
+            raise
         finally:
             if self.running is request:  # the loop may have begun the next one
                 self.running = None

@@ -92,7 +92,7 @@ class Loop:
         """Do a step. A failure of ours ends its connection, and not the loop."""
         try:
             do(step)
-        except Exception:  # nothing is above the loop
+        except (Exception, SystemExit):  # nothing is above the loop; an application may raise both
             logger.exception("a connection failed")
             if isinstance(step, Channel):
                 step.handle_close()
