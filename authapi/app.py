@@ -19,7 +19,8 @@ from authapi.database.watch import DatabaseWatch
 from authapi.events import Events, log
 from authapi.falcon_errors import failure_of
 from authapi.features.renewal import Renewal
-from authapi.features.sessions import Sessions
+from authapi.features.replaced_sessions import ReplacedSessions
+from authapi.features.sessions import SessionRepository, Sessions
 from authapi.features.users import Users
 from authapi.inline import InlineRoutes
 from authapi.jobs import Jobs
@@ -56,7 +57,12 @@ class AuthAPI(_FalconApp):
         self._paths: set[str] = set()
         self.inline = InlineRoutes()
         self.cross_site = CrossSite(core.settings, core.notices)
-        self.authenticate = Authenticate(core, core.of(Sessions), core.of(Renewal).renewed)
+        self.authenticate = Authenticate(
+            core,
+            core.of(Sessions).authenticate,
+            core.of(ReplacedSessions).include,
+            core.of(Renewal).renewed,
+        )
         self._session_cookie = core.of(SessionTokens).cookie
         self.users = core.of(Users)
         self.jobs = core.of(Jobs)
@@ -178,7 +184,7 @@ def create_app(
         wire=Wire(settings, clock),
         cookies=Cookies(settings),
     )
-    has_lost_sessions = are_new and core.of(Sessions).exist()
+    has_lost_sessions = are_new and core.of(SessionRepository).exist(clock())
     warn_of_losses(core, is_new=database.is_new, are_new=are_new, ended=has_lost_sessions)
     database.prepare_to_fork()  # the server that gets the application may fork
     core.events.subscribe(lambda event: database.after_commit(lambda: log(event)))

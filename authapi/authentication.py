@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import falcon
 
@@ -15,16 +15,8 @@ from authapi.session_tokens import Issued, Presented, SessionTokens
 MOST_RESOURCES = 1_024  # whose methods are remembered
 
 
-class SessionKeeper(Protocol):
-    """What finds sessions."""
-
-    def authenticate(self, claims: Claims, now: float) -> Session | None:
-        """Return the live session of a token, or None."""
-
-    def was_replaced(self, claims: Claims, now: float) -> bool:
-        """Return whether another session took the place of a token's session a moment ago."""
-
-
+Find = Callable[[Claims, float], Session | None]
+WasReplaced = Callable[[Claims, float], bool]
 Renew = Callable[[falcon.Request], Issued | None]
 
 
@@ -48,11 +40,12 @@ def _require_unambiguous(found: list[tuple[Claims, Session]], bearer: Claims | N
 class Authentication:
     """Finds the principal of a request by its tokens."""
 
-    def __init__(self, core: Core, sessions: SessionKeeper) -> None:
-        """Take the core, and what finds sessions."""
+    def __init__(self, core: Core, find: Find, was_replaced: WasReplaced) -> None:
+        """Take the core, what finds a live session, and what knows those that were replaced."""
         self._tokens = core.of(SessionTokens)
         self._clock = core.clock
-        self._sessions = sessions
+        self.find = find
+        self._was_replaced = was_replaced
 
     def principal(self, req: falcon.Request) -> Principal:
         """Return the principal of the one live session that the tokens of a request open.
@@ -64,7 +57,7 @@ class Authentication:
         found = [
             (claims, session)
             for claims in presented.claims
-            if claims.exp > now and (session := self._sessions.authenticate(claims, now))
+            if claims.exp > now and (session := self.find(claims, now))
         ]
         if not found:
             raise self._refusal(presented)
@@ -110,8 +103,8 @@ class Authentication:
         took its place.
         """
         now = self._clock()
-        alive = self._sessions.authenticate(claims, now) is not None
-        return alive or self._sessions.was_replaced(claims, now)
+        alive = self.find(claims, now) is not None
+        return alive or self._was_replaced(claims, now)
 
 
 class Authenticate(Authentication):
@@ -122,9 +115,9 @@ class Authenticate(Authentication):
     A session that is in use is renewed, unless the resource says `renews = False`.
     """
 
-    def __init__(self, core: Core, sessions: SessionKeeper, renewed: Renew) -> None:
-        """Take the core, what finds sessions, and what renews the session of a request."""
-        super().__init__(core, sessions)
+    def __init__(self, core: Core, find: Find, was_replaced: WasReplaced, renewed: Renew) -> None:
+        """Take what Authentication takes, and what renews the session of a request."""
+        super().__init__(core, find, was_replaced)
         self.renewed = renewed
         self._methods = _Methods()
 

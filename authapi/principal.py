@@ -114,6 +114,16 @@ class Assurance:
     methods: frozenset[str]
     second_factor: bool | None = None
 
+    def method_names(self, before: frozenset[str] = frozenset()) -> str:
+        """Return these methods, and those of before, as `Session.method_names`."""
+        return " ".join(sorted(self.methods | before))
+
+    def second_factor_at(self, now: int, before: int | None = None) -> int | None:
+        """Return `Session.second_factor_at` after this proof, which was `before`."""
+        if self.second_factor:
+            return now
+        return before or 0 if self.second_factor is False else before
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:

@@ -289,7 +289,6 @@ class Service:
                 caller,
                 now=self.now,
                 expires_at=expires_at,
-                replaced=None,
                 methods="pwd",
                 second_factor_at=None,
             )

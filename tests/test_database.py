@@ -173,6 +173,7 @@ def test_no_statement_scans(client):
     writes |= {
         ("jobs", "claim"),
         ("limits", "take"),
+        ("replaced_sessions", "add"),
         ("root_keys", "add"),
         ("users", "add_lookalike"),
         ("users", "remember_newest_id"),

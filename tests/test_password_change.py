@@ -5,7 +5,7 @@ import threading
 import pytest
 from conftest import OTHER, USER, deletes_cookie, request, running, token_of
 
-from authapi.features.sessions import REPLACED_FOR
+from authapi.features.replaced_sessions import REMEMBERED_FOR
 
 NEW = "a better password"
 
@@ -44,7 +44,7 @@ def test_new_id(client, token, clock):
 
     newer = token_of(change(client, token))
 
-    clock.move(REPLACED_FOR + 1)  # the browser has the newer cookie by now
+    clock.move(REMEMBERED_FOR + 1)  # the browser has the newer cookie by now
     answer = client.get_as(token)
     assert (answer.status_code, answer.json["error"]) == (401, "invalid_token")
     assert deletes_cookie(answer)

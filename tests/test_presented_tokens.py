@@ -151,7 +151,7 @@ def test_database_failure_deletes_nothing(client, token, dead, method, monkeypat
     def fails(*_):
         raise Unavailable
 
-    monkeypatch.setattr(client.app.authenticate._sessions, "authenticate", fails)
+    monkeypatch.setattr(client.app.authenticate, "find", fails)
 
     for cookies in ([token], [dead], [token, dead]):
         answer = client.simulate_request(method, "/user", headers=carrying(*cookies))

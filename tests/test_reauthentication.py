@@ -5,7 +5,7 @@ from conftest import USER, deletes_cookie, token_of
 from overtaking import after_the_check
 
 from authapi import fresh
-from authapi.features.sessions import REPLACED_FOR
+from authapi.features.replaced_sessions import REMEMBERED_FOR
 
 
 class Vault:
@@ -73,7 +73,7 @@ def test_new_token(vault, token, clock):
 
     newer = token_of(reauthenticate(vault, token))
 
-    clock.move(REPLACED_FOR + 1)  # the browser has the newer cookie by now
+    clock.move(REMEMBERED_FOR + 1)  # the browser has the newer cookie by now
     answer = vault.get_as(token)
     assert (answer.status_code, answer.json["error"]) == (401, "invalid_token")
     assert deletes_cookie(answer)

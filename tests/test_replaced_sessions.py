@@ -96,6 +96,38 @@ def test_late_answer(client, token, clock, way):
     assert client.get_as(newer).status_code == 200
 
 
+def test_late_answers_of_several_sessions(client, token, other, clock):
+    """A login that replaces several sessions spares the newer cookie from each of their tokens."""
+    third = token_of(client.log_in())
+    client.log_in(headers=carrying(token, other, third))
+
+    for each in (token, other, third):
+        assert outcome(client.get_as(each)) == SPARED
+    clock.move(60)
+    for each in (token, other, third):
+        assert outcome(client.get_as(each)) == BAD
+
+
+def test_late_answer_after_two_replacements(client, token):
+    """A token that was replaced twice within the minute is spared too."""
+    newer = client.reauthenticate(token)
+    newest = client.reauthenticate(newer)
+
+    assert [outcome(client.get_as(each)) for each in (token, newer)] == [SPARED, SPARED]
+    assert client.get_as(newest).status_code == 200
+
+
+def test_replaced_sessions_are_forgotten(client, token, clock):
+    """A session that is replaced again and again leaves no more than the last ones behind."""
+    for _ in range(3):
+        clock.move(60)
+        token = client.reauthenticate(token)
+    assert client.query("SELECT count(*) FROM replaced_sessions") == [(1,)]
+
+    client.request_as(token, "POST", "/logout")
+    assert client.query("SELECT count(*) FROM replaced_sessions") == [(0,)]
+
+
 def test_late_answer_of_protect(guarded, client, token):
     """`protect` deletes no newer cookie either."""
     client.request_as(token, "POST", "/sessions/reauthenticate", PROVED)

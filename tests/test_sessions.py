@@ -126,7 +126,7 @@ def test_the_oldest_are_pruned_first(client, token):
     """Of the expired sessions those go first that expired first, so many at once and no more."""
     for number in range(120):
         client.query(
-            "INSERT INTO sessions VALUES (NULL, ?, 1, 0, 0, 0, ?, '', '', NULL, 'pwd', NULL)",
+            "INSERT INTO sessions VALUES (NULL, ?, 1, 0, 0, 0, ?, '', '', 'pwd', NULL)",
             f"{number:064}",
             1_000 + number,
         )
@@ -195,12 +195,12 @@ def test_ended_while_the_clock_was_ahead(client, clock, end, status):
 
 def test_whether_there_are_any(client, clock):
     """Whether a new key ends somebody's session: an expired one does not count."""
-    sessions = Sessions(client.app.core)
-    assert not sessions.exist()
+    rows = client.app.core.of(SessionRepository)
+    assert not rows.exist(clock.now)
     client.register()
-    assert sessions.exist()
+    assert rows.exist(clock.now)
     clock.move(259_200)
-    assert not sessions.exist()
+    assert not rows.exist(clock.now)
 
 
 def test_a_user_who_is_let_in_again(client, token):

@@ -14,6 +14,7 @@ DEFAULT = (
     "devices",
     "sessions",
     "renewal",
+    "replaced_sessions",
     "session_list",
     "sign_in",
     "registration",

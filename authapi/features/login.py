@@ -21,6 +21,7 @@ from authapi.events import Caller
 from authapi.features.devices import Devices
 from authapi.features.limits import Limits
 from authapi.features.lockout import LoginBudgets
+from authapi.features.replaced_sessions import ReplacedSessions
 from authapi.features.sessions import LoggedOut, Sessions
 from authapi.features.sign_in import PASSWORD, InvalidCredentials, Proof, SignIn
 from authapi.features.users import Credential, UserRepository
@@ -30,7 +31,7 @@ from authapi.passwords import Verdict
 from authapi.principal import Claims
 from authapi.session_tokens import SessionTokens, public_id
 
-REQUIRES = ("devices", "limits", "lockout", "sessions", "sign_in", "users")
+REQUIRES = ("devices", "limits", "lockout", "replaced_sessions", "sessions", "sign_in", "users")
 
 
 class LoginBody(msgspec.Struct, rename="camel"):
@@ -142,7 +143,9 @@ class LogoutResource:
         """Take the core."""
         self._core = core
         self._sessions = core.of(Sessions)
-        self._authentication = Authentication(core, self._sessions)
+        self._authentication = Authentication(
+            core, self._sessions.authenticate, core.of(ReplacedSessions).include
+        )
 
     @operation(
         "Log out.",

@@ -15,13 +15,12 @@ from authapi.events import Caller, Event, Restored
 from authapi.features.users import Credential, CredentialsChanged
 from authapi.jobs import pruning
 from authapi.principal import Assurance, Claims, Session, User
-from authapi.session_tokens import Issued, SessionTokens, digest, new_secret, public_id
+from authapi.session_tokens import Issued, SessionTokens, digest, new_secret
 from authapi.settings import SessionSettings
 
 REQUIRES = ("users",)
 
 PRUNED_EVERY = 60  # seconds
-REPLACED_FOR = 60  # seconds after which no answer to an older request is on its way any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,6 @@ class SessionRepository:
         *,
         now: int,
         expires_at: int,
-        replaced: str | None,
         methods: str,
         second_factor_at: int | None,
     ) -> bool:
@@ -72,7 +70,6 @@ class SessionRepository:
             expires_at=expires_at,
             ip=caller.ip,
             user_agent=caller.user_agent,
-            replaced=replaced,
             methods=methods,
             second_factor_at=second_factor_at,
         )
@@ -107,31 +104,19 @@ class SessionRepository:
         )
         return bool(renewed)
 
-    def rotate(  # noqa: PLR0913 - a row
-        self,
-        session_id: str,
-        new_id: str,
-        *,
-        now: int,
-        expires_at: int,
-        methods: str,
-        second_factor_at: int | None,
+    def rotate(
+        self, session: Session, new_id: str, assurance: Assurance, *, now: int, expires_at: int
     ) -> bool:
         """Give a session another id and make it fresh; return False where it has ended."""
         rotated = self._statements.rotate(
-            id_hash=session_id,
+            id_hash=session.id,
             new_id_hash=new_id,
             now=now,
             expires_at=expires_at,
-            methods=methods,
-            second_factor_at=second_factor_at,
+            methods=assurance.method_names(session.methods),
+            second_factor_at=assurance.second_factor_at(now, session.second_factor_at),
         )
         return bool(rotated)
-
-    def was_replaced(self, claims: Claims, now: float) -> bool:
-        """Return whether a live session replaced this one within REPLACED_FOR seconds."""
-        since = now - REPLACED_FOR
-        return bool(self._statements.was_replaced(id_hash=public_id(claims), since=since))
 
     def revoke(self, session_id: str, user_id: int, now: float) -> bool:
         """End a session of a user, also one that has expired. Return whether there was one.
@@ -151,7 +136,7 @@ class SessionRepository:
         return [session_id for (session_id,) in rows]
 
     def exist(self, now: float) -> bool:
-        """Return whether there is any session."""
+        """Return whether anybody has a session."""
         return bool(self._statements.exist(now=now))
 
     def prune(self, now: float, at_most: int) -> int:
@@ -170,29 +155,14 @@ class Sessions:
         self._rows = core.of(SessionRepository)
         self.authenticate = self._rows.authenticate
         self.of_user = self._rows.of_user
-        self.was_replaced = self._rows.was_replaced
 
-    def replaced(self, req: falcon.Request) -> list[Claims]:
-        """Return the claims of the cookies whose sessions a login with this request replaces."""
-        of_cookies, now = self._tokens.presented(req).of_cookies, self._core.clock()
-        return [claims for claims in of_cookies if claims.exp > now]
+    def open(self, credential: Credential, assurance: Assurance, caller: Caller) -> Issued | None:
+        """Open a session, inside a transaction.
 
-    def open(
-        self,
-        credential: Credential,
-        assurance: Assurance,
-        caller: Caller,
-        replaced: list[Claims],
-    ) -> Issued | None:
-        """Open a session, inside a transaction, and end those that it replaces (ASVS 7.2.4).
-
-        Where the user has too many, the longest unused one ends. Returns None for a user who was
+        Where the user has too many, the longest unused one ends. Return None for a user who was
         deleted or disabled, or got another password, a moment ago. Only SignIn calls this.
         """
         user, now = credential.user, self._now()
-        replaced = [claims for claims in replaced if self.end(public_id(claims), claims.id)]
-        for claims in replaced:
-            self._tell([public_id(claims)], claims.id, caller)
         secret = new_secret()
         expires_at = self.expiry(now, now)
         ended = self._rows.revoke_unused(user.id, kept=self._settings.max_sessions - 1, now=now)
@@ -203,16 +173,11 @@ class Sessions:
             caller,
             now=now,
             expires_at=expires_at,
-            replaced=public_id(replaced[0]) if replaced else None,
-            methods=_joined(assurance.methods),
-            second_factor_at=_second_factor_at(assurance, now),
+            methods=assurance.method_names(),
+            second_factor_at=assurance.second_factor_at(now),
         ):
             return None
         return self._tokens.issue_for(user, secret, issued_at=now, expires_at=expires_at)
-
-    def exist(self) -> bool:
-        """Return whether there is any session."""
-        return self._rows.exist(self._now())
 
     def expiry(self, now: int, created_at: int) -> int:
         """Return the end of a session that is used now: the idle timeout, or the longest life."""
@@ -234,14 +199,7 @@ class Sessions:
         """
         secret, now = new_secret(), self._now()
         new_id, expires_at = digest(secret), self.expiry(now, session.created_at)
-        if not self._rows.rotate(
-            session.id,
-            new_id,
-            now=now,
-            expires_at=expires_at,
-            methods=_joined(session.methods | assurance.methods),
-            second_factor_at=_second_factor_at(assurance, now, session.second_factor_at),
-        ):
+        if not self._rows.rotate(session, new_id, assurance, now=now, expires_at=expires_at):
             raise InvalidToken
         return self._tokens.issue_for(session.user, secret, issued_at=now, expires_at=expires_at)
 
@@ -261,17 +219,6 @@ class Sessions:
 
     def _now(self) -> int:
         return int(self._core.clock())
-
-
-def _joined(methods: frozenset[str]) -> str:
-    return " ".join(sorted(methods))
-
-
-def _second_factor_at(assurance: Assurance, now: int, before: int | None = None) -> int | None:
-    """Return what a session keeps of the second factor, as `Session.second_factor_at`."""
-    if assurance.second_factor:
-        return now
-    return before or 0 if assurance.second_factor is False else before
 
 
 def _prune(core: Core, at_most: int) -> int:

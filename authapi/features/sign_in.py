@@ -18,13 +18,15 @@ from authapi.errors import Failure, InvalidToken
 from authapi.events import Caller, Event
 from authapi.features.limits import Limits
 from authapi.features.lockout import LockedOut, LoginBudgets, LoginFailed
+from authapi.features.replaced_sessions import ReplacedSessions
 from authapi.features.sessions import LoggedIn, Reauthenticated, Sessions
 from authapi.features.users import Credential, UserRepository
 from authapi.middleware import caller_of
-from authapi.principal import Assurance, Claims, Session, User, principal_of
+from authapi.passwords import Passwords
+from authapi.principal import Assurance, Session, User, principal_of
 from authapi.session_tokens import Issued, SessionTokens
 
-REQUIRES = ("limits", "lockout", "sessions", "users")
+REQUIRES = ("limits", "lockout", "replaced_sessions", "sessions", "users")
 
 PASSWORD = frozenset({"pwd"})
 
@@ -77,6 +79,7 @@ class SignIn:
         self._limits = core.of(Limits)
         self._budgets = core.of(LoginBudgets)
         self._sessions = core.of(Sessions)
+        self._replaced = core.of(ReplacedSessions)
         self._users = core.of(UserRepository)
         self._steps: list[Step] = []
         self._actions: list[Action] = []
@@ -136,7 +139,7 @@ class SignIn:
 
     def password(self, password: str) -> Check:
         """Return the check of a password in a session, which raises WrongPassword or Overloaded."""
-        return partial(self._check_password, password)
+        return partial(_check_password, self._core.passwords, password)
 
     def finish(  # noqa: PLR0913 - what ways to sign in differ in
         self,
@@ -158,13 +161,13 @@ class SignIn:
         Raises the failure of a step, and InvalidCredentials where the user was deleted or disabled
         or the password changed meanwhile.
         """
-        core, caller, replaced = self._core, caller_of(req), self._sessions.replaced(req)
+        core, caller = self._core, caller_of(req)
         with core.database.transaction(of=of):
             proof = prove()
             user = proof.credential.user
             passed = _passed(self._steps, req, resp, proof)
             if not isinstance(passed, Failure):
-                issued = self._open(passed, caller, replaced)
+                issued = self._open(req, passed, caller)
                 core.events.emit(event(user.id, caller, issued.session_id))
             elif always:
                 core.events.emit(event(user.id, caller))
@@ -191,6 +194,7 @@ class SignIn:
         core, caller, session = self._core, caller_of(req), principal_of(req).session
         with core.database.transaction(of=session.user.id):
             issued = self._sessions.rotate(session, proof)
+            self._replaced.remember([session.id], by=issued.session_id)
             if change:
                 proof = replace(proof, credential=change())
             for event in events:
@@ -198,16 +202,13 @@ class SignIn:
         self._admit(req, resp, proof, issued)
         return proof.credential.user
 
-    def _check_password(self, password: str, credential: Credential) -> Proof:
-        verdict = self._core.passwords.verify(credential.password_hash, password, rehash=False)
-        if not verdict.correct:
-            raise WrongPassword(verdict.reason)
-        return Proof(credential=credential, methods=PASSWORD)
-
-    def _open(self, proof: Proof, caller: Caller, replaced: list[Claims]) -> Issued:
-        issued = self._sessions.open(proof.credential, proof, caller, replaced)
+    def _open(self, req: falcon.Request, proof: Proof, caller: Caller) -> Issued:
+        """Open a session, and end those that the request brought."""
+        replaced = self._replaced.end_brought(req, caller)
+        issued = self._sessions.open(proof.credential, proof, caller)
         if issued is None:
             raise InvalidCredentials("outdated_credential")
+        self._replaced.remember(replaced, by=issued.session_id)
         return issued
 
     def _admit(
@@ -216,6 +217,13 @@ class SignIn:
         self._core.of(SessionTokens).cookie.set(resp, issued.token, issued.max_age)
         for action in self._actions:
             action(req, resp, proof)
+
+
+def _check_password(passwords: Passwords, password: str, credential: Credential) -> Proof:
+    verdict = passwords.verify(credential.password_hash, password, rehash=False)
+    if not verdict.correct:
+        raise WrongPassword(verdict.reason)
+    return Proof(credential=credential, methods=PASSWORD)
 
 
 def _passed(

@@ -6,6 +6,7 @@
 BEGIN IMMEDIATE;
 
 -- Sessions that have ended since the backup would be valid again.
+DELETE FROM replaced_sessions;
 DELETE FROM sessions;
 
 -- The ids of users who registered since the backup would be given to others, with all data that applications keep by these

@@ -1,12 +1,12 @@
 -- Sessions.
 
--- name: insert(id_hash, user_id, password_version, now, expires_at, ip, user_agent, replaced, methods, second_factor_at)!
+-- name: insert(id_hash, user_id, password_version, now, expires_at, ip, user_agent, methods, second_factor_at)!
 -- Adds nothing for a user who was deleted or disabled, or got another password, since the password
 -- was checked.
 INSERT INTO sessions
        (id_hash, user_id, created_at, authenticated_at, last_seen_at, expires_at, ip, user_agent,
-        replaced, methods, second_factor_at)
-SELECT :id_hash, id, :now, :now, :now, :expires_at, :ip, :user_agent, :replaced, :methods, :second_factor_at
+        methods, second_factor_at)
+SELECT :id_hash, id, :now, :now, :now, :expires_at, :ip, :user_agent, :methods, :second_factor_at
   FROM users
  WHERE id = :user_id AND password_version = :password_version AND disabled_at IS NULL;
 
@@ -40,12 +40,9 @@ UPDATE sessions
 
 -- name: rotate(id_hash, new_id_hash, now, expires_at, methods, second_factor_at)!
 UPDATE sessions
-   SET id_hash = :new_id_hash, replaced = id_hash, authenticated_at = :now, last_seen_at = :now,
+   SET id_hash = :new_id_hash, authenticated_at = :now, last_seen_at = :now,
        expires_at = :expires_at, methods = :methods, second_factor_at = :second_factor_at
  WHERE id_hash = :id_hash AND expires_at > :now;
-
--- name: was_replaced(id_hash, since)$
-SELECT EXISTS (SELECT 1 FROM sessions WHERE replaced = :id_hash AND authenticated_at > :since);
 
 -- name: revoke(id_hash, user_id, now)$
 -- Gives whether it was live.
