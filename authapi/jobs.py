@@ -23,7 +23,7 @@ LOOK_EVERY = 60  # seconds from one look to the next, where no job is due earlie
 RETRY = 1  # seconds to the next look after the database was unavailable
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.002, 0.1  # seconds between two steps
 CLOSE_WAIT = 5  # seconds that `close` waits for the step that runs
-ROWS_OF_A_STEP = 250  # that a step of `pruning` deletes at most: some 10 ms
+ROWS_OF_A_STEP = 100  # that a step of `pruning` deletes at most, in some milliseconds
 
 logger = logging.getLogger("authapi.jobs")
 

@@ -140,6 +140,23 @@ def test_a_database_that_is_away(app, steps, clock, caplog):
     assert not caplog.messages
 
 
+def test_a_process_that_dies(app, make_app, clock):
+    """A run whose process ends in its midst is followed by another process's, when it is due."""
+    dying, other = Steps(), Steps()
+    dying.failure = KeyboardInterrupt()
+    app.jobs.add(dying.job)
+    survivor = make_app()
+    survivor.jobs.add(other.job)
+    with pytest.raises(KeyboardInterrupt):
+        app.jobs.run_due()
+
+    clock.move(59)
+    assert survivor.jobs.run_due() == []
+    clock.move(1)
+    assert "count" in survivor.jobs.run_due()
+    assert (dying.ran, other.ran) == (1, 1)
+
+
 def test_names_are_unique(app, steps):
     """Two jobs cannot share a row."""
     with pytest.raises(ValueError, match="count"):
