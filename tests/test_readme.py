@@ -66,3 +66,17 @@ def test_links():
             target = page.parent / path if path else page
             assert target.exists(), (page, path)
             assert not anchor or anchor in anchors(target), (page, path, anchor)
+
+
+def test_files_of_the_architecture():
+    """The files that the page on the architecture names exist."""
+    root = Path(__file__).parent.parent
+    page = (root / "docs" / "architecture.md").read_text()
+    names = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|sql))`", page))
+
+    assert names
+    assert not {
+        name
+        for name in names
+        if not (root / "authapi" / name).exists() and not (root / name).exists()
+    }
