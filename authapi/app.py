@@ -86,7 +86,7 @@ class AuthAPI(_FalconApp):
         SECURITY: Falcon itself replaces the older resource without a word.
         """
         if uri_template in self._paths:
-            raise ValueError(f"{uri_template} is routed already: choose another path")
+            raise ValueError(f"{uri_template} already has a route: choose another path")
         self._paths.add(uri_template)
         super().add_route(uri_template, resource, **kwargs)
         self.inline.add(uri_template, resource)

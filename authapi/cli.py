@@ -53,7 +53,8 @@ def _refuse_others(parser: argparse.ArgumentParser, others: list[str]) -> None:
     name = option.removeprefix("--").replace("-", "_")
     if option.startswith("--") and name in {each.name for each in declared_settings()}:
         raise SettingError(
-            f"{option} is no option of this command: set the environment variable {variable(name)}."
+            f"{option} is not an option of this command: "
+            f"set the environment variable {variable(name)}."
         )
     parser.error(f"unrecognized arguments: {' '.join(others)}")
 

@@ -74,7 +74,7 @@ def existing_service(settings: Settings) -> Iterator[AuthAPI]:
 
     if lacks_database(settings) or lacks_keys(settings):
         raise StartError(
-            f"There is no database {settings.database_path}, or none of its keys: "
+            f"There is no database {settings.database_path}, or it has no keys: "
             "run this with the settings of the service, in its directory."
         )
     app = create_app(settings)

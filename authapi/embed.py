@@ -145,7 +145,7 @@ class _CheckedSearch:
 
 def _require_wsgi(app: Callable[..., Any]) -> None:
     if not callable(app):
-        raise TypeError(f"{app!r} is no WSGI application")
+        raise TypeError(f"{app!r} is not a WSGI application")
     # Falcon's own, Starlette's and FastAPI's applications have a coroutine for their __call__.
     if iscoroutinefunction(app) or iscoroutinefunction(type(app).__call__):
         raise TypeError(

@@ -51,7 +51,7 @@ class Feature:
         """Return what a module declares. Raises TypeError for a module without `setup`."""
         declared = vars(module)
         if not callable(declared.get("setup")):
-            raise TypeError(f"{module.__name__} is no feature: it has no setup(app, core)")
+            raise TypeError(f"{module.__name__} is not a feature: it has no setup(app, core)")
         return cls(
             module=module,
             requires=requires,

@@ -8,7 +8,7 @@ from contextlib import suppress
 from authapi.core import Core
 from authapi.errors import Unavailable
 
-ADVICE = "Put the old one back and restart, if there is one."
+ADVICE = "If the old one still exists, put it back and restart."
 
 logger = logging.getLogger("authapi")
 
@@ -22,14 +22,14 @@ def warn_of_losses(core: Core, *, is_new: bool, are_new: bool, ended: bool) -> N
     settings = core.settings
     if is_new and not are_new and settings.has_key_file:
         logger.warning(
-            "the database %s was gone, a new, empty one is made: there are its keys in %s. %s",
+            "the database %s is missing, so an empty one is made, although its keys are in %s. %s",
             settings.database_path,
             settings.key_file,
             ADVICE,
         )
     if ended:
         logger.warning(
-            "the key file %s was gone, a new one is made: all sessions have ended. %s",
+            "the key file %s is missing, so a new one is made: all sessions have ended. %s",
             settings.key_file,
             ADVICE,
         )

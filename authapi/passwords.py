@@ -74,7 +74,7 @@ class Passwords:
         try:
             stored = Stored.parse(text)
         except ValueError:
-            logger.warning("a stored password hash is no argon2 hash: its user cannot log in")
+            logger.warning("a stored password hash is not an argon2 hash: its user cannot log in")
             return None
         excess = self._hasher.excess(stored.cost)
         if excess:

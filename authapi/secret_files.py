@@ -78,9 +78,11 @@ def keep_to_owner(path: Path, mended: int = GROUP | OTHERS) -> None:
     mode = stat.S_IMODE(path.stat().st_mode)
     if not mode & mended:
         return
-    logger.warning("others could read %s (mode %04o)", path, mode)
-    with suppress(OSError):  # it is root's, or the file system is read-only
+    try:
         path.chmod(mode & ~mended)
+        logger.warning("others could read %s (mode %04o): access removed", path, mode)
+    except OSError:  # it is root's, or the file system is read-only
+        logger.warning("others can read %s (mode %04o)", path, mode)
 
 
 def synchronize(path: Path) -> None:

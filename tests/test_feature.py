@@ -215,7 +215,7 @@ def test_a_name_that_two_groups_declare():
 
 def test_a_module_that_is_no_feature():
     """A module without `setup` is no feature."""
-    with pytest.raises(TypeError, match="empty is no feature: it has no setup"):
+    with pytest.raises(TypeError, match="empty is not a feature: it has no setup"):
         load([ModuleType("empty")])
 
 

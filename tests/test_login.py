@@ -173,7 +173,7 @@ def test_rehash_follows_the_settings(make_client):
     assert "m=8,t=2,p=1" in stored_hash(client)
 
 
-NO_HASH = "a stored password hash is no argon2 hash: its user cannot log in"
+NO_HASH = "a stored password hash is not an argon2 hash: its user cannot log in"
 DEAR = "$argon2id$v=19$m={},t={},p={}$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4"
 
 

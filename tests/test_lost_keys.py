@@ -49,7 +49,9 @@ def test_keys_are_gone_at_a_start(client, token, path, make_client, caplog):
     restarted = make_client(**UNLIMITED)
 
     (message,) = caplog.messages
-    assert message.startswith(f"the key file {file} was gone, a new one is made: all sessions have")
+    assert message.startswith(
+        f"the key file {file} is missing, so a new one is made: all sessions have"
+    )
     assert restarted.get_as(token).status_code == 401
     assert restarted.get_as(token_of(restarted.log_in())).status_code == 200
     kept.replace(file)
@@ -66,7 +68,7 @@ def test_a_database_that_is_gone(client, path, make_client, caplog, rest):
     restarted = make_client(**UNLIMITED)
 
     message = caplog.messages[-1]
-    assert message.startswith(f"the database {path} was gone, a new, empty one is made: there are")
+    assert message.startswith(f"the database {path} is missing, so an empty one is made, although")
     assert restarted.register().status_code == 201
 
 

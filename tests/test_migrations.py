@@ -49,7 +49,7 @@ def test_a_copy_before_the_schema_changes(path, copy, caplog):
     assert rows(copy, "SELECT * FROM sqlite_sequence") == [("users", 1)]
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert [(newest,)] == rows(path, "SELECT max(version) FROM migrations")
-    line = f"{path} goes from schema 2 to {newest}: a copy from before is {copy}"
+    line = f"{path} is updated from schema 2 to {newest}; the old version is kept as {copy}"
     assert caplog.messages == [line]
 
 

@@ -87,7 +87,7 @@ def test_no_database(path, text):
     """A file that is no database stops the start, and is left alone."""
     path.write_bytes(text)
 
-    with pytest.raises(StartError, match="no SQLite database that can be used"):
+    with pytest.raises(StartError, match="not a usable SQLite database"):
         opened(path)
 
     assert text == path.read_bytes()
@@ -141,5 +141,5 @@ def test_a_hard_link(tmp_path, make_app):
     (tmp_path / "other.db").hardlink_to(tmp_path / "authapi.db")
 
     for name in ("authapi.db", "other.db"):
-        with pytest.raises(StartError, match=f"{name} is a hard link"):
+        with pytest.raises(StartError, match=f"{name} has a second name"):
             make_app(database_url=f"sqlite:///{tmp_path}/{name}")

@@ -144,7 +144,7 @@ def test_taken_port(tmp_path):
         ({"AUTHAPI_HOST": "no such host"}, 2, "AUTHAPI_HOST must be an IP address"),
         ({"AUTHAPI_DATABASE_URL": "sqlite:////proc/a.db"}, 1, "/proc/a.db cannot be written"),
         ({"AUTHAPI_KEY_FILE": "/proc/a.key"}, 1, "The key file /proc/a.key cannot be used"),
-        ({"AUTHAPI_DATABASE_URL": f"sqlite:///{RUN}"}, 1, "is no SQLite database"),
+        ({"AUTHAPI_DATABASE_URL": f"sqlite:///{RUN}"}, 1, "is not a usable SQLite database"),
     ],
 )
 def test_refused_starts(tmp_path, environ, status, says):

@@ -332,7 +332,7 @@ def test_a_proxy_that_is_not_trusted_is_warned_of(make_app, caplog, field):
             request(f"http://127.0.0.1:{port}/user", **{field: "x"})
 
     (warning,) = warnings(caplog)
-    assert "127.0.0.1 sends X-Forwarded headers, and AUTHAPI_TRUSTED_PROXY" in warning
+    assert "127.0.0.1 sends X-Forwarded headers, which are ignored" in warning
     assert "all users share the limits of one address" in warning
 
 
@@ -369,7 +369,7 @@ def test_another_public_url_is_warned_of(make_app, caplog, method, headers, seen
             url = f"http://127.0.0.1:{port}/logout"
             request(url, method=method, Host="auth.example.com", **headers)
 
-    expected = f"forwards requests for {seen}, and AUTHAPI_PUBLIC_URL is http://auth.example.com"
+    expected = f"forwards requests for {seen}, but AUTHAPI_PUBLIC_URL is http://auth.example.com"
     assert [expected in warning for warning in warnings(caplog)] == ([True] if seen else [])
 
 

@@ -72,7 +72,7 @@ def test_a_group_is_taken_from_our_key_file(key_file, caplog, mode):
     load_keys(Settings(key_file=str(key_file)))
 
     assert mode_of(key_file) == 0o600
-    assert caplog.messages == [f"others could read {key_file} (mode {mode:04o})"]
+    assert caplog.messages == [f"others could read {key_file} (mode {mode:04o}): access removed"]
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o644, 0o602, 0o666, 0o601, 0o777])
@@ -335,7 +335,9 @@ def test_files_that_everyone_can_read(path, caplog):
     db = opened(path)
 
     assert {0o600} == {mode_of(Path(f"{path}{ending}")) for ending in BESIDE}
-    assert caplog.messages == [f"others could read {path}{ending} (mode 0644)" for ending in BESIDE]
+    assert caplog.messages == [
+        f"others could read {path}{ending} (mode 0644): access removed" for ending in BESIDE
+    ]
     db.close()
 
 

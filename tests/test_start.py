@@ -47,7 +47,7 @@ def test_a_setting_as_an_option(capsys, name, ending):
     assert main(["serve", option, *ending] if ending else ["serve", f"{option}=2"]) == 2
 
     assert capsys.readouterr().err == (
-        f"authapi: {option} is no option of this command: "
+        f"authapi: {option} is not an option of this command: "
         f"set the environment variable AUTHAPI_{name.upper()}.\n"
     )
 

@@ -72,7 +72,7 @@ def test_workers_that_fall_at_once(tmp_path, fall, status, says):
 
     assert (output, service.returncode) == ("", 1)
     assert log.splitlines()[-1] == (
-        "authapi: The workers fall as soon as they start: the log above says why."
+        "authapi: The workers crash as soon as they start: the log above says why."
     )
     assert re.search(rf"worker [12] ended with status {status}\n", log)
     assert log.count(f"ended with status {status}: it is started again") >= 8

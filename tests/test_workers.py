@@ -148,7 +148,7 @@ def test_a_port_that_is_held(host):
 @pytest.mark.parametrize(
     ("environ", "says"),
     [
-        ({"AUTHAPI_DATABASE_URL": f"sqlite:///{RUN}"}, "is no SQLite database"),
+        ({"AUTHAPI_DATABASE_URL": f"sqlite:///{RUN}"}, "is not a usable SQLite database"),
         ({"AUTHAPI_HOST": "203.0.113.1"}, "Cannot listen on 203.0.113.1"),
     ],
 )

@@ -58,7 +58,7 @@ class Ledger:
         for (version, name, checksum), migration in zip(applied, self._known, strict=False):
             if (version, checksum) != (migration.version, migration.checksum):
                 raise StartError(
-                    f"The migration {name} was edited after {self._place} had it: "
+                    f"The migration {name} was edited after it was applied to {self._place}: "
                     "restore the file, and put changes into a new migration."
                 )
         if len(applied) > len(self._known):

@@ -42,7 +42,7 @@ def _newest_ids(path: Path) -> tuple[int, int]:
         with open_replaced(path) as database:
             return tuple(database.statements(name).newest_id() for name in ("users", "audit"))
     except Unavailable as error:
-        logger.warning("%s does not tell its newest ids (%s)", path, error.__cause__)
+        logger.warning("the newest ids of %s cannot be read (%s)", path, error.__cause__)
         return 0, 0
 
 

@@ -168,15 +168,15 @@ class Forwarding:
     def _warn_of_stranger(self, environ: dict[str, Any], peer: str) -> None:
         self._notices.once(
             "untrusted-proxy",
-            "%s sends X-Forwarded headers, and AUTHAPI_TRUSTED_PROXY does not name it: they are "
-            "ignored. If it is your proxy, name it there: until then all users share the limits "
-            "of one address, and the log and the sessions show that address.",
+            "%s sends X-Forwarded headers, which are ignored, because it is not in "
+            "AUTHAPI_TRUSTED_PROXY. If it is your proxy, add it: until then all users share the "
+            "limits of one address, and the log and the sessions show that address.",
             peer,
         )
         if environ.get(_PROTO, "").lower() in {"https", "wss"} and not self._settings.https:
             self._notices.once(
                 "untrusted-proxy-https",
-                "X-Forwarded-Proto of %s says https, and AUTHAPI_PUBLIC_URL is %s. If it is your "
+                "%s sends X-Forwarded-Proto: https, but AUTHAPI_PUBLIC_URL is %s. If it is your "
                 "proxy, set the URL that browsers see: until then the cookie is not Secure.",
                 peer,
                 self._settings.public_url,
@@ -187,9 +187,9 @@ class Forwarding:
         if seen not in {None, self._settings.public_url}:
             self._notices.once(
                 "public-url",
-                "AUTHAPI_TRUSTED_PROXY forwards requests for %s, and AUTHAPI_PUBLIC_URL is %s. "
-                "Set the URL that browsers see, or have the proxy pass on the Host: cookies, HSTS "
-                "and the check of origins go by that URL.",
+                "A trusted proxy forwards requests for %s, but AUTHAPI_PUBLIC_URL is %s. Set the "
+                "URL that browsers see, or let the proxy pass on the Host: cookies, HSTS and the "
+                "check of origins depend on that URL.",
                 seen,
                 self._settings.public_url,
             )

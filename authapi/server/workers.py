@@ -63,7 +63,7 @@ class Workers:
                     if not unready:
                         when_ready()
         if self._given_up:
-            raise StartError("The workers fall as soon as they start: the log above says why.")
+            raise StartError("The workers crash as soon as they start: the log above says why.")
         if self._killed:
             raise StartError(
                 "Workers that had not stopped were killed, and their requests with them."
@@ -163,7 +163,7 @@ class Workers:
         except StartError as error:
             logger.error("%s", error)  # noqa: TRY400 - its sentence says all
         except (Exception, SystemExit):
-            logger.exception("worker %d fell", worker.number + 1)
+            logger.exception("worker %d crashed", worker.number + 1)
         finally:
             _flush()
             drain()

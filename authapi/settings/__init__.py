@@ -148,7 +148,7 @@ class Settings(_Core):
         for name in texts:
             if name not in known:
                 meant = _meant(name, list(known), PREFIX)
-                raise SettingError(f"{PREFIX}{name} is no setting{meant}: rename or unset it.")
+                raise SettingError(f"{PREFIX}{name} is not a setting{meant}: rename or unset it.")
         for name in overrides:
             _require_known(name, [each.lower() for each in known])
         texts |= {name.upper(): text for name, text in overrides.items() if text}

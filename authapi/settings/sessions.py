@@ -84,7 +84,7 @@ class SessionSettings(SettingsGroup):
         if renew_after >= self.session_lifetime:
             raise SettingError(
                 "AUTHAPI_SESSION_RENEW_AFTER must be less than AUTHAPI_SESSION_LIFETIME "
-                f"({self.session_lifetime}), or sessions end unrenewed."
+                f"({self.session_lifetime}), or sessions would end before their renewal."
             )
         return renew_after
 

@@ -52,7 +52,9 @@ class WorkerSettings(SettingsGroup):
         cpus = available_cpus()
         workers = self.workers or min(cpus, 256)
         if workers > 1 and sys.platform != "linux":
-            raise SettingError("AUTHAPI_WORKERS must be 1 but on Linux: no other balances them.")
+            raise SettingError(
+                "AUTHAPI_WORKERS must be 1 on this system: only Linux balances workers."
+            )
         most = max(self.threads // 2, 1) if self.threads else 256
         slots = self.hash_slots or min(max(cpus // workers, 1), most)
         threads = self.threads or max(16, 4 * slots)

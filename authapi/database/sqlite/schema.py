@@ -35,8 +35,8 @@ def migrate(database: SQLiteDatabase, known: Sequence[Migration] | None = None) 
         _create(database)
         if database.path.is_file() and database.path.stat().st_nlink > 1:
             raise StartError(
-                f"{database.path} is a hard link, and has another name, by which SQLite would keep "
-                "another log: remove that name, or copy the file."
+                f"{database.path} has a second name (a hard link), under which SQLite would keep a "
+                "second log: remove that name, or copy the file."
             )
         if not database.use_write_ahead_log():
             raise StartError(
@@ -90,11 +90,15 @@ class _Schema:
             except (OSError, Unavailable) as error:
                 raise StartError(
                     f"{path} cannot be copied to {copy} before its schema changes "
-                    f"({error.__cause__ or error}): make room there for a second one."
+                    f"({error.__cause__ or error}): make room there for the copy."
                 ) from error
         before, after = missing[0].version - 1, missing[-1].version
         logger.info(
-            "%s goes from schema %d to %d: a copy from before is %s", path, before, after, copy
+            "%s is updated from schema %d to %d; the old version is kept as %s",
+            path,
+            before,
+            after,
+            copy,
         )
 
     def _copy_to(self, copy: Path) -> None:
@@ -156,7 +160,7 @@ def _as_start_errors(path: Path) -> Iterator[None]:
                 "let this user write to it and its directory, or stop what keeps it locked."
             ) from error
         raise StartError(
-            f"{path} is no SQLite database that can be used ({cause}): "
+            f"{path} is not a usable SQLite database ({cause}): "
             "move it away, or set another AUTHAPI_DATABASE_URL."
         ) from error
     except OSError as error:
