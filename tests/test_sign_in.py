@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 from conftest import OTHER, USER, token_of
 
-from authapi import Event, Failure, principal_of, strong
+from authapi import Caller, CredentialsChanged, Event, Failure, principal_of, strong
 from authapi.features.sign_in import Proof, ProofRejected, SignIn
 from authapi.features.users import UserRepository
 from authapi.middleware import caller_of
@@ -193,6 +193,16 @@ def test_what_follows_a_proof(client, core, token):
 
 
 # What a session knows of its proofs
+
+
+def test_credentials_version(client, core, token):
+    """Each change of credentials counts, the password's and any other, and no other event."""
+    versions = "SELECT password_version, credentials_version FROM users"
+    client.register(**OTHER)
+    with core.database.transaction():
+        core.events.emit(CredentialsChanged(1, Caller("", "", "")))
+
+    assert client.query(versions) == [(1, 2), (1, 1)]
 
 
 def has_second_factor(core, *, given):

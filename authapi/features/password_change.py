@@ -74,12 +74,10 @@ class PasswordResource:
             )
         core.wire.answer_user(resp, 200, "Password changed.", session.user)
 
-    def _change(self, credential: Credential, new_hash: str) -> Credential:
-        """Replace the password, inside a transaction, and return what counts from now on."""
-        changed = self._users.change_password(credential, new_hash)
-        if changed is None:
+    def _change(self, credential: Credential, new_hash: str) -> None:
+        """Replace the password, inside a transaction."""
+        if not self._users.change_password(credential, new_hash):
             raise WrongPassword("outdated_credential")
-        return changed
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

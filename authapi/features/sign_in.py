@@ -183,22 +183,24 @@ class SignIn:
         proof: Proof,
         *,
         events: Iterable[type[Event]] = (Reauthenticated,),
-        change: Callable[[], Credential] | None = None,
+        change: Callable[[], None] | None = None,
     ) -> User:
         """Give the session of a request a new token and make it fresh, after a proof in it.
 
-        `change` changes the credential in the same transaction, and returns the new one. `events`
-        are emitted in this order. Raises what `change` raises, and InvalidToken where the session
-        has ended meanwhile. The steps are not asked: the session is open.
+        `change` changes the credential in the same transaction, before `events` are emitted, in
+        this order. Raises what `change` raises, and InvalidToken where the session has ended
+        meanwhile. The steps are not asked: the session is open.
         """
         core, caller, session = self._core, caller_of(req), principal_of(req).session
         with core.database.transaction(of=session.user.id):
             issued = self._sessions.rotate(session, proof)
             self._replaced.remember([session.id], by=issued.session_id)
             if change:
-                proof = replace(proof, credential=change())
+                change()
             for event in events:
                 core.events.emit(event(session.user.id, caller, issued.session_id))
+            credential = self._users.by_id(session.user.id) or proof.credential
+        proof = replace(proof, credential=credential)
         self._admit(req, resp, proof, issued)
         return proof.credential.user
 

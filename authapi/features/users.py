@@ -165,15 +165,19 @@ class UserRepository:
             id=credential.user.id, verified_hash=credential.password_hash, new_hash=new_hash
         )
 
-    def change_password(self, credential: Credential, new_hash: str) -> Credential | None:
-        """Replace a password, inside a transaction; return the new credential.
+    def change_password(self, credential: Credential, new_hash: str) -> bool:
+        """Replace a password, inside a transaction.
 
-        Return None where the password has changed meanwhile, or the user is disabled or gone.
+        Return False where it has changed meanwhile, or the user is disabled or gone.
         """
-        row = self._statements.change_password(
+        changed = self._statements.change_password(
             id=credential.user.id, password_version=credential.password_version, new_hash=new_hash
         )
-        return row and _credential(row)
+        return bool(changed)
+
+    def outdate(self, changed: CredentialsChanged) -> None:
+        """Make whatever was begun with older credentials outdated, inside a transaction."""
+        self._statements.raise_credentials_version(id=changed.user_id)
 
     def rename(self, user_id: int, username: str) -> bool:
         """Give a user another username, inside a transaction. Raises UsernameTaken.
@@ -228,6 +232,7 @@ def _credential(row: tuple[Any, ...]) -> Credential:
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
-    """Give no id and no password version again after a restore."""
+    """Count changes of credentials; give no id and no version again after a restore."""
     users = core.of(UserRepository)
+    core.events.subscribe(users.outdate, CredentialsChanged)
     core.events.subscribe(lambda event: users.skip(event.newest_user_id), Restored)

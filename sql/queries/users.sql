@@ -56,14 +56,16 @@ UPDATE users
    SET password_hash = :new_hash
  WHERE id = :id AND password_hash = :verified_hash;
 
--- name: change_password(id, password_version, new_hash)^
+-- name: change_password(id, password_version, new_hash)!
 -- Changes nothing where the password was changed, or the user disabled, since it was checked.
 UPDATE users
-   SET password_hash = :new_hash, password_version = password_version + 1,
-       credentials_version = credentials_version + 1
- WHERE id = :id AND password_version = :password_version AND disabled_at IS NULL
-RETURNING id, username, email, created_at, updated_at,
-          password_hash, password_version, credentials_version, disabled_at IS NOT NULL;
+   SET password_hash = :new_hash, password_version = password_version + 1
+ WHERE id = :id AND password_version = :password_version AND disabled_at IS NULL;
+
+-- name: raise_credentials_version(id)!
+UPDATE users
+   SET credentials_version = credentials_version + 1
+ WHERE id = :id;
 
 -- name: rename(id, username, username_key)!
 UPDATE users
