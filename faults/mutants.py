@@ -46,7 +46,7 @@ SUBJECTS = {
     "hosts": "hosts",
     "fields": "fields",
     "headers": "headers cors",
-    "server/forwarded": "proxy",
+    "server/forwarded": "proxy proxy_names",
     "features/sessions": (
         "sessions overtaken session_list replay password_change tokens accounts races cookies"
     ),

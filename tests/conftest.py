@@ -217,11 +217,11 @@ BOUNDS = Bounds(maintenance=0.05)
 
 
 class Serving(threading.Thread):
-    """A thread that serves an application on a free port of 127.0.0.1 until `stop`."""
+    """A thread that serves an application on a free port until `stop`."""
 
-    def __init__(self, app, clock=time.monotonic, bounds=BOUNDS):
+    def __init__(self, app, clock=time.monotonic, bounds=BOUNDS, host="127.0.0.1"):
         super().__init__()
-        listener = listen(Settings(port=0))
+        listener = listen(Settings(host=host, port=0))
         self.port = listener.getsockname()[1]
         self.server = Server(app, listener, app.core.settings.threads, bounds, clock)
 
@@ -233,9 +233,9 @@ class Serving(threading.Thread):
 
 
 @contextmanager
-def serving(app, clock=time.monotonic, **bounds):
+def serving(app, clock=time.monotonic, host="127.0.0.1", **bounds):
     """Serve an application, with bounds and a monotonic clock in seconds; yield the thread."""
-    thread = Serving(app, clock, replace(BOUNDS, **bounds))
+    thread = Serving(app, clock, replace(BOUNDS, **bounds), host)
     thread.start()
     try:
         yield thread
