@@ -36,7 +36,7 @@ from authapi.passwords import Passwords
 from authapi.root import load_root
 from authapi.routing import Router
 from authapi.session_tokens import SessionTokens
-from authapi.settings import Settings, require_settings
+from authapi.settings import Settings, WorkerSettings, require_settings
 from authapi.tokens import Tokens
 from authapi.wire import Wire
 
@@ -66,7 +66,7 @@ class AuthAPI(_FalconApp):
         self._session_cookie = core.of(SessionTokens).cookie
         self.users = core.of(Users)
         self.jobs = core.of(Jobs)
-        self.admission = Admission(core.settings.hash_places)
+        self.admission = Admission(core.settings.of(WorkerSettings).hash_places)
         super().__init__(
             middleware=[
                 Headers(core),

@@ -15,7 +15,7 @@ from authapi.commands import Command, CommandError, existing_service
 from authapi.errors import StartError
 from authapi.feature import load
 from authapi.secret_files import become_owner
-from authapi.settings import SettingError, Settings, declared_settings, variable
+from authapi.settings import DatabaseSettings, SettingError, Settings, declared_settings, variable
 
 Listed = Mapping[str, tuple[str | ModuleType, str]]
 
@@ -159,6 +159,6 @@ def _run(command: Command, feature: str | ModuleType, known: argparse.Namespace)
     from authapi.keys import with_secret_key  # noqa: PLC0415 - `authapi --help` loads no service
 
     settings = with_secret_key(_settings_of(known, feature))  # root alone may be able to read it
-    become_owner(settings.database_path)
+    become_owner(settings.of(DatabaseSettings).database_path)
     with existing_service(settings) as app:
         print(command.run(app.core, known))  # noqa: T201 - what the command says

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from authapi.errors import StartError
-from authapi.settings import Settings
+from authapi.settings import DatabaseSettings, Settings
 
 if TYPE_CHECKING:
     from authapi.app import AuthAPI
@@ -73,8 +73,9 @@ def existing_service(settings: Settings) -> Iterator[AuthAPI]:
     from authapi.keys import lacks_keys  # noqa: PLC0415
 
     if lacks_database(settings) or lacks_keys(settings):
+        path = settings.of(DatabaseSettings).database_path
         raise StartError(
-            f"There is no database {settings.database_path}, or it has no keys: "
+            f"There is no database {path}, or it has no keys: "
             "run this with the settings of the service, in its directory."
         )
     app = create_app(settings)

@@ -18,7 +18,7 @@ import falcon
 from authapi.errors import StartError
 from authapi.headers import is_shared
 from authapi.hosts import is_address
-from authapi.settings import Settings
+from authapi.settings import ServerSettings, SessionSettings, Settings
 
 _VALUE = re.compile(r"[!#$%&'*+\-.^_`|~:0-9A-Za-z]*")  # what http.cookies writes without quotes
 
@@ -156,8 +156,8 @@ class Cookies:
 
     def __init__(self, settings: Settings) -> None:
         """Take the session cookie's name, which an operator may have chosen."""
-        self._https = settings.https
-        self._session = _caseless(settings.cookie_name)
+        self._https = settings.of(ServerSettings).https
+        self._session = _caseless(settings.of(SessionSettings).cookie_name)
         self._names: set[str] = set()
 
     def add(self, cookie: Cookie) -> BoundCookie:

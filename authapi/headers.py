@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from authapi.settings import Settings
+from authapi.settings import ServerSettings, Settings
 
 Lines = list[tuple[str, str]]
 
@@ -46,9 +46,10 @@ class AnswerHeaders:
 
     def __init__(self, settings: Settings) -> None:
         """Take the scheme and the allowed origins from the settings."""
-        self.varies = bool(settings.origins)
-        self._plain = [*_ALWAYS, *([_HTTPS] if settings.https else []), *([_VARY] * self.varies)]
-        self._readable = {origin: [*self._plain, *_cors(origin)] for origin in settings.origins}
+        server = settings.of(ServerSettings)
+        self.varies = bool(server.origins)
+        self._plain = [*_ALWAYS, *([_HTTPS] if server.https else []), *([_VARY] * self.varies)]
+        self._readable = {origin: [*self._plain, *_cors(origin)] for origin in server.origins}
 
     def of(self, origin: str | None) -> Lines:
         """Return the headers of an answer to a request with this `Origin`."""

@@ -10,7 +10,7 @@ import msgspec
 from authapi.errors import StartError
 from authapi.key_files import KeyFile, KeySet, SymmetricKey
 from authapi.secret_files import read_secret
-from authapi.settings import Settings, weak_key
+from authapi.settings import DatabaseSettings, KeySettings, Settings, weak_key
 
 ALGORITHM = "HS256"
 
@@ -47,7 +47,8 @@ _KEY_FILE = KeyFile(
 
 def lacks_keys(settings: Settings) -> bool:
     """Return whether `load_keys` is to make the key file."""
-    return settings.has_key_file and not os.path.exists(settings.key_file)  # noqa: PTH110 - never raises
+    keys = settings.of(KeySettings)
+    return keys.has_key_file and not os.path.exists(keys.key_file)  # noqa: PTH110 - never raises
 
 
 def load_keys(settings: Settings) -> list[Key]:
@@ -55,9 +56,10 @@ def load_keys(settings: Settings) -> list[Key]:
 
     Raises StartError for a file that cannot be read, that others can read, or with bad keys.
     """
-    if not settings.has_key_file:
-        return [Key.of(with_secret_key(settings).secret_bytes)]
-    return _KEY_FILE.load(Path(settings.key_file).absolute())
+    keys = settings.of(KeySettings)
+    if not keys.has_key_file:
+        return [Key.of(with_secret_key(settings).of(KeySettings).secret_bytes)]
+    return _KEY_FILE.load(Path(keys.key_file).absolute())
 
 
 def with_secret_key(settings: Settings) -> Settings:
@@ -66,10 +68,11 @@ def with_secret_key(settings: Settings) -> Settings:
     Newlines at its end do not count. The file may also belong to the database's owner: a command
     that root runs for them may have neither as its user. Raises StartError.
     """
-    if not settings.secret_key_file:
+    file = settings.of(KeySettings).secret_key_file
+    if not file:
         return settings
-    path = Path(settings.secret_key_file).absolute()
-    database = settings.database_path
+    path = Path(file).absolute()
+    database = settings.of(DatabaseSettings).database_path
     owners = [database.stat().st_uid] if database.exists() else []
     try:
         key = read_secret(path, "The secret key file", owners=owners).rstrip(b"\r\n")

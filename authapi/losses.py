@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from authapi.core import Core
 from authapi.errors import Unavailable
+from authapi.settings import DatabaseSettings, KeySettings
 
 ADVICE = "If the old one still exists, put it back and restart."
 
@@ -19,25 +20,25 @@ def warn_of_losses(core: Core, *, is_new: bool, are_new: bool, ended: bool) -> N
     `is_new` says whether the start has made the database, `are_new` whether it has made the signing
     keys, and `ended` whether that has ended sessions.
     """
-    settings = core.settings
-    if is_new and not are_new and settings.has_key_file:
+    keys = core.settings.of(KeySettings)
+    if is_new and not are_new and keys.has_key_file:
         logger.warning(
             "the database %s is missing, so an empty one is made, although its keys are in %s. %s",
-            settings.database_path,
-            settings.key_file,
+            core.settings.of(DatabaseSettings).database_path,
+            keys.key_file,
             ADVICE,
         )
     if ended:
         logger.warning(
             "the key file %s is missing, so a new one is made: all sessions have ended. %s",
-            settings.key_file,
+            keys.key_file,
             ADVICE,
         )
-    if _is_another_root(core) and settings.root_key_file:
+    if _is_another_root(core) and keys.root_key_file:
         logger.warning(
             "the root key file %s is not the one that the database was used with: secrets that "
             "were derived from that one no longer count. %s",
-            settings.root_key_file,
+            keys.root_key_file,
             ADVICE,
         )
 

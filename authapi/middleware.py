@@ -12,7 +12,7 @@ from authapi.errors import CrossSiteRequest
 from authapi.events import Caller
 from authapi.hosts import as_origin, plain_address
 from authapi.notices import Notices, quoted
-from authapi.settings import Settings
+from authapi.settings import ServerSettings, Settings
 from authapi.wire import Wire
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1; there is no TRACE here
@@ -105,9 +105,10 @@ class CrossSite:
 
     def __init__(self, settings: Settings, notices: Notices) -> None:
         """Take our own origin from the public URL, and the others that are allowed."""
-        self._origin = settings.public_url
-        self._schemes = ("https",) if settings.https else ("https", "http")
-        self._allowed = settings.origins
+        server = settings.of(ServerSettings)
+        self._origin = server.public_url
+        self._schemes = ("https",) if server.https else ("https", "http")
+        self._allowed = server.origins
         self._notices = notices
 
     def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:

@@ -17,7 +17,7 @@ from authapi.password_patterns import (
     repeated,
     stems,
 )
-from authapi.settings import Settings
+from authapi.settings import PasswordSettings, ServerSettings, Settings
 from authapi.sorted_lines import SortedLines
 
 MAX_LENGTH = 1_024  # code points, after NFC
@@ -32,11 +32,12 @@ class PasswordPolicy:
 
     def __init__(self, settings: Settings) -> None:
         """Take the rules from the settings, and open the lists. Raises StartError."""
-        self._min_length = settings.password_min_length
+        rules = settings.of(PasswordSettings)
+        self._min_length = rules.password_min_length
         self._common = SortedLines(COMMON)
-        self._blocked = BlockedPasswords(settings.blocked_passwords)
-        self._refuses_names = settings.own_name_passwords == "refused"
-        host = urlsplit(settings.public_url).hostname or ""
+        self._blocked = BlockedPasswords(rules.blocked_passwords)
+        self._refuses_names = rules.own_name_passwords == "refused"
+        host = urlsplit(settings.of(ServerSettings).public_url).hostname or ""
         parts = ["authapi", host, *re.split(r"[.:]", host)]
         self._service_names = {part for part in parts if len(part) >= SHORTEST_STEM}
 

@@ -9,7 +9,7 @@ from authapi.hash_lane import Lane
 from authapi.hashing import Hasher
 from authapi.normalization import nfc
 from authapi.password_policy import MAX_DECOMPOSED, PasswordPolicy
-from authapi.settings import Settings
+from authapi.settings import PasswordSettings, Settings, WorkerSettings
 from authapi.stored_hashes import Cost, Stored
 
 logger = logging.getLogger("authapi.passwords")
@@ -38,11 +38,11 @@ class Passwords:
 
     def __init__(self, settings: Settings) -> None:
         """Take the cost, the lane's size and the policy from the settings."""
-        self._hasher = Hasher(
-            Cost(settings.argon2_memory_kib, settings.argon2_time_cost, settings.argon2_lanes)
-        )
+        argon2, workers = settings.of(PasswordSettings), settings.of(WorkerSettings)
+        cost = Cost(argon2.argon2_memory_kib, argon2.argon2_time_cost, argon2.argon2_lanes)
+        self._hasher = Hasher(cost)
         self._decoy = self._hasher.decoy()
-        self.lane = Lane(settings.hash_slots, settings.hash_places, settings.hash_nice)
+        self.lane = Lane(workers.hash_slots, workers.hash_places, workers.hash_nice)
         self.fault = PasswordPolicy(settings).fault
 
     def hash(self, password: str) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from authapi.key_files import KeyFile, KeySet, SymmetricKey
 from authapi.keys import Key
-from authapi.settings import Settings
+from authapi.settings import KeySettings, Settings
 
 _SALT = b"authapi root key"
 _DIGEST_LENGTH = 32  # bytes
@@ -69,8 +69,9 @@ def load_root(settings: Settings, keys: list[Key]) -> Root:
     a root key file. Raises StartError for a file that cannot be read, that others can read, or with
     bad keys.
     """
-    if settings.root_key_file:
-        return Root(_ROOT_KEY_FILE.load(Path(settings.root_key_file).absolute()))
+    file = settings.of(KeySettings).root_key_file
+    if file:
+        return Root(_ROOT_KEY_FILE.load(Path(file).absolute()))
     secret = hkdf_expand(hkdf_extract(_SALT, keys[-1].secret), b"of a secret key", 32)
     return Root([RootKey.of(secret)])
 

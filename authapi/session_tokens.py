@@ -15,7 +15,7 @@ from authapi.core import Core
 from authapi.fields import bearer_token
 from authapi.hosts import host_of
 from authapi.principal import Claims, User
-from authapi.settings import Settings
+from authapi.settings import ServerSettings, SessionSettings, Settings
 
 REMEMBERED = 1_024  # tokens
 
@@ -126,10 +126,11 @@ class SessionCookie(BoundCookie):
 
     def __init__(self, settings: Settings, tokens: SessionTokens) -> None:
         """Take the name and the domain from the settings."""
-        name, domain = settings.cookie_name, settings.cookie_domain
-        super().__init__(name, settings.session_lifetime, secure=settings.https, domain=domain)
+        server, sessions = settings.of(ServerSettings), settings.of(SessionSettings)
+        name, domain = sessions.cookie_name, sessions.cookie_domain
+        super().__init__(name, sessions.session_lifetime, secure=server.https, domain=domain)
         self._tokens = tokens
-        others = domains_of(host_of(settings.public_url))
+        others = domains_of(host_of(server.public_url))
         if name.lower().startswith("__host-"):  # browsers take it for this host alone
             others = []
         kept = [other for other in others if other != domain]

@@ -20,7 +20,7 @@ from pathlib import Path
 from authapi.bodies import BODY_LIMIT
 from authapi.server import parser
 from authapi.server.bounds import DEFAULT
-from authapi.settings import PREFIX, Settings
+from authapi.settings import PREFIX, Settings, WorkerSettings
 
 HOST = "127.0.0.1"
 START_DEADLINE = 30  # seconds until a first answer
@@ -147,7 +147,7 @@ class Bench:
     def bare(self, size: int) -> Iterator[Server]:
         """Run the application of constant bytes, with the service's waitress settings."""
         waitress = {
-            "threads": self.settings.threads,
+            "threads": self.settings.of(WorkerSettings).threads,
             "asyncore_use_poll": "true",
             "channel_request_lookahead": 0,
             "channel_timeout": DEFAULT.idle,

@@ -11,6 +11,7 @@ from figures import Figure, Goal, ratios
 from harness import LOGIN, USER, Bench, BenchError, Server, check_login, number, register
 
 from authapi.hashing import SALT_LENGTH, TAG_LENGTH
+from authapi.settings import PasswordSettings, WorkerSettings
 
 SETTLE_TIME = 1  # seconds in which the service finishes the logins that wrk left behind
 
@@ -70,7 +71,9 @@ def per_second(bench: Bench, server: Server) -> tuple[float, int]:
     """
     script = bench.directory / "login.lua"
     script.write_text(LOGIN_SCRIPT % json.dumps(LOGIN))
-    output = bench.wrk(server, "/login", bench.settings.hash_slots + 1, "-s", str(script))
+    output = bench.wrk(
+        server, "/login", bench.settings.of(WorkerSettings).hash_slots + 1, "-s", str(script)
+    )
     time.sleep(SETTLE_TIME)
     succeeded, overloaded, failed = (
         int(number(f"{name}:", output)) for name in ("succeeded", "overloaded", "failed")
@@ -86,11 +89,12 @@ def verifications_per_second(bench: Bench) -> float:
 
     As with wrk's logins, those still running at the end do not count.
     """
-    settings = bench.settings
+    cost = bench.settings.of(PasswordSettings)
+    slots = bench.settings.of(WorkerSettings).hash_slots
     hasher = PasswordHasher(
-        time_cost=settings.argon2_time_cost,
-        memory_cost=settings.argon2_memory_kib,
-        parallelism=settings.argon2_lanes,
+        time_cost=cost.argon2_time_cost,
+        memory_cost=cost.argon2_memory_kib,
+        parallelism=cost.argon2_lanes,
         hash_len=TAG_LENGTH,
         salt_len=SALT_LENGTH,
     )
@@ -105,5 +109,5 @@ def verifications_per_second(bench: Bench) -> float:
                 return finished
             finished += 1
 
-    with ThreadPoolExecutor(settings.hash_slots) as pool:
-        return sum(pool.map(count, range(settings.hash_slots))) / bench.seconds
+    with ThreadPoolExecutor(slots) as pool:
+        return sum(pool.map(count, range(slots))) / bench.seconds

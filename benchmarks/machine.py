@@ -13,12 +13,13 @@ from pathlib import Path
 from harness import Bench
 
 from authapi.machine import available_cpus
+from authapi.settings import PasswordSettings, WorkerSettings
 
 
 def describe(bench: Bench) -> list[tuple[str, ...]]:
     """Return rows of names and values."""
-    settings = bench.settings
-    cost = f"m={settings.argon2_memory_kib} t={settings.argon2_time_cost} p={settings.argon2_lanes}"
+    hashing, workers = bench.settings.of(PasswordSettings), bench.settings.of(WorkerSettings)
+    cost = f"m={hashing.argon2_memory_kib} t={hashing.argon2_time_cost} p={hashing.argon2_lanes}"
     cpus = f"{os.cpu_count()} CPUs, {available_cpus()} of them ours"
     return [
         ("CPU", f"{cpu_model()}, {cpus}, load {os.getloadavg()[0]:.1f}"),
@@ -27,7 +28,7 @@ def describe(bench: Bench) -> list[tuple[str, ...]]:
         ("packages", ", ".join(packages())),
         ("wrk", wrk_version()),
         ("database on", file_system(bench.directory)),
-        ("service", f"threads {settings.threads}, hash slots {settings.hash_slots}, argon2 {cost}"),
+        ("service", f"threads {workers.threads}, hash slots {workers.hash_slots}, argon2 {cost}"),
         ("rounds", f"{bench.rounds}, {bench.seconds} s for each measurement"),
     ]
 

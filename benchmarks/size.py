@@ -54,6 +54,7 @@ from authapi.features.users import UserRepository
 from authapi.inline import IN_LOOP
 from authapi.principal import Claims
 from authapi.session_tokens import SessionTokens
+from authapi.settings import SessionSettings
 
 SIZES = (1_000, 1_000_000, 10_000_000)
 ROUNDS = 10
@@ -227,7 +228,7 @@ class Service:
             username=member.username,
             sub=str(member.id),
             iat=issued_at,
-            exp=issued_at + self._core.settings.session_lifetime,
+            exp=issued_at + self._core.settings.of(SessionSettings).session_lifetime,
             sid=secret_of(member.session),
         )
 
@@ -245,7 +246,7 @@ class Service:
             "REMOTE_ADDR": IP,
             "HTTP_HOST": "127.0.0.1:3001",
             "HTTP_USER_AGENT": USER_AGENT,
-            "HTTP_COOKIE": f"{self._core.settings.cookie_name}={token}",
+            "HTTP_COOKIE": f"{self._core.settings.of(SessionSettings).cookie_name}={token}",
             "wsgi.url_scheme": "http",
             "wsgi.errors": sys.stderr,
             "wsgi.input": io.BytesIO(),
@@ -280,7 +281,8 @@ class Service:
         with self._database.transaction():
             marks.append(time.perf_counter_ns())
             caller = Caller(IP, USER_AGENT, REQUEST_ID)
-            name, lifetime = session_id(self._newest), self._core.settings.session_lifetime
+            name = session_id(self._newest)
+            lifetime = self._core.settings.of(SessionSettings).session_lifetime
             self._sessions.revoke_unused(member.id, kept=99, now=self.now)
             expires_at = self.now + lifetime
             self._sessions.insert(
@@ -364,7 +366,7 @@ def fill(path: Path, users: int) -> None:
     values = {
         "users": users,
         "now": int(time.time()),
-        "lifetime": settings_of(path).session_lifetime,
+        "lifetime": settings_of(path).of(SessionSettings).session_lifetime,
         "ip": IP,
         "user_agent": USER_AGENT,
         "request_id": REQUEST_ID,

@@ -24,6 +24,8 @@ from harness import (
     register,
 )
 
+from authapi.settings import WorkerSettings
+
 CONNECTIONS = 8  # of session checks
 OFFERED = 5  # times the calm rate of logins
 LEAD = 1.0  # seconds of the storm before session checks are counted
@@ -49,7 +51,8 @@ def measure(bench: Bench) -> list[Figure]:
     With a hash slot for each CPU, the default, hashes alone can fill the machine: what session
     checks keep, logins lose. With one slot fewer there is a CPU for session checks.
     """
-    every, fewer = bench.settings.hash_slots, max(1, bench.settings.hash_slots - 1)
+    every = bench.settings.of(WorkerSettings).hash_slots
+    fewer = max(1, every - 1)
     return [figure for slots in (every, fewer) for figure in measure_with(bench, slots)]
 
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from authapi.database import Database, sqlite
-from authapi.settings import Settings
+from authapi.settings import DatabaseSettings, Settings
 
 
 def open_database(settings: Settings) -> Database:
@@ -19,7 +19,7 @@ def open_database(settings: Settings) -> Database:
 
 def lacks_database(settings: Settings) -> bool:
     """Return whether `open_database` would make the database."""
-    return sqlite.is_missing(settings.database_path)
+    return sqlite.is_missing(settings.of(DatabaseSettings).database_path)
 
 
 def open_replaced(path: Path) -> AbstractContextManager[Database]:

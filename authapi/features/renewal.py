@@ -18,6 +18,7 @@ from authapi.inline import leave_loop
 from authapi.middleware import caller_of
 from authapi.principal import Session, principal_of
 from authapi.session_tokens import Issued, SessionTokens
+from authapi.settings import SessionSettings
 
 REQUIRES = ("sessions",)
 
@@ -38,7 +39,7 @@ class Renewal:
         """Take the core."""
         self._core = core
         self._clock = core.clock
-        self._after = core.settings.session_renew_after
+        self._after = core.settings.of(SessionSettings).session_renew_after
         self._rows = core.of(SessionRepository)
         self._sessions = core.of(Sessions)
         self._tokens = core.of(SessionTokens)

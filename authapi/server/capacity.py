@@ -8,7 +8,7 @@ from collections.abc import Callable
 from authapi.errors import StartError
 from authapi.machine import memory_limit
 from authapi.server.bounds import DEFAULT, MIB
-from authapi.settings import Settings
+from authapi.settings import PasswordSettings, Settings, WorkerSettings
 
 FEWEST_CONNECTIONS = 16
 SPARE_FILES = 32  # descriptors for all but connections and the database
@@ -23,12 +23,12 @@ def memory_needed(settings: Settings, limit: Callable[[], int | None] = memory_l
 
     Raises StartError where it is over the limit, in bytes; that is the container's by default.
     """
-    base, slots = PROCESS_MIB * settings.workers, settings.workers * settings.hash_slots
-    cost = -(-settings.argon2_memory_kib // 1_024)
-    needed = base + slots * cost
+    workers, slots = settings.of(WorkerSettings).workers, settings.of(WorkerSettings).hash_slots
+    base, cost = PROCESS_MIB * workers, -(-settings.of(PasswordSettings).argon2_memory_kib // 1_024)
+    needed = base + workers * slots * cost
     text = (
-        f"{needed} MiB ({base} + {settings.workers} worker{'s'[: settings.workers > 1]} "
-        f"x {settings.hash_slots} hash slot{'s'[: settings.hash_slots > 1]} x {cost})"
+        f"{needed} MiB ({base} + {workers} worker{'s'[: workers > 1]} "
+        f"x {slots} hash slot{'s'[: slots > 1]} x {cost})"
     )
     most = limit()
     if most and needed > most // MIB:

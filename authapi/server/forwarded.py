@@ -66,7 +66,7 @@ class Forwarding:
         """Take the settings; their list of proxies must be `resolved`."""
         self._settings = settings.of(ServerSettings)
         self._notices = notices
-        self._trusted = [parse_network(proxy) for proxy in settings.trusted_proxy.split()]
+        self._trusted = [parse_network(proxy) for proxy in self._settings.trusted_proxy.split()]
         self._known = lru_cache(maxsize=REMEMBERED)(self._look_up)
 
     def apply(self, environ: dict[str, Any]) -> None:

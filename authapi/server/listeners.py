@@ -10,7 +10,7 @@ from typing import Any
 from authapi.errors import StartError
 from authapi.hosts import look_up
 from authapi.server.bounds import DEFAULT
-from authapi.settings import Settings
+from authapi.settings import ServerSettings, Settings
 
 # SECURITY: else the kernel keeps megabytes for a connection that nobody reads, at our expense.
 BUFFERS = (
@@ -22,9 +22,10 @@ BUFFERS = (
 
 def listen(settings: Settings) -> socket.socket:
     """Return a socket that alone listens on the settings' host and port. Raises StartError."""
+    server = settings.of(ServerSettings)
     try:
         family, _, _, _, address = look_up(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         return _bind(family, address)
     except (OSError, UnicodeError) as error:
@@ -85,4 +86,5 @@ def _cannot_listen(settings: Settings, error: OSError | UnicodeError) -> StartEr
         advice = "stop what listens there, or set another AUTHAPI_HOST or AUTHAPI_PORT"
     elif getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
         advice = "this machine has no such address, so set AUTHAPI_HOST to one of its own"
-    return StartError(f"Cannot listen on {settings.host}:{settings.port} ({cause}): {advice}.")
+    server = settings.of(ServerSettings)
+    return StartError(f"Cannot listen on {server.host}:{server.port} ({cause}): {advice}.")

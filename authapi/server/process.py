@@ -18,7 +18,7 @@ from authapi.server.listeners import hold, listen, listen_beside
 from authapi.server.start_log import log_to_stderr, warn_of
 from authapi.server.streams import unblock
 from authapi.server.workers import Workers
-from authapi.settings import Settings, require_settings
+from authapi.settings import ServerSettings, Settings, WorkerSettings, require_settings
 from authapi.signals import END_SIGNALS, end_at_once
 
 
@@ -37,25 +37,27 @@ def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app
     require_settings(settings)
     end_at_once()
     unblock()
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.of(ServerSettings).log_level)
     memory = memory_needed(settings)
-    one = settings.workers == 1
-    with closing(listen(settings) if one else hold(settings)) as port:
+    workers = settings.of(WorkerSettings).workers
+    with closing(listen(settings) if workers == 1 else hold(settings)) as port:
         settings = settings.on_port(port.getsockname()[1])
-        settings = settings.replace(trusted_proxy=resolved(settings.trusted_proxy))
+        proxies = resolved(settings.of(ServerSettings).trusted_proxy)
+        settings = settings.replace(trusted_proxy=proxies)
         app = create(settings)
         ready = partial(_say_ready, settings, app.core.database.description, memory)
-        if one:
+        if workers == 1:
             _answer(settings, app, port, ready)
         else:
             app.prepare_to_fork()
-            Workers(settings.workers, partial(_work, settings, app, port)).run(ready)
+            Workers(workers, partial(_work, settings, app, port)).run(ready)
 
 
 def _say_ready(settings: Settings, database: str, memory: str) -> None:
     warn_of(settings)
     print(  # noqa: T201 - the one line that a start says
-        f"authapi listens on {settings.address}, database {database}, memory up to {memory}",
+        f"authapi listens on {settings.of(ServerSettings).address}, "
+        f"database {database}, memory up to {memory}",
         flush=True,
     )
 
@@ -78,9 +80,10 @@ def _answer(
     NOTE: a thread that still runs a request at the end keeps its database connection, because
     SQLite would crash if it was closed under the thread.
     """
-    bounds = replace(DEFAULT, connections=connections(settings.threads))
-    server = Server(app, listener, settings.threads, bounds)
-    _stop_on_signals(server, dies_of_second=settings.workers == 1)
+    workers = settings.of(WorkerSettings)
+    bounds = replace(DEFAULT, connections=connections(workers.threads))
+    server = Server(app, listener, workers.threads, bounds)
+    _stop_on_signals(server, dies_of_second=workers.workers == 1)
     app.maintain()
     ready()
     server.run()

@@ -6,7 +6,7 @@ import logging
 import time
 
 from authapi.hosts import are_same_site
-from authapi.settings import Settings
+from authapi.settings import PasswordSettings, ServerSettings, Settings
 
 OWASP_KIB, OWASP_PASSES = 7_168, 5  # argon2id's least memory, with its passes (Password Storage)
 
@@ -34,7 +34,8 @@ def warn_of(settings: Settings) -> None:
 
 def _warn_of_cheap_hashes(settings: Settings) -> None:
     """Warn of password hashes that cost less than each choice of OWASP's."""
-    memory, passes = settings.argon2_memory_kib, settings.argon2_time_cost
+    cost = settings.of(PasswordSettings)
+    memory, passes = cost.argon2_memory_kib, cost.argon2_time_cost
     if memory < OWASP_KIB or memory * passes < OWASP_KIB * OWASP_PASSES:
         logger.warning(
             "AUTHAPI_ARGON2_MEMORY_KIB=%d and AUTHAPI_ARGON2_TIME_COST=%d are below what OWASP "
@@ -49,12 +50,13 @@ def _warn_of_other_sites(settings: Settings) -> None:
 
     The cookie is `SameSite=Lax`, which leaves it out of requests that another site's page makes.
     """
-    others = [each for each in settings.origins if not are_same_site(each, settings.public_url)]
+    server = settings.of(ServerSettings)
+    others = [each for each in server.origins if not are_same_site(each, server.public_url)]
     if others:
         logger.warning(
             "AUTHAPI_ALLOWED_ORIGINS has %s, which is another site than AUTHAPI_PUBLIC_URL %s: "
             "browsers send no cookie with its requests to that URL. Open both by one host name, or "
             "by names of one domain, and by one scheme.",
             ", ".join(sorted(others)),
-            settings.public_url,
+            server.public_url,
         )

@@ -63,38 +63,23 @@ __all__ = [
 
 Group = TypeVar("Group", bound=SettingsGroup)
 
-if TYPE_CHECKING:
 
-    class _Core(
-        ServerSettings,
-        DatabaseSettings,
-        KeySettings,
-        SessionSettings,
-        PasswordSettings,
-        WorkerSettings,
-    ):
-        """Gives the core's settings, which can be read as `settings.port` too, their types."""
-
-else:
-    _Core = object
-
-
-class Settings(_Core):
+class Settings:
     """Everything that can be set, with the defaults; `docs/settings.md` is the same for people.
 
     `Settings(port=8080)` sets by name; the names are those of every group. `settings.of(Group)`
-    returns a group, and `settings.port` the value of a name. Settings cannot be changed; two are
-    equal where all values are. `features` are the features that the service is to have.
+    returns a group, with its types. `settings.port` is the value of a name in any group. Settings
+    cannot be changed; two are equal if all values are. `features` are the features that the service
+    is to have.
 
     Raises SettingError, whether it is made by hand or by `from_env`, and TypeError for a name that
     is no setting's.
     """
 
-    if TYPE_CHECKING:
-        features: tuple[Feature, ...]  # those that are on
-        _asked_for: tuple[str | ModuleType, ...]
-        _values: dict[str, Value]
-        _groups: dict[type[SettingsGroup], SettingsGroup]
+    features: tuple[Feature, ...]  # those that are on
+    _asked_for: tuple[str | ModuleType, ...]
+    _values: dict[str, Value]
+    _groups: dict[type[SettingsGroup], SettingsGroup]
 
     def __init__(self, *, features: Iterable[str | ModuleType] = DEFAULT, **values: Value) -> None:
         """Check every value by its declaration, then what follows from several."""
@@ -184,7 +169,7 @@ class Settings(_Core):
     def _compared(self) -> tuple[object, ...]:
         return self.features, *self._groups.values()
 
-    if not TYPE_CHECKING:  # the types are those of _Core
+    if not TYPE_CHECKING:  # typed code reads groups
 
         def __getattr__(self, name: str) -> object:
             """Return the value of a name, or a property, of any group."""

@@ -16,7 +16,7 @@ from authapi.database.sqlite.database import SQLiteDatabase
 from authapi.database.sqlite.files import is_missing
 from authapi.database.sqlite.schema import migrate
 from authapi.errors import Unavailable
-from authapi.settings import Settings
+from authapi.settings import DatabaseSettings, Settings, WorkerSettings
 
 __all__ = ["SQLiteDatabase", "is_missing", "migrate", "open_database", "open_replaced"]
 
@@ -26,7 +26,8 @@ def open_database(settings: Settings) -> SQLiteDatabase:
 
     Half of the service's threads may wait to write; the others go on answering.
     """
-    database = SQLiteDatabase(settings.database_path, most_waiting=settings.threads // 2)
+    path, threads = settings.of(DatabaseSettings).database_path, settings.of(WorkerSettings).threads
+    database = SQLiteDatabase(path, most_waiting=threads // 2)
     database.is_new = is_missing(database.path)
     try:
         migrate(database)
