@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
-from functools import cache, partial
+from functools import partial
 from typing import Any, TypeVar
 
 from authapi.background import BackgroundService
@@ -76,6 +76,7 @@ class Lane(BackgroundService):
         """Forget all tasks and threads: a forked child has none of the parent's threads."""
         self._lock = threading.Lock()
         self._taken = 0
+        self._has_warned = False
         self._threads: list[threading.Thread] = []
         self._queue = _Queue()
 
@@ -121,7 +122,7 @@ class Lane(BackgroundService):
         try:
             while len(self._threads) < self._slots:
                 thread = threading.Thread(
-                    target=_work, args=[self._queue, self._nice], name="authapi-hash", daemon=True
+                    target=self._work, args=[self._queue], name="authapi-hash", daemon=True
                 )
                 with kept_from_threads():
                     thread.start()
@@ -130,30 +131,34 @@ class Lane(BackgroundService):
             if not self._threads:
                 raise Overloaded from error
 
+    def _work(self, queue: _Queue) -> None:
+        """Run one task after the other until the queue returns None."""
+        try:
+            _lower_priority(self._nice)
+        except OSError as error:
+            self._warn(error)
+        while (task := queue.get()) is not None:
+            task()
+            del task  # it holds a password
 
-def _work(queue: _Queue, nice: int) -> None:
-    """Run one task after the other until the queue returns None."""
-    _lower_priority(nice)
-    while (task := queue.get()) is not None:
-        task()
-        del task  # it holds a password
+    def _warn(self, error: OSError) -> None:
+        """Log once why the priority could not be lowered."""
+        with self._lock:
+            has_warned, self._has_warned = self._has_warned, True
+        if not has_warned:
+            text = "hashing cannot lower its priority (%s): session checks may wait for it"
+            logger.warning(text, error.strerror)
 
 
 def _lower_priority(nice: int) -> None:
-    """Lower the priority of the calling thread to a nice value, unless it is as low already."""
+    """Lower the priority of the calling thread to a nice value, unless it is as low already.
+
+    Raises OSError where a sandbox forbids it.
+    """
     thread = threading.get_native_id()
-    if sys.platform != "linux" or nice <= os.getpriority(os.PRIO_PROCESS, thread):
-        return  # elsewhere the number is a process's
-    try:
+    # Elsewhere the number is a process's.
+    if sys.platform == "linux" and nice > os.getpriority(os.PRIO_PROCESS, thread):
         os.setpriority(os.PRIO_PROCESS, thread, nice)
-    except OSError as error:
-        _warn_of_priority(error.strerror)
-
-
-@cache
-def _warn_of_priority(cause: str) -> None:
-    """Log once that a sandbox forbids other priorities."""
-    logger.warning("hashing cannot lower its priority (%s): session checks may wait for it", cause)
 
 
 def _do(result: Future[Any], task: Callable[..., Any], arguments: tuple[object, ...]) -> None:

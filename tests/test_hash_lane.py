@@ -8,7 +8,6 @@ import threading
 
 import pytest
 
-from authapi import hash_lane
 from authapi.errors import Overloaded
 from authapi.hash_lane import Lane
 
@@ -67,7 +66,9 @@ def test_lane_is_left_on_errors(lane):
 def test_close_ends_the_threads(lane):
     """They end after their jobs; the next job starts new ones."""
     lane = lane(slots=2)
-    threads = {lane.run(threading.current_thread) for _ in range(10)} | {*lane._threads}
+    before = set(threading.enumerate())
+    lane.run(int, "1")
+    threads = set(threading.enumerate()) - before
 
     lane.close()
     for thread in threads:
@@ -171,12 +172,15 @@ def test_a_sandbox_that_forbids_priorities(lane, monkeypatch, caplog):
     def refuse(*_):
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-    hash_lane._warn_of_priority.cache_clear()
     monkeypatch.setattr(os, "setpriority", refuse)
+    lane, before = lane(slots=2), set(threading.enumerate())
 
-    for _ in range(2):
-        assert lane(slots=2).run(int, "1") == 1
+    assert [lane.run(int, "1") for _ in range(2)] == [1, 1]
 
+    threads = set(threading.enumerate()) - before
+    lane.close()
+    for thread in threads:
+        thread.join()
     (warning,) = caplog.messages
     assert warning == (
         "hashing cannot lower its priority (Operation not permitted): "
@@ -185,8 +189,8 @@ def test_a_sandbox_that_forbids_priorities(lane, monkeypatch, caplog):
 
 
 def test_no_threads(lane, monkeypatch):
-    """Where the system has no thread left, a hash is refused, and nothing of it is kept."""
-    lane = lane(slots=2, queue=2)
+    """Where the system has no thread left, a hash is refused, and not run later."""
+    lane, ran = lane(slots=2, queue=2), []
 
     def refuse(_thread):
         raise RuntimeError("can't start new thread")
@@ -195,26 +199,25 @@ def test_no_threads(lane, monkeypatch):
         patch.setattr(threading.Thread, "start", refuse)
         for _ in range(10):
             with pytest.raises(Overloaded):
-                lane.run(int, "1")
+                lane.run(ran.append, "refused")
 
-    assert not lane._queue._waiting
-    assert lane.run(int, "1") == 1
+    assert lane.run(lambda: ran) == []
 
 
 def test_fewer_threads_will_do(lane, monkeypatch):
     """One thread hashes where there is none for the other slots."""
-    lane = lane(slots=2)
+    lane, started = lane(slots=2), []
     start = threading.Thread.start
 
     def start_one(thread):
-        if lane._threads:
+        if started:
             raise RuntimeError("can't start new thread")
+        started.append(thread)
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start_one)
 
-    assert lane.run(int, "1") == 1
-    assert len(lane._threads) == 1
+    assert [lane.run(threading.current_thread) for _ in range(3)] == started * 3
 
 
 def test_is_full_takes_no_place(lane):
