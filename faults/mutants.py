@@ -39,23 +39,27 @@ SUBJECTS = {
     "tokens": "tokens replay devices sessions",
     "hash_lane": "hash_lane passwords admission",
     "passwords": "passwords password_change registration hashing login",
-    "middleware": "middleware cors sessions embed forward_auth",
-    "authentication": "cookies middleware sessions embed forward_auth security",
-    "cookies": "cookies middleware",
+    "middleware": "middleware cors sessions headers mount protect forward_auth",
+    "authentication": "presented_tokens middleware sessions mount protect forward_auth security",
+    "session_tokens": "presented_tokens cookie_domains cookies sessions tokens",
+    "cookies": "cookies cookie_domains middleware protect",
     "bodies": "bodies wire",
+    "validation": "validation",
+    "operations": "operations",
     "hosts": "hosts",
     "fields": "fields",
     "headers": "headers cors",
     "server/forwarded": "proxy proxy_names",
     "features/sessions": (
-        "sessions overtaken session_list replay password_change tokens accounts races cookies"
+        "sessions overtaken session_list replay password_change tokens accounts races"
+        " replaced_sessions"
     ),
-    "features/renewal": "renewal races embed",
+    "features/renewal": "renewal races mount protect",
     "admission": "admission",
     "budgets": LIMITS,
     "features/limits": LIMITS,
     "features/lockout": LIMITS,
-    "features/devices": "devices login limits attackers cookies",
+    "features/devices": "devices login limits attackers cookies presented_tokens",
 }
 EXPLAINED = ROOT / "faults" / "mutants.toml"
 LONGEST = 300  # seconds that the tests of a module may take
