@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from email.utils import formatdate
 from functools import lru_cache
-from typing import Self
 
 import msgspec
-
-from authapi.principal import User
 
 
 @lru_cache(maxsize=1_024)
@@ -36,17 +33,6 @@ class ShownUser(msgspec.Struct):
     email: str
     created_at: str
     updated_at: str
-
-    @classmethod
-    def of(cls, user: User) -> Self:
-        """Return what an answer shows of a user."""
-        return cls(
-            user.id,
-            user.username,
-            user.email,
-            http_date(user.created_at),
-            http_date(user.updated_at),
-        )
 
 
 class UserAnswer(Answer, kw_only=True):

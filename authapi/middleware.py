@@ -24,9 +24,8 @@ def caller_of(req: falcon.Request) -> Caller:
 
     SECURITY: REMOTE_ADDR alone; `req.access_route` believes headers that a client can write.
     """
-    try:
-        caller: Caller = req.context.authapi_caller
-    except AttributeError:
+    caller: Caller | None = getattr(req.context, "authapi_caller", None)
+    if caller is None:
         caller = req.context.authapi_caller = Caller(
             ip=_canonical(req.env.get("REMOTE_ADDR", "")),
             user_agent=req.get_header("User-Agent", default="")[:USER_AGENT_LENGTH],
@@ -45,15 +44,14 @@ def _canonical(address: str) -> str:
 
 def request_id_of(req: falcon.Request) -> str:
     """Return the id of a request, which is in its answer and in the log."""
-    try:
-        request_id: str = req.context.authapi_request_id
-    except AttributeError:
+    request_id: str | None = getattr(req.context, "authapi_request_id", None)
+    if request_id is None:  # NOTE: a caught AttributeError takes ten times as long
         request_id = req.context.authapi_request_id = new_request_id()
     return request_id
 
 
 def new_request_id() -> str:
-    """64 bits in hexadecimal, to find a request's log lines by. They are no secret."""
+    """Return 64 random bits in hexadecimal, which name a request in the log. They are no secret."""
     return f"{random.getrandbits(64):016x}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import falcon
 import msgspec
@@ -125,13 +125,19 @@ class Assurance:
         return before or 0 if self.second_factor is False else before
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who sends a request: a user, in a live session, by a token with these claims."""
+class Principal(msgspec.Struct, frozen=True):
+    """Who sends a request: a user, in a live session, by a token with these claims.
+
+    NOTE: each session check makes one, and a dataclass takes ten times as long to make.
+    """
 
     user: User
     session: Session
-    claims: Claims = field(repr=False)
+    claims: Claims
+
+    def __repr__(self) -> str:
+        """Show whose session it is, and never the claims, which hold its secret."""
+        return f"Principal(user={self.user!r}, session={self.session!r})"
 
 
 Need = Callable[[Principal, float], None]

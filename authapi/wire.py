@@ -41,7 +41,14 @@ class Wire:
 
     def answer_user(self, resp: falcon.Response, status: int, message: str, user: User) -> None:
         """Put a success that shows a user into the response."""
-        self.answer(resp, UserAnswer(code=status, message=message, user=ShownUser.of(user)))
+        shown = ShownUser(
+            id=user.id,
+            username=user.username,
+            email=user.email,
+            created_at=http_date(user.created_at),
+            updated_at=http_date(user.updated_at),
+        )
+        self.answer(resp, UserAnswer(code=status, message=message, user=shown))
 
     def render(self, failure: Failure, accept: str) -> tuple[str, bytes]:
         """Return the media type and the body of a failure: our envelope, or RFC 9457's."""

@@ -20,7 +20,7 @@ from conftest import (
 from databases import insert_user, opened
 
 from authapi.features.sessions import SessionRepository, Sessions
-from authapi.principal import Claims
+from authapi.principal import Claims, Principal
 from authapi.session_tokens import Issued
 
 
@@ -380,10 +380,12 @@ def test_longest_unused_of_one_second(make_client):
 
 
 def test_tokens_are_not_shown(client, token, clock):
-    """What a traceback may show of a new token is not enough to use it."""
+    """What a traceback may show of a new token, or of a principal, is not enough to use it."""
     claims = client.tokens.read(token, clock.now)
+    session = client.app.core.of(Sessions).authenticate(claims, clock.now)
 
-    shown = repr(Issued(claims, token, 1))
+    shown = repr((Issued(claims, token, 1), Principal(session.user, session, claims)))
 
+    assert session.id in shown
     assert token not in shown
     assert claims.sid not in shown

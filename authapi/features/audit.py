@@ -6,7 +6,6 @@ Endpoint: GET /user/activity. Table: audit_log.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
 
 import falcon
 import msgspec
@@ -105,19 +104,6 @@ class ShownEntry(msgspec.Struct):
     user_agent: str
     request_id: str
 
-    @classmethod
-    def of(cls, entry: Entry) -> Self:
-        """Return what an answer shows of an entry."""
-        return cls(
-            entry.id,
-            http_date(entry.created_at),
-            entry.event,
-            entry.session_id,
-            entry.ip,
-            entry.user_agent,
-            entry.request_id,
-        )
-
 
 class ActivityAnswer(Answer, kw_only=True):
     """An answer that shows what happened to a user."""
@@ -142,7 +128,18 @@ class ActivityResource:
         """Answer a page of it, newest first."""
         before, limit = _page(req)
         entries = self._log.of_user(principal_of(req).user.id, before=before, at_most=limit)
-        shown = [ShownEntry.of(entry) for entry in entries]
+        shown = [
+            ShownEntry(
+                id=entry.id,
+                time=http_date(entry.created_at),
+                event=entry.event,
+                session_id=entry.session_id,
+                ip=entry.ip,
+                user_agent=entry.user_agent,
+                request_id=entry.request_id,
+            )
+            for entry in entries
+        ]
         self._core.wire.answer(resp, ActivityAnswer(message="Activity.", activity=shown))
 
 

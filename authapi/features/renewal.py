@@ -6,9 +6,10 @@ Endpoints: none. Table: none of its own.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import falcon
+import msgspec
 
 from authapi.core import Core
 from authapi.errors import InvalidToken, Unavailable
@@ -69,7 +70,7 @@ class Renewal:
         issued = self._tokens.issue_for(
             session.user, claims.sid, issued_at=seen_at, expires_at=expires_at
         )
-        req.context.principal = replace(principal, claims=issued.claims)
+        req.context.principal = msgspec.structs.replace(principal, claims=issued.claims)
         return issued
 
     def _moved(self, req: falcon.Request, session: Session, seen_at: int, expires_at: int) -> bool:

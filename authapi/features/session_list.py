@@ -5,8 +5,6 @@ Endpoints: GET /sessions, DELETE /sessions, DELETE /sessions/{id}. Table: none o
 
 from __future__ import annotations
 
-from typing import Self
-
 import falcon
 import msgspec
 
@@ -16,7 +14,7 @@ from authapi.errors import FreshLoginRequired, NotFound
 from authapi.features.sessions import SessionRevoked, Sessions
 from authapi.middleware import caller_of
 from authapi.operations import operation
-from authapi.principal import Session, fresh, principal_of
+from authapi.principal import fresh, principal_of
 from authapi.session_tokens import SessionTokens
 
 REQUIRES = ("sessions",)
@@ -32,19 +30,6 @@ class ShownSession(msgspec.Struct):
     ip: str
     user_agent: str
     current: bool
-
-    @classmethod
-    def of(cls, session: Session, *, current: bool) -> Self:
-        """Return what an answer shows of a session, which may be the request's own."""
-        return cls(
-            session.id,
-            http_date(session.created_at),
-            http_date(session.last_seen_at),
-            http_date(session.expires_at),
-            session.ip,
-            session.user_agent,
-            current,
-        )
 
 
 class SessionsAnswer(Answer, kw_only=True):
@@ -72,7 +57,15 @@ class SessionsResource:
         """Answer them all, newest first."""
         current = principal_of(req).session
         shown = [
-            ShownSession.of(session, current=session.id == current.id)
+            ShownSession(
+                id=session.id,
+                created_at=http_date(session.created_at),
+                last_seen_at=http_date(session.last_seen_at),
+                expires_at=http_date(session.expires_at),
+                ip=session.ip,
+                user_agent=session.user_agent,
+                current=session.id == current.id,
+            )
             for session in self._sessions.of_user(current.user, self._core.clock())
         ]
         self._core.wire.answer(resp, SessionsAnswer(message="Sessions.", sessions=shown))
