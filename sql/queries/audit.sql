@@ -16,7 +16,7 @@ SELECT id, created_at, event, session_id, ip, user_agent, request_id
  LIMIT :at_most;
 
 -- name: prune_nobodys(kept, at_most)!
--- Entries that name no user, but for the newest.
+-- Deletes entries that name no user, all but the newest `kept`.
 DELETE FROM audit_log
  WHERE id IN (SELECT id
                 FROM audit_log

@@ -1,7 +1,8 @@
--- Limits: budgets of tries. A row is kept for the window, or for `each` by the tries in a row where that is longer.
+-- Limits: budgets of tries. A row is kept for the window, or for `each` times the tries in a row if that is longer. All times are
+-- microseconds.
 
 -- name: state(key, now, interval, window, each)^
--- A row that was written more than an interval ahead comes from a clock that was set back: the budget is full.
+-- A row from more than an interval ahead comes from a clock that was set back: the budget is full.
 SELECT CASE WHEN kept_until > :now + :window + :interval AND kept_until > :now + tries * :each + :interval
             THEN 0 ELSE full_at END,
        tries
@@ -10,9 +11,9 @@ SELECT CASE WHEN kept_until > :now + :window + :interval AND kept_until > :now +
    AND (kept_until IS NULL OR kept_until > :now);
 
 -- name: take(key, now, interval, window, each, in_a_row)^
--- Returns the tries in a row, this one among them, or no row where the budget has none left. A row that was written more than an
--- interval ahead, or would be full only more than an interval after the window, comes from a clock that was set back, or from a
--- longer window: it is full now. The tries in a row of a row that is no longer kept do not count.
+-- Returns the tries in a row, with this one, or no row if the budget has no try left. A row from more than an interval ahead comes
+-- from a clock that was set back, and one that becomes full more than an interval after the window comes from a longer window: both
+-- count as full. A row that is no longer kept counts no tries in a row.
 INSERT INTO limits (key, full_at, tries, kept_until)
 VALUES (:key, :now + :interval, 1,
         CASE WHEN CAST(:in_a_row AS BIGINT) <= 1 THEN NULL WHEN :each > :window THEN :now + :each ELSE :now + :window END)

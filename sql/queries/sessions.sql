@@ -1,8 +1,7 @@
 -- Sessions.
 
 -- name: insert(id_hash, user_id, password_version, now, expires_at, ip, user_agent, methods, second_factor_at)!
--- Adds nothing for a user who was deleted or disabled, or got another password, since the password
--- was checked.
+-- Adds nothing if the user was deleted or disabled, or the password changed, since it was checked.
 INSERT INTO sessions
        (id_hash, user_id, created_at, authenticated_at, last_seen_at, expires_at, ip, user_agent,
         methods, second_factor_at)
@@ -33,7 +32,7 @@ SELECT id_hash, created_at, authenticated_at, last_seen_at, expires_at, ip, user
 SELECT EXISTS (SELECT 1 FROM sessions WHERE expires_at > :now);
 
 -- name: renew(id_hash, seen_until, now, expires_at, ip, user_agent)!
--- Changes nothing where another request renewed it first.
+-- Changes nothing if another request renewed it first.
 UPDATE sessions
    SET last_seen_at = :now, expires_at = :expires_at, ip = :ip, user_agent = :user_agent
  WHERE id_hash = :id_hash AND last_seen_at <= :seen_until AND expires_at > :now;
@@ -45,7 +44,7 @@ UPDATE sessions
  WHERE id_hash = :id_hash AND expires_at > :now;
 
 -- name: revoke(id_hash, user_id, now)$
--- Gives whether it was live.
+-- Returns whether it was live.
 DELETE FROM sessions
  WHERE id_hash = :id_hash AND user_id = :user_id
 RETURNING expires_at > :now;

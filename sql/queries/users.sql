@@ -35,7 +35,7 @@ SELECT id, username, email, created_at, updated_at,
 SELECT EXISTS (SELECT 1 FROM users WHERE username_key = :username_key);
 
 -- name: is_lookalike(id, key)$
--- Whether a key is that of another user's username, or what that looks like.
+-- Whether a key is another user's username, or what that username looks like.
 SELECT EXISTS (SELECT 1 FROM users WHERE username_key = :key AND id <> :id)
     OR EXISTS (SELECT 1 FROM username_lookalikes WHERE lookalike = :key AND user_id <> :id);
 
@@ -51,13 +51,13 @@ DELETE FROM username_lookalikes
 SELECT EXISTS (SELECT 1 FROM users WHERE email_key = :email_key);
 
 -- name: rehash(id, verified_hash, new_hash)!
--- The hash that was verified is named too, so that a password changed meanwhile stays changed.
+-- Changes nothing if the password was changed since the hash was verified.
 UPDATE users
    SET password_hash = :new_hash
  WHERE id = :id AND password_hash = :verified_hash;
 
 -- name: change_password(id, password_version, new_hash)!
--- Changes nothing where the password was changed, or the user disabled, since it was checked.
+-- Changes nothing if the password was changed, or the user disabled, since the password was checked.
 UPDATE users
    SET password_hash = :new_hash, password_version = password_version + 1
  WHERE id = :id AND password_version = :password_version AND disabled_at IS NULL;

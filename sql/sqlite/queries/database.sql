@@ -7,5 +7,5 @@ BEGIN IMMEDIATE;
 PRAGMA journal_mode = WAL;
 
 -- name: empty_log()^
--- Writes the log into the database file, and leaves none of it.
+-- Writes the log into the database file and empties it.
 PRAGMA wal_checkpoint(TRUNCATE);
