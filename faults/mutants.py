@@ -34,7 +34,10 @@ from queue import SimpleQueue
 
 from faults.harness import ROOT
 
-LIMITS = "limits lockout devices login password_change reauthentication registration attackers"
+LIMITS = (
+    "limits network_limits budget_rows lockout devices login password_change reauthentication "
+    "registration attackers"
+)
 SUBJECTS = {
     "tokens": "tokens replay devices sessions",
     "hash_lane": "hash_lane passwords admission",

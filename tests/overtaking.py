@@ -1,15 +1,23 @@
-"""What happens between a request's check and its write: a test runs something just there."""
+"""What happens while a password is hashed: a test acts just then, once."""
+
+
+def _overtake(monkeypatch, passwords, name, act):
+    method = getattr(passwords, name)
+
+    def overtaken(*arguments, **options):
+        result = method(*arguments, **options)
+        monkeypatch.setattr(passwords, name, method)
+        act()
+        return result
+
+    monkeypatch.setattr(passwords, name, overtaken)
 
 
 def after_the_check(monkeypatch, client, act):
-    """Call `act` once, when the next password was verified and before anything is written."""
-    passwords = client.app.core.passwords
-    verify = passwords.verify
+    """Call `act` when the next password was verified, before anything is written."""
+    _overtake(monkeypatch, client.app.core.passwords, "verify", act)
 
-    def overtaken(*arguments, **options):
-        verdict = verify(*arguments, **options)
-        monkeypatch.setattr(passwords, "verify", verify)
-        act()
-        return verdict
 
-    monkeypatch.setattr(passwords, "verify", overtaken)
+def during_the_hash(monkeypatch, client, act):
+    """Call `act` while the next new password is hashed, after all other checks."""
+    _overtake(monkeypatch, client.app.core.passwords, "hash", act)

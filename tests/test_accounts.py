@@ -3,8 +3,6 @@
 import pytest
 from conftest import OTHER, USER, deletes_cookie, token_of
 
-from authapi.features.users import UserRepository
-
 
 @pytest.mark.parametrize("path", ["/user", "/"])
 def test_current_user(client, path, token):
@@ -186,28 +184,24 @@ def test_rename_keeps_a_renewal(client, token, clock):
     assert client.get_as(token_of(answer)).json["user"]["username"] == "renamed"
 
 
-def test_rename_of_a_user_who_is_gone(client, token, monkeypatch):
-    """Who was deleted a moment ago is not renamed, and it is not told."""
-    rename_row = UserRepository.rename
+class DeletesUsers:
+    """A middleware that deletes all users between the session check and the resource."""
 
-    def overtaken(self, *arguments):
-        client.query("DELETE FROM users")
-        return rename_row(self, *arguments)
+    def __init__(self, client):
+        self._client = client
 
-    monkeypatch.setattr(UserRepository, "rename", overtaken)
+    def process_resource(self, *_):
+        self._client.query("DELETE FROM users")
 
-    answer = rename(client, token, "renamed")
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("DELETE", "/user"), ("POST", "/sessions/reauthenticate")]
+)
+def test_user_deleted_before_the_password_is_checked(client, token, method, path):
+    """A user who is gone has no password to be wrong: 401, and no failed login."""
+    client.app.add_middleware(DeletesUsers(client))
+
+    answer = client.request_as(token, method, path, {"password": USER["password"]})
 
     assert (answer.status_code, answer.json["error"]) == (401, "invalid_token")
-    assert client.events() == ["registered"]
-
-
-def test_user_deleted_before_the_password_is_checked(client, token, monkeypatch):
-    """Who is gone has no password to be wrong: 401, and no failure is told of them."""
-    monkeypatch.setattr(UserRepository, "by_id", lambda *_: None)
-    body = {"password": USER["password"]}
-
-    for method, path in (("DELETE", "/user"), ("POST", "/sessions/reauthenticate")):
-        answer = client.request_as(token, method, path, body)
-        assert (answer.status_code, answer.json["error"]) == (401, "invalid_token")
     assert client.events() == ["registered"]

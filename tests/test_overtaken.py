@@ -14,14 +14,16 @@ from overtaking import after_the_check
         "UPDATE users SET password_hash = 'x', password_version = 2",
     ],
 )
-def test_login_that_a_change_overtook(client, token, monkeypatch, statement):
+def test_login_that_a_change_overtook(client, token, monkeypatch, caplog, statement):
     """Who was disabled, deleted, or got another password while hashing is not logged in."""
+    caplog.set_level("INFO")
     after_the_check(monkeypatch, client, lambda: client.query(statement))
 
     answer = client.log_in()
 
     assert (answer.status_code, answer.json["error"]) == (401, "invalid_credentials")
     assert client.events()[-1] == "login_failed"
+    assert "reason=outdated_credential" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from conftest import OTHER, USER, deletes_cookie, request, running, token_of
+from overtaking import during_the_hash
 
 from authapi.features.replaced_sessions import REMEMBERED_FOR
 
@@ -108,21 +109,9 @@ def test_needs_a_session(client):
     assert (answer.status_code, answer.json["error"]) == (401, "not_authenticated")
 
 
-def overtake(client, monkeypatch, change_meanwhile):
-    """Have something happen while the new password is hashed."""
-    kind = type(client.app.core.passwords)
-    hash_password = kind.hash
-
-    def overtaken(self, password):
-        change_meanwhile()
-        return hash_password(self, password)
-
-    monkeypatch.setattr(kind, "hash", overtaken)
-
-
 def test_session_that_ended_meanwhile(client, token, monkeypatch):
     """A session that was ended while hashing changes no password, and gets no new token."""
-    overtake(client, monkeypatch, lambda: client.request_as(token, "POST", "/logout"))
+    during_the_hash(monkeypatch, client, lambda: client.request_as(token, "POST", "/logout"))
 
     answer = change(client, token)
 
@@ -135,18 +124,14 @@ def test_session_that_ended_meanwhile(client, token, monkeypatch):
 def test_password_that_changed_meanwhile(client, token, monkeypatch):
     """Of two changes at once one wins; the other's session has ended by then."""
     other = token_of(client.log_in())
-    changed = []
 
     def win():
-        if not changed:
-            changed.append(True)
-            changed.append(change(client, other, new="the winner's password"))
+        assert change(client, other, new="the winner's password").status_code == 200
 
-    overtake(client, monkeypatch, win)
+    during_the_hash(monkeypatch, client, win)
     answer = change(client, token)
 
     assert (answer.status_code, answer.json["error"]) == (401, "invalid_token")
-    assert changed[1].status_code == 200
     assert client.log_in(password="the winner's password").status_code == 200
 
 
@@ -180,7 +165,8 @@ def test_many_at_once(make_app):
 def test_user_disabled_meanwhile(client, token, monkeypatch):
     """Who was disabled while hashing keeps the password that they had, and no session."""
     ((before,),) = client.query("SELECT password_hash FROM users")
-    overtake(client, monkeypatch, lambda: client.query("UPDATE users SET disabled_at = 1"))
+    disable = "UPDATE users SET disabled_at = 1"
+    during_the_hash(monkeypatch, client, lambda: client.query(disable))
 
     assert change(client, token).status_code == 401
     assert client.query("SELECT password_hash FROM users") == [(before,)]

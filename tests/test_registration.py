@@ -5,9 +5,10 @@ import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import USER, token_of
+from conftest import OTHER, USER, token_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from overtaking import during_the_hash
 
 
 def test_documented_example(client):
@@ -166,16 +167,17 @@ def test_one_name_32_threads(make_client):
     assert client.query("SELECT count(*) FROM sessions") == [(1,)]
 
 
-def test_constraint_has_the_last_word(client, monkeypatch):
-    """Two who both found the name free: the second is told that it is taken, and leaves no row."""
-    client.register()
-    monkeypatch.setattr("authapi.features.users.UserRepository.require_free", lambda *_: None)
+@pytest.mark.parametrize(
+    ("field", "error"), [("username", "username_taken"), ("email", "email_taken")]
+)
+def test_constraint_has_the_last_word(client, monkeypatch, field, error):
+    """Two who both found a name free: the second is told that it is taken, and leaves no row."""
+    during_the_hash(monkeypatch, client, lambda: client.register(**{**OTHER, field: USER[field]}))
 
-    by_name = client.register(email="other@example.com")
-    by_email = client.register(username="other")
+    answer = client.register()
 
-    assert (by_name.status_code, by_name.json["error"]) == (409, "username_taken")
-    assert (by_email.status_code, by_email.json["error"]) == (409, "email_taken")
+    assert (answer.status_code, answer.json["error"]) == (409, error)
+    assert client.query("SELECT count(*) FROM users") == [(1,)]
     assert client.query("SELECT count(*) FROM sessions") == [(1,)]
 
 

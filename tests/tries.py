@@ -1,6 +1,10 @@
 """What tests of limits share: logins that fail, each from a network of its own."""
 
+from contextlib import contextmanager
+
 from conftest import USER
+
+from authapi.hash_lane import Lane
 
 WRONG = "wrong password"
 
@@ -25,3 +29,12 @@ def lock_out(client, clock, name=USER["username"]):
     for _ in range(100):
         assert fail(client, name).status_code == 401
         clock.move(360)
+
+
+@contextmanager
+def full(client):
+    """Have the hash lane refuse every job, as it does when all its places are taken."""
+    passwords = client.app.core.passwords
+    lane, passwords.lane = passwords.lane, Lane(slots=1, places=0, nice=19)
+    yield
+    passwords.lane = lane
