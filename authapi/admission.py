@@ -24,7 +24,7 @@ class Place:
     """The right to hash a password, until `release` or until nothing refers to it any more."""
 
     def __init__(self, pool: _Pool, holder: str) -> None:
-        """Have the pool take it back from its holder at the end."""
+        """Return the place to the pool when it is released or collected."""
         self.holder = holder
         self.release = weakref.finalize(self, pool.returned.put, holder)
 

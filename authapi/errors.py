@@ -55,7 +55,7 @@ class MalformedJSON(Failure):
     status, error, message = 400, "malformed_json", "Malformed JSON."
 
     def __init__(self, reason: str = "") -> None:
-        """Take what is wrong, and where, in a parser's words."""
+        """Take a parser's sentence about the fault and its place."""
         super().__init__(reason)
         self.reason = reason
 

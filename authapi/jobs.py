@@ -53,7 +53,7 @@ class Jobs(BackgroundService):
         super().__init__()
 
     def begin(self) -> None:
-        """Have no thread, and no claim on a job."""
+        """Start without a thread and without claims on jobs."""
         self._claims = Claims(self._core)
         self._starting, self._running = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None

@@ -105,10 +105,10 @@ class Session(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Assurance:
-    """How a user has proved who they are: by which methods (names of RFC 8176, such as `pwd`).
+    """The methods by which a user has proved who they are (names of RFC 8176, such as `pwd`).
 
-    `second_factor` says whether a second factor was given too, as far as this proof tells: False
-    where the user has one that was not asked for, as on a trusted browser.
+    `second_factor` is True if a second factor was given too, False if the user has one that was not
+    asked for, as on a trusted browser, and None if this proof does not tell.
     """
 
     methods: frozenset[str]
@@ -119,14 +119,14 @@ class Assurance:
         return " ".join(sorted(self.methods | before))
 
     def second_factor_at(self, now: int, before: int | None = None) -> int | None:
-        """Return `Session.second_factor_at` after this proof, which was `before`."""
+        """Return the `Session.second_factor_at` after this proof; `before` is the one until now."""
         if self.second_factor:
             return now
         return before or 0 if self.second_factor is False else before
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who sends a request: a user, in a live session, by a token with these claims.
+    """The sender of a request: a user, in a live session, by a token with these claims.
 
     NOTE: each session check makes one, and a dataclass takes ten times as long to make.
     """

@@ -26,7 +26,7 @@ class Expiring(Protocol):
 
     @property
     def exp(self) -> int:
-        """The first second, since the epoch, in which the token is no longer good."""
+        """Return the first second since the epoch in which the token is expired."""
 
 
 Claims = TypeVar("Claims", bound=Expiring)

@@ -60,7 +60,7 @@ class WrongPassword(ProofRejected):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof(Assurance):
-    """Who a client has proved to be, and how."""
+    """The user that a client has proved to be, and the methods of the proof."""
 
     credential: Credential
 

@@ -65,7 +65,7 @@ class UserDeleted(Event):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a login is checked against. A user who signs in without a password has no hash.
+    """A user with what a login is checked against. There may be no password, and then no hash.
 
     `password_version` counts the passwords that the user has had. `credentials_version` rises with
     every change of a credential, the password included.
