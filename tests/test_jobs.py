@@ -2,10 +2,11 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 from conftest import CHEAP, Client, running, unmeasured
@@ -44,6 +45,17 @@ def _steps(app):
     steps = Steps()
     app.jobs.add(steps.job)
     return steps
+
+
+def job_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "authapi-jobs"]
+
+
+@pytest.fixture(name="_at_once")
+def _at_once(monkeypatch):
+    """Have a process look for what is due whenever it is woken."""
+    for name in ("FIRST_LOOK", "RETRY", "LOOK_EVERY"):
+        monkeypatch.setattr(jobs, name, 0)
 
 
 def test_a_job_runs_by_the_clock(app, steps, clock):
@@ -140,6 +152,34 @@ def test_a_database_that_is_away(app, steps, clock, caplog):
     assert not caplog.messages
 
 
+def test_a_database_that_is_locked(app, steps):
+    """A job waits while another program keeps the database locked, and runs after that."""
+    path = app.core.settings.database_path
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable):
+            app.jobs.run_due()
+        assert steps.ran == 0
+
+    assert app.jobs.run_due() == ["count"]
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_a_database_that_is_removed(app, steps, caplog):
+    """Jobs leave no line of their own in the log while the database is gone, and run after that."""
+    path = app.core.settings.database_path
+    aside = path.rename(path.with_name("aside.db"))
+    for _ in range(3):
+        app.maintain()
+        for thread in job_threads():
+            thread.join(PATIENCE)
+    assert [record.name for record in caplog.records] == ["authapi"]
+    assert steps.ran == 0
+
+    aside.rename(path)
+    assert app.jobs.run_due() == ["count"]
+
+
 def test_a_process_that_dies(app, make_app, clock):
     """A run whose process ends in its midst is followed by another process's, when it is due."""
     dying, other = Steps(), Steps()
@@ -220,17 +260,6 @@ def test_one_of_two_processes_runs_a_job(tmp_path):
 
 
 # Threads
-
-
-def job_threads():
-    return [thread for thread in threading.enumerate() if thread.name == "authapi-jobs"]
-
-
-@pytest.fixture(name="_at_once")
-def _at_once(monkeypatch):
-    """Have a process look for what is due whenever it is woken."""
-    for name in ("FIRST_LOOK", "RETRY", "LOOK_EVERY"):
-        monkeypatch.setattr(jobs, name, 0)
 
 
 @pytest.fixture(name="waiting")
