@@ -46,7 +46,11 @@ elif PLACE == "before the server":
     process.Server = wait
 elif PLACE == "behind the server":
     from authapi.server import process
-    process._stop_on_signals = wait
+    class Late(process.Server):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            wait()
+    process.Server = Late
 elif PLACE == "in a worker":
     from authapi.server import process
     process.listen_beside = wait

@@ -206,12 +206,12 @@ def test_everything_that_goes_to_standard_error(tmp_path, statement):
     program = f"""
 import logging, threading, sys, warnings
 from authapi.server import process
-say_ready = process._say_ready
-def say(*arguments):
+warn_of = process.warn_of
+def say(settings):
     for _ in range(200):
         {statement}
-    say_ready(*arguments)
-process._say_ready = say
+    warn_of(settings)
+process.warn_of = say
 """
     with (
         closing(Pipe(is_full=True)) as pipe,
