@@ -1,4 +1,4 @@
-"""What setup.cfg cannot say: a build starts from nothing."""
+"""Build from an empty directory, which setup.cfg cannot express."""
 
 import shutil
 

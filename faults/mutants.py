@@ -1,12 +1,13 @@
-"""Mutants: is each small change of the code found by a test?
+"""Mutation testing: check that a test finds each small change of the code.
 
 `python -m faults.mutants` makes every mutant of the modules below, one at a time and in a copy of
-the checkout, and runs the module's tests until one fails: what Cosmic Ray changes (operators,
-comparisons, numbers, decorators, loops, exceptions), and each statement left out that is a call, a
-`raise` or a `return`. A mutant that no test finds survives. `mutants.toml` says why each that does
-is no fault; broken is a survivor without an explanation, and an explanation without a survivor.
+the checkout, and runs the module's tests until one fails. A mutant is a change by Cosmic Ray
+(operators, comparisons, numbers, decorators, loops, exceptions), or one statement left out that is
+a call, a `raise` or a `return`. A mutant that no test finds survives; `mutants.toml` says why it is
+no fault. The script fails on a survivor without an explanation, and on an explanation without a
+survivor.
 
-It needs the extra `mutants`, and takes some two seconds of a CPU for each mutant.
+It needs the extra `mutants`, and takes about two seconds of a CPU for each mutant.
 """
 
 from __future__ import annotations
@@ -66,13 +67,13 @@ SUBJECTS = {
 }
 EXPLAINED = ROOT / "faults" / "mutants.toml"
 LONGEST = 300  # seconds that the tests of a module may take
-MEMORY = 4 * 1_024**3  # bytes of addresses: a mutant may make a number of 10 GiB
-PATIENCE = 5  # times that long without a mutant, and they are held to hang: it is found
+MEMORY = 4 * 1_024**3  # bytes of address space: a mutant may make a number of 10 GiB
+PATIENCE = 5  # times the duration without a mutant; then the tests hang, and the mutant is found
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A module with one change; `name` tells it from the others, whatever moves around it."""
+    """A module with one change; `name` identifies it, even if the code around it moves."""
 
     module: str
     source: str
@@ -80,7 +81,7 @@ class Mutant:
 
 
 def mutants(module: str) -> Iterator[Mutant]:
-    """All of a module that change what it does."""
+    """Yield the mutants of a module that change what it does."""
     source = (ROOT / "authapi" / f"{module}.py").read_text()
     meaning = _meaning(source)
     seen = {meaning}
@@ -106,7 +107,7 @@ def _cosmic_ray(source: str) -> Iterator[str]:
 
 
 def _left_out(source: str) -> Iterator[str]:
-    """The source with one call, `raise` or `return` left out."""
+    """Yield the source with one call, `raise` or `return` left out."""
     lines = source.splitlines(keepends=True)
     for node in ast.walk(ast.parse(source)):
         is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
@@ -116,7 +117,7 @@ def _left_out(source: str) -> Iterator[str]:
 
 
 def _meaning(source: str) -> str:
-    """What a module does: its tree without annotations of functions, and kinds of parameters."""
+    """Return what a module does: its tree without function annotations and parameter kinds."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
@@ -132,14 +133,14 @@ def _meaning(source: str) -> str:
 
 
 def _forget_annotations(function: ast.FunctionDef) -> None:
-    """Those of its variables: nothing evaluates them either."""
+    """Remove the annotations of variables, which nothing evaluates."""
     for node in ast.walk(function):
         if isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(None)
 
 
 def _name(source: str, changed: str) -> str:
-    """The function and what becomes of its lines."""
+    """Return the function and the change of its lines."""
     before, after = source.splitlines(), changed.splitlines()
     opcodes = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
     edits = [edit for edit in opcodes if edit[0] != "equal"]
@@ -150,7 +151,7 @@ def _name(source: str, changed: str) -> str:
 
 
 def _place(tree: ast.Module, line: int) -> str:
-    """The classes and functions around a line, by their names."""
+    """Return the names of the classes and functions around a line."""
     names: list[str] = []
     node: ast.AST = tree
     while True:
@@ -169,7 +170,7 @@ def _place(tree: ast.Module, line: int) -> str:
 
 
 class Copies:
-    """Copies of the checkout, one for each mutant that is tried at once."""
+    """Copies of the checkout, one for each mutant that is tested at once."""
 
     def __init__(self, folder: Path, number: int) -> None:
         """Copy what the tests need."""
@@ -180,7 +181,7 @@ class Copies:
             self._free.put(place)
 
     def survives(self, mutant: Mutant, seconds: float = LONGEST) -> bool:
-        """Whether the tests of its module pass with it, and within the time."""
+        """Return whether the tests of its module pass with it, in time."""
         place = self._free.get()
         path = place / "authapi" / f"{mutant.module}.py"
         original = path.read_text()
@@ -208,18 +209,18 @@ def _passes(place: Path, names: list[str], seconds: float) -> bool:
         return False
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # and what the tests have left
+            os.killpg(process.pid, signal.SIGKILL)  # and the files of the tests
         process.wait()
 
 
 def explained(module: str) -> Counter[str]:
-    """The survivors of a module that are no fault."""
+    """Return the explained survivors of a module."""
     reasons = tomllib.loads(EXPLAINED.read_text()).get(module, {})
     return Counter(name for names in reasons.values() for name in names)
 
 
 def broken(module: str, at_once: int) -> Iterator[str]:
-    """Try every mutant of a module; give what is broken, as it is found."""
+    """Test every mutant of a module; yield what is broken as it is found."""
     tried, survivors, known = list(mutants(module)), Counter[str](), explained(module)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(at_once) as pool:
         copies = Copies(Path(folder), at_once)
@@ -240,7 +241,7 @@ def broken(module: str, at_once: int) -> Iterator[str]:
 
 
 def main() -> int:
-    """Try the mutants of each module."""
+    """Test the mutants of each module."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""What clients may take of the server: connections, memory, disk and time."""
+"""The limits of what clients may use: connections, memory, disk and time."""
 
 from __future__ import annotations
 

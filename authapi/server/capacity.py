@@ -1,4 +1,4 @@
-"""What the machine allows the service: memory, and open files for connections."""
+"""The machine's limits for the service: memory, and open files for connections."""
 
 from __future__ import annotations
 

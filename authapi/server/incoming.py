@@ -15,7 +15,7 @@ MOST_SMALL_PIECES = 16  # of a request, before the loop pauses to read a further
 
 
 class Served:
-    """What the loop knows of a connection.
+    """The loop's own data about a connection.
 
     NOTE: in slots, because the attributes of an object are slower where it has more than 30.
     """

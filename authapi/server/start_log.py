@@ -1,4 +1,4 @@
-"""What a start logs: the format of the log, and warnings about settings."""
+"""The log of a start: its format, and warnings about settings."""
 
 from __future__ import annotations
 
