@@ -95,9 +95,9 @@ class KeyFile(Generic[AnyKey]):
         return keys
 
     def _create(self, path: Path) -> None:
-        """Make a file with one key of random bytes, unless there is a file already.
+        """Create the file, with one random key, unless it exists.
 
-        The file appears whole or not at all: of two first starts at once, one makes it.
+        It appears whole or not at all. Of two first starts at once, one creates it.
         """
         if path.exists():
             return

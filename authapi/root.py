@@ -1,7 +1,7 @@
-"""The root key, from which secrets are derived that must outlive the signing keys.
+"""The root key, from which the secrets are derived that must outlive the signing keys.
 
-What has to be read back, such as the key of a mailed link, is derived and not stored. So a copy of
-the database alone holds none of it.
+A secret that the service has to know again, such as the one in a mailed link, is derived and not
+stored. So a copy of the database alone does not hold it.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Root:
         self.kids = list(self._keys)
 
     def derive(self, kid: str, purpose: str, *parts: str | bytes | int, length: int = 32) -> bytes:
-        """Return `length` bytes that belong to a purpose and the parts (HKDF-SHA-256, RFC 5869).
+        """Return the `length` bytes of a purpose and its parts (HKDF-SHA-256, RFC 5869).
 
-        `kid` names the root key: `newest` for something new, which must keep it. Two different
-        lists of parts give different bytes: `1` and `"1"` do, too. Raises LookupError where the
-        root key is gone.
+        `kid` names the root key. For a new secret it is `newest`, which must be stored with it. Two
+        different lists of parts give different bytes, `1` and `"1"` too. Raises LookupError for a
+        root key that is not in the file.
         """
         info = b"".join(map(_encoded, (purpose, *parts)))
         return hkdf_expand(self._keys[kid], info, length)

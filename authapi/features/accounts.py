@@ -36,7 +36,7 @@ REQUIRES = ("limits", "registration", "sign_in", "users")
 
 
 class RenameBody(msgspec.Struct):
-    """Another username."""
+    """The username to take."""
 
     username: str
 
@@ -118,7 +118,7 @@ class UserResource(ExampleResource):
     def on_delete(
         self, req: falcon.Request, resp: falcon.Response, body: PasswordBody | None
     ) -> None:
-        """Delete the user, who gives the password or has given it a short while ago."""
+        """Delete the user, given the password or a fresh session."""
         core, session = self._core, principal_of(req).session
         with (
             self._verified(req, body) as verified,
@@ -137,9 +137,9 @@ class UserResource(ExampleResource):
     def _verified(
         self, req: falcon.Request, body: PasswordBody | None
     ) -> Iterator[Credential | None]:
-        """Give the credential that the password was checked against, for the block.
+        """Yield the credential that the password was checked against.
 
-        None without a password, for a fresh session. Raises FreshLoginRequired for another.
+        Yield None for a fresh session without a password. Raises FreshLoginRequired for another.
         """
         core, session = self._core, principal_of(req).session
         if body:

@@ -1,8 +1,8 @@
-"""Devices: browsers that their user has logged in with (OWASP Device Cookies).
+"""Devices: browsers in which their user has signed in before (OWASP Device Cookies).
 
-So whoever uses up the budget of a name keeps out only browsers that nobody has logged in with.
+Such a browser has a budget of its own, which nobody else can use up, as they can that of a name.
 
-Endpoints: none of its own. Table: none.
+Endpoints: none. Table: none.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class DeviceClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Devices:
-    """Makes browsers known, and knows them again."""
+    """Recognizes browsers in which a user has signed in before, by a signed cookie."""
 
     def __init__(self, core: Core) -> None:
         """Take the core."""
@@ -52,14 +52,13 @@ class Devices:
         self._cookie = core.cookies.add(COOKIE)
 
     def recognize(self, req: falcon.Request, identifier: str) -> DeviceClaims | None:
-        """Return the browser's claims, where the user of this name has logged in with it before.
+        """Return the claims of the device cookie of the user with this name, or None.
 
-        Of several device cookies the one that names this user counts, so that one planted by
-        another host of the domain makes no browser unknown.
+        Only a cookie for the user's current password counts. Another host of the domain may plant
+        cookies of its own beside it.
 
-        SECURITY: it looks for the cookie's user and not for the identifier's, so that the time
-        that it takes tells nothing of whether there is such a user. Who knew a password that was
-        changed since is no better than others.
+        SECURITY: it looks up the cookie's user and not the identifier's, so that its time does not
+        tell whether there is such a user.
         """
         for claims in self._claims(req):
             owner = self._users.by_id(int(claims.sub))
@@ -70,10 +69,10 @@ class Devices:
         return None
 
     def owners(self, req: falcon.Request) -> list[str]:
-        """Return the ids of users whose browser this once was, by the cookies' signatures alone.
+        """Return the ids of users who have signed in with the browser, by its cookies alone.
 
-        They may have another password now, or be gone. There is more than one where another host of
-        the domain planted a cookie of its own.
+        They may have another password now, or be gone. There are several where another host of the
+        domain planted cookies of its own.
         """
         return [claims.sub for claims in islice(self._claims(req), MOST_OWNERS)]
 
@@ -94,7 +93,7 @@ class Devices:
         self._cookie.set(resp, token)
 
     def _claims(self, req: falcon.Request) -> Iterator[DeviceClaims]:
-        """Give the claims of each good device token that a request brings."""
+        """Yield the claims of each valid device token that a request brings."""
         for token in dict.fromkeys(self._cookie.values(req)):
             with suppress(InvalidToken):
                 yield self.tokens.read(token, self._core.clock())

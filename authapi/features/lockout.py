@@ -51,7 +51,7 @@ class LoginLimits(SettingsGroup):
 
 @dataclass(frozen=True, slots=True)
 class LoginFailed(Event):
-    """A password was refused, at a login or, where there is a session, in it.
+    """A proof, such as a password, was refused at a login or in a session.
 
     `detail` is `wrong_password`, `unknown_name`, `disabled`, `unusable_hash` (the stored one), or
     `outdated_credential`: the password or the user changed while it was checked.

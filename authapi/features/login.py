@@ -57,9 +57,9 @@ class LoginResource:
         self._sign_in = core.of(SignIn)
 
     def admit(self, req: falcon.Request) -> list[str]:
-        """Return the users whose browser this is, by its cookies.
+        """Return the ids of the users whose browser this is, by its device cookies.
 
-        Raises TooManyRequests where the network has no try left, nor any of those users.
+        Raises TooManyRequests where neither the network nor one of those users has a try left.
         """
         budgets, address, owners = self._budgets, caller_of(req).ip, self._devices.owners(req)
         known = [budgets.networks_of_known(address, int(owner)) for owner in owners]
@@ -101,7 +101,7 @@ class LoginResource:
         ]
 
     def _verified(self, credential: Credential | None, password: str) -> Callable[[], Proof]:
-        """Check a password; return what gives its proof, inside the transaction of the session.
+        """Check a password, and return the function that `SignIn.finish` takes.
 
         Raises InvalidCredentials, after the same time for each reason.
         """
@@ -120,7 +120,7 @@ class LoginResource:
 
 
 def _reason(credential: Credential | None, verdict: Verdict) -> str:
-    """Why a login is refused, in a word of `LoginFailed`."""
+    """Return why a login is refused, as one of the words of `LoginFailed.detail`."""
     if credential is None:
         return "unknown_name"
     if credential.disabled:

@@ -29,7 +29,7 @@ REQUIRES = ("sign_in", "users")
 
 
 class PasswordChangeBody(msgspec.Struct):
-    """The password as it is, and as it shall be."""
+    """The current password and the new one."""
 
     current_password: str
     new_password: str

@@ -25,7 +25,7 @@ PRUNED_EVERY = 60  # seconds
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn(Event):
-    """A session was opened by a password."""
+    """A session was opened for an existing user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class LoggedOut(Event):
 
 @dataclass(frozen=True, slots=True)
 class Reauthenticated(Event):
-    """A session was made fresh by the password."""
+    """A session was made fresh by a proof of its user."""
 
 
 @dataclass(frozen=True, slots=True)

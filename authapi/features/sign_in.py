@@ -32,7 +32,7 @@ PASSWORD = frozenset({"pwd"})
 
 
 class ProofRejected(Failure):
-    """A proof that proves nothing, such as a wrong password. It counts as a failed login."""
+    """Raised for a proof that proves nothing, such as a wrong password: a failed login."""
 
     def __init__(self, reason: str) -> None:
         """Take the reason, one word for the log alone: `wrong_password`, `unknown_name`, …."""
@@ -41,7 +41,7 @@ class ProofRejected(Failure):
 
 
 class InvalidCredentials(ProofRejected):
-    """A login that failed. The answer does not say why."""
+    """Raised when a login fails. The answer does not say why."""
 
     status, error, message = 401, "invalid_credentials", "Invalid credentials."
     challenge = "Bearer"
@@ -53,7 +53,7 @@ class InvalidCredentials(ProofRejected):
 
 
 class WrongPassword(ProofRejected):
-    """A password that is not the user's, in a session of theirs."""
+    """Raised when a password given in a session is not that of the session's user."""
 
     status, error, message = 403, "wrong_password", "The password is wrong."
 
