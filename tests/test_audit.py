@@ -13,7 +13,6 @@ from authapi import LoggedIn, Settings, Unlocked, UserRenamed, create_app, event
 from authapi.errors import InvalidToken
 from authapi.feature import load
 from authapi.features import audit
-from authapi.features.users import UserRepository
 
 DAY = 86_400
 
@@ -255,14 +254,6 @@ def test_kept_with_the_change_or_not_at_all(client, token):
     assert client.query("SELECT count(*) FROM sessions") == [(1,)]
     assert client.register(**OTHER).status_code == 500
     assert client.query("SELECT count(*) FROM users") == [(1,)]
-
-
-def test_collision_keeps_nothing(client, token, monkeypatch):
-    """A registration that collides at the last moment leaves no entry."""
-    monkeypatch.setattr(UserRepository, "require_free", lambda *_: None)
-
-    assert client.register().status_code == 409
-    assert client.events() == ["registered"]
 
 
 def test_oldest_go_first(client, token):

@@ -179,6 +179,7 @@ def test_constraint_has_the_last_word(client, monkeypatch, field, error):
     assert (answer.status_code, answer.json["error"]) == (409, error)
     assert client.query("SELECT count(*) FROM users") == [(1,)]
     assert client.query("SELECT count(*) FROM sessions") == [(1,)]
+    assert client.events() == ["registered"]
 
 
 JSON = st.recursive(

@@ -1,7 +1,6 @@
 """Settings: defaults, the environment, and everything that must stop a start."""
 
 import re
-import sys
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -10,8 +9,7 @@ import pytest
 
 from authapi import SettingError, Settings
 from authapi.machine import available_cpus
-from authapi.settings import declared_settings, weak_key
-from authapi.settings import workers as workers_module
+from authapi.settings import WorkerSettings, declared_settings, weak_key
 
 SECRET = sha256(b"what a test takes for random").digest()
 DOCS = Path(__file__).parent.parent / "docs" / "settings.md"
@@ -344,38 +342,29 @@ def test_any_free_port():
 @pytest.mark.parametrize(
     ("cpus", "workers", "found", "slots"),
     [
-        (8, "1", 1, 8),
-        (8, "2", 2, 4),
-        (8, "3", 3, 2),
-        (8, "16", 16, 1),
-        (8, "auto", 8, 1),
-        (8, "0", 8, 1),
-        (1, "auto", 1, 1),
-        (1, "256", 256, 1),
-        (512, "auto", 256, 2),
-        (512, "1", 1, 256),
+        (8, 1, 1, 8),
+        (8, 2, 2, 4),
+        (8, 3, 3, 2),
+        (8, 16, 16, 1),
+        (8, 0, 8, 1),
+        (1, 0, 1, 1),
+        (1, 256, 256, 1),
+        (512, 0, 256, 2),
+        (512, 1, 1, 256),
     ],
 )
-def test_workers(monkeypatch, cpus, workers, found, slots):
-    """Workers share the CPUs between them, for their hash slots; auto is one for each CPU."""
-    monkeypatch.setattr(workers_module, "available_cpus", lambda: cpus)
-    monkeypatch.setattr(sys, "platform", "linux")
-
-    settings = Settings.from_env({"AUTHAPI_WORKERS": workers})
+def test_workers(cpus, workers, found, slots):
+    """Workers share the CPUs between them, for their hash slots; 0 is one for each CPU."""
+    settings = WorkerSettings(workers=workers).on_machine(cpus, "linux")
 
     assert (settings.workers, settings.hash_slots) == (found, slots)
-    assert settings.on_port(1).workers == found
 
 
-def test_workers_elsewhere(monkeypatch):
+def test_workers_elsewhere():
     """Only Linux balances connections between sockets: elsewhere there is one worker."""
-    monkeypatch.setattr(workers_module, "available_cpus", lambda: 1)
-    monkeypatch.setattr(sys, "platform", "darwin")
-
-    assert Settings.from_env({}).workers == 1
-    assert Settings.from_env({"AUTHAPI_WORKERS": "auto"}).workers == 1
+    assert WorkerSettings(workers=0).on_machine(1, "darwin").workers == 1
     with pytest.raises(SettingError, match="AUTHAPI_WORKERS must be 1 on this system"):
-        Settings.from_env({"AUTHAPI_WORKERS": "2"})
+        WorkerSettings(workers=2).on_machine(8, "darwin")
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,14 @@ class WorkerSettings(SettingsGroup):
     )
 
     def completed(self, settings: Settings) -> Self:
-        """Return the group with what follows from the CPUs filled in. Raises SettingError."""
+        """Return the group with what follows from this machine filled in. Raises SettingError."""
         del settings
-        cpus = available_cpus()
+        return self.on_machine(available_cpus(), sys.platform)
+
+    def on_machine(self, cpus: int, platform: str) -> Self:
+        """Return the group for a machine with so many CPUs and a `sys.platform`, as `completed`."""
         workers = self.workers or min(cpus, 256)
-        if workers > 1 and sys.platform != "linux":
+        if workers > 1 and platform != "linux":
             raise SettingError(
                 "AUTHAPI_WORKERS must be 1 on this system: only Linux balances workers."
             )
