@@ -71,10 +71,7 @@ def _faults_of_field(
 
 def _faults(value: object, wanted: Any, path: str) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any type
     """Give the faults of a value by the paths of the fields."""
-    kinds = _kinds(wanted)
-    kind = kinds[0]
-    if value is None and NoneType in kinds:
-        return
+    kind = _kinds(wanted)[0]
     if isinstance(value, dict) and _is_struct(kind):
         known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         for name, field in known.items():

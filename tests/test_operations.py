@@ -8,7 +8,7 @@ from authapi import Failure, features, fresh
 from authapi.answers import Answer
 from authapi.bodies import has_body
 from authapi.feature import load
-from authapi.operations import operation, operation_of
+from authapi.operations import operation, operation_of, prepared
 from authapi.principal import FRESH_FOR
 
 
@@ -49,6 +49,9 @@ class NotesResource:
     def on_delete(self, _req, resp, number, body):
         self.core.wire.answer(resp, Answer(message=f"{number} {body and body.note.text}."))
 
+    def on_patch(self, _req, resp, number):
+        self.core.wire.answer(resp, Answer(message=f"Undeclared {number}."))
+
     @operation("Delete every note.", needs=(fresh,))
     def on_post(self, _req, resp, number):
         self.core.wire.answer(resp, Answer(message=f"All of {number}."))
@@ -70,6 +73,7 @@ def test_body(notes, token):
     """A responder gets the body as it is declared, and the parameters of its path."""
     assert notes(token, "PUT", {"note": {"text": "x"}}) == (201, "7: x.")
     assert notes(token, "GET") == (200, "Note 7.")
+    assert notes(token, "PATCH") == (200, "Undeclared 7.")
 
 
 def test_faults(notes, client, token):
@@ -107,8 +111,16 @@ def test_declarations():
     declared = operation_of(NotesResource.on_put)
 
     assert (declared.summary, declared.status) == ("Write a note.", 201)
-    assert declared is operation_of(NotesResource(None).on_put)
+    assert declared is operation_of(prepared(NotesResource(None).on_put, float))
+    assert operation_of(NotesResource.on_get).status == 200
     assert operation_of(NotesResource.faults) is None
+
+
+def test_what_costs_nothing():
+    """A responder with nothing to do before it is not wrapped."""
+    notes = NotesResource(None)
+
+    assert [prepared(each, float) == each for each in (notes.on_get, notes.on_patch)] == [True] * 2
 
 
 def responders():
