@@ -2,8 +2,9 @@
 -- these tables again.
 
 -- A user who signs in without a password has no hash. SQLite drops a NOT NULL only with its column; no index and no trigger names it.
+-- The hash is moved, not copied, so that no row grows and no page is split.
 ALTER TABLE users ADD COLUMN optional_password_hash TEXT;
-UPDATE users SET optional_password_hash = password_hash;
+UPDATE users SET optional_password_hash = password_hash, password_hash = '';
 ALTER TABLE users DROP COLUMN password_hash;
 ALTER TABLE users RENAME COLUMN optional_password_hash TO password_hash;
 
