@@ -34,7 +34,7 @@ class Model:
 
 
 def found(model, place=COOKIE):
-    """What is broken after all texts at a place."""
+    """Return what is broken after all texts in a place."""
     search = cost.Search(model)
     cost.systematically(search, [place], lambda _: None)
     return search.verdict()
@@ -76,7 +76,7 @@ def test_more_than_time_is_found(faulty, said):
 
 
 def test_hypothesis_climbs():
-    """What takes two things at once, as no text of the list has, is found by Hypothesis."""
+    """Hypothesis finds a cost that needs two things at once, which no text of the list has."""
     model = Model(lambda data: 1e-6 * data.count(b"%") * data.count(b"["))
     assert found(model) == []
 

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are t
 
 @pytest.mark.parametrize("mode", crash.MODES)
 def test_nothing_is_lost(tmp_path, mode):
-    """What was acknowledged survives kill -9, of the service, a worker or their parent."""
+    """Acknowledged changes survive kill -9 of the service, a worker or their parent."""
     found = crash.run(tmp_path, mode, rounds=2, seed=1)
 
     assert found.ledger.broken == []

@@ -17,19 +17,19 @@ COMPOSE_COMMANDS = (["docker", "compose"], ["docker-compose"])
 
 
 def run(*command):
-    """What a program prints; the test is skipped where it is not installed."""
+    """Run a program; skip the test if it is not installed."""
     if not shutil.which(command[0]):
         pytest.skip(f"{command[0]} is not installed")
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def has(*command):
-    """Whether a program is installed, and works."""
+    """Return whether a program is installed and works."""
     return bool(shutil.which(command[0])) and run(*command).returncode == 0
 
 
 def directives():
-    """The directives of the unit, with all their values."""
+    """Return the directives of the unit, with all their values."""
     found = {}
     for line in UNIT.read_text().splitlines():
         name, equals, value = line.partition("=")
@@ -56,7 +56,7 @@ def test_the_units_exposure():
 
 
 def group(name):
-    """The system calls of one of systemd's groups."""
+    """Return the system calls of one of systemd's groups."""
     lines = run("systemd-analyze", "syscall-filter", "--no-pager", name).stdout.splitlines()[1:]
     names = {line.strip() for line in lines} - {""}
     nested = {each for each in names if each.startswith("@")}

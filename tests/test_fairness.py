@@ -17,12 +17,12 @@ from authapi.server.pool import Pool
 
 
 def connect(port, host):
-    """A connection from an address of the loopback network, each of which is a network here."""
+    """Open a connection from a loopback address; each address counts as a network."""
     return socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(host, 0))
 
 
 def status_of(connection):
-    """The status of the answer that comes next."""
+    """Return the status of the next answer."""
     return connection.makefile("rb").readline().split()[1]
 
 
@@ -167,7 +167,7 @@ def test_new_connections_take_turns(make_app):
 
 
 def test_a_fault_of_ours_ends_one_connection(make_app, caplog):
-    """What fails in the loop is logged and ends its connection; the next one is served."""
+    """A failure in the loop is logged and ends its connection; the next one is served."""
     get = b"GET /user HTTP/1.1\r\nHost: x\r\n\r\n"
     with serving(make_app()) as thread, connect(thread.port, "127.0.0.1") as kept:
         add_task = thread.server.add_task
@@ -215,7 +215,7 @@ def test_framing_of_a_body(make_app, framing):
 
 
 def test_what_is_kept_is_bounded(make_app):
-    """Where connections take too much memory, those of the greediest network end."""
+    """If connections take too much memory, those of the greediest network end."""
     body = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n" + b"{" * 50_000
     with serving(make_app(), kept=200_000) as thread, ExitStack() as stack:
         modest = stack.enter_context(connect(thread.port, "127.0.0.3"))
@@ -240,7 +240,7 @@ class Large:
 
 
 def test_what_is_unsent_is_bounded(make_app, caplog):
-    """Where answers that nobody reads take too much, the greediest network's connections end."""
+    """If unread answers take too much, connections of the greediest network end."""
     app = make_app()
     app.add_route("/large", Large())
     caplog.set_level("INFO", "authapi.refusals")

@@ -11,7 +11,7 @@ HEADERS = ("X-Auth-User-Id", "X-Auth-Username", "X-Auth-Email")
 
 
 def identity(result):
-    """The user whom an answer of the test client names in its headers, decoded."""
+    """Return the user in an answer's headers, decoded."""
     return tuple(unquote(result.headers[name]) for name in HEADERS)
 
 
@@ -55,7 +55,7 @@ def test_unconfirmed_email(make_client, settings, email):
     ],
 )
 def test_encoding(make_client, username, encoded_username, email, encoded_email):
-    """What is not visible ASCII is percent-encoded, and the percent sign; decoded it is back."""
+    """Invisible characters, characters beyond ASCII and the percent sign are percent-encoded."""
     client = make_client(verify_email_header="always")
     token = token_of(client.register(username=username, email=email))
 
@@ -92,7 +92,7 @@ def test_one_statement(client, token):
 
 
 def test_nothing_is_renewed(client, token, clock):
-    """Where a renewal is due, a verification stays in the loop, sets no cookie, writes nothing."""
+    """If a renewal is due, a verification stays in the loop, sets no cookie and writes nothing."""
     clock.move(3_601)
     before = client.query("SELECT last_seen_at, expires_at FROM sessions")
 

@@ -38,7 +38,7 @@ def test_vectors(encoded):
 
 
 def drawn(number):
-    """A random case over all that a stored hash may carry."""
+    """Return a random case of everything that a stored hash may contain."""
     draw = random.Random(number)
     lanes = draw.choice([1, 1, 2, 3, 4, 7])
     return {
@@ -66,7 +66,7 @@ def test_bit_for_bit(part):
 
 
 def test_our_hashes_are_anyones():
-    """What we store, argon2-cffi verifies."""
+    """argon2-cffi verifies the hashes that we store."""
     hasher = Hasher(Cost(memory_kib=47_104, passes=1, lanes=1))
 
     encoded = str(hasher.hash(b"a password"))
@@ -75,7 +75,7 @@ def test_our_hashes_are_anyones():
 
 
 def reference_accepts(text):
-    """Whether argon2-cffi would verify against a text at all."""
+    """Return whether argon2-cffi would verify against a text at all."""
     try:
         return verify_secret(text.encode(), b"password", argon2.extract_parameters(text).type)
     except argon2.exceptions.VerifyMismatchError:
@@ -155,7 +155,7 @@ def test_arena_is_used(monkeypatch):
 
 @pytest.mark.parametrize("error", [OSError, MemoryError])
 def test_no_arena(monkeypatch, caplog, error):
-    """Where the system refuses the memory or the callbacks, argon2 takes its own; a line tells."""
+    """If the system refuses the memory or callbacks, argon2 allocates its own; the log says so."""
 
     def refuse(_size):
         raise error
@@ -281,7 +281,7 @@ def test_threads_of_a_hash(monkeypatch, lanes, threads):
     ],
 )
 def test_rules_of_argon2(text):
-    """What argon2 would refuse to compute, at once, is no hash."""
+    """A hash that argon2 would refuse to compute at once is not accepted."""
     with pytest.raises(ValueError, match="less than argon2 takes"):
         Stored.parse(text)
 

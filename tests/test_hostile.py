@@ -31,7 +31,7 @@ SLOW = {
 
 
 def asked(port, token, connection=None):
-    """The status of GET /user, on a connection of its own unless one is given."""
+    """Return the status of GET /user, on a given connection or a new one."""
     text = f"GET /user HTTP/1.1\r\nHost: x\r\nCookie: jwt={token}\r\n"
     if connection is None:
         return exchange(port, f"{text}Connection: close\r\n\r\n".encode())[9:12]
@@ -117,7 +117,7 @@ class Held:
 
 
 def test_every_place_has_a_request_that_runs(make_app):
-    """Where no connection can be closed, the next one waits, and is answered afterwards."""
+    """If no connection can be closed, the next one waits and is answered afterwards."""
     app, held = make_app(), Held()
     app.add_route("/held", held)
     with serving(app, connections=5) as thread, ExitStack() as stack:
@@ -149,7 +149,7 @@ class Large:
 
 @contextmanager
 def unsent(make_app, **options):
-    """A server with an answer of which a part cannot be sent, and the client that must read it."""
+    """Run a server with a partly unsent answer, and the client that must read it."""
     app = make_app()
     app.add_route("/large", Large())
     with serving(app, **options) as thread, connected(thread.port) as client:
@@ -334,7 +334,7 @@ def test_who_asks_ahead_makes_room(make_app):
 
 
 def read_all(connection):
-    """All that comes until the other side ends."""
+    """Read until the other side ends."""
     received = b""
     while chunk := connection.recv(65_536):
         received += chunk

@@ -71,7 +71,7 @@ def test_address(text, address):
     ],
 )
 def test_no_address(text):
-    """What is no IP address of RFC 4291 or RFC 6943, 3.1.1, or has a zone, is refused."""
+    """A text that is no IP address of RFC 4291 or RFC 6943, 3.1.1, or has a zone, is refused."""
     with pytest.raises(ValueError):
         plain_address(text)
 
@@ -254,7 +254,7 @@ def test_origin(url, origin):
     ],
 )
 def test_no_origin(url):
-    """What browsers never send as the origin of a page of http or https is none."""
+    """A text that browsers never send as the origin of an http or https page is not an origin."""
     assert as_origin(url) is None
 
 
@@ -272,7 +272,7 @@ def test_host_of_an_origin(origin, host):
 
 
 def test_no_host_of_an_origin():
-    """What is no origin has no host."""
+    """A text that is not an origin has no host."""
     with pytest.raises(ValueError, match="no scheme and host"):
         host_of("auth.example.com")
 

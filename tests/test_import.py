@@ -1,4 +1,4 @@
-"""What `import authapi` does, and what it shows: no service, no environment, no secret."""
+"""`import authapi` loads no service, reads no environment and shows no secret."""
 
 import pydoc
 import subprocess
@@ -17,7 +17,7 @@ LIBRARIES = {"aiosql", "argon2", "falcon", "jwt", "msgspec", "sqlite3", "waitres
 
 
 def run(code, **environ):
-    """What a new interpreter prints."""
+    """Return what a new interpreter prints."""
     return subprocess.check_output(
         [sys.executable, "-c", code], env={**unmeasured(), **environ}, text=True
     )
@@ -103,7 +103,7 @@ def test_settings_show_no_secret(show):
 
 
 def secrets():
-    """The settings that are declared secret."""
+    """Return the settings that are declared secret."""
     return [each.name for each in declared_settings() if not each.repr]
 
 

@@ -29,7 +29,7 @@ def _machine(tmp_path):
 
 
 def quota(number, period=100_000):
-    """The two files of version 1."""
+    """Write the two files of version 1."""
     return {"cpu.cfs_quota_us": f"{number}\n", "cpu.cfs_period_us": f"{period}\n"}
 
 
@@ -137,7 +137,7 @@ def test_memory(machine, cgroup, files, limit):
 
 
 def test_no_files(tmp_path):
-    """Where nothing is mounted nothing is limited."""
+    """Without mounted control groups nothing is limited."""
     assert memory_limit(tmp_path) is None
     assert available_cpus(tmp_path) >= 1
 
@@ -164,7 +164,7 @@ def test_forbidden_files(machine):
 
 @contextmanager
 def control_group(limit):
-    """A real group with a memory limit; skips where this user can make none."""
+    """Make a real group with a memory limit; skip the test if this user cannot."""
     version1 = Path("/sys/fs/cgroup/memory")
     parent, name = (
         (version1, "memory.limit_in_bytes")

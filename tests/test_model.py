@@ -32,7 +32,7 @@ def _processes(tmp_path_factory):
 
 @dataclass
 class User:
-    """What the model knows of a user; sessions are tokens."""
+    """The model's data about a user; sessions are tokens."""
 
     name: int
     username: str
@@ -62,7 +62,7 @@ class Machine(RuleBasedStateMachine):
             connection.close()
 
     def ask(self, which, method, path, body=None, token=None):
-        """The status, the body and the new session token of an answer."""
+        """Return the status, the body and the new session token of an answer."""
         headers = {"Content-Type": "application/json"} if body is not None else {}
         if token:
             headers["Cookie"] = f"jwt={token}"

@@ -1,4 +1,4 @@
-"""What `python -m faults.mutants` changes, and its list of survivors that are no fault."""
+"""The changes that `python -m faults.mutants` makes, and its list of survivors."""
 
 import tomllib
 

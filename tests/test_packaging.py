@@ -78,7 +78,7 @@ def test_classifiers():
 
 
 def test_description():
-    """What an index shows of the package links to nothing that is only in the repository."""
+    """The package index's page links to nothing that is only in the repository."""
     page = (ROOT / CONFIG["metadata"]["long_description"].removeprefix("file: ")).read_text()
 
     assert "authapi-server" in page
@@ -86,13 +86,13 @@ def test_description():
 
 
 def is_ours(path):
-    """Whether a path is the repository's, and not what .gitignore names."""
+    """Return whether a path belongs to the repository and is not ignored."""
     return not any(fnmatch(part, pattern) for part in path.parts for pattern in IGNORED)
 
 
 @cache
 def sources():
-    """The paths of the repository's files: what git tracks, or all where this is no clone."""
+    """Return the paths of the repository's files: those git tracks, or all without a clone."""
     if (ROOT / ".git").exists() and shutil.which("git"):
         command = ["git", "-c", "safe.directory=*", "ls-files", "-z"]
         names = subprocess.check_output(command, cwd=ROOT, text=True).split("\0")
@@ -119,7 +119,7 @@ def build(kind, folder, target):
 
 @pytest.fixture(name="used", scope="module")
 def _used(tmp_path_factory):
-    """A copy of the checkout, with what lies about in one that was used."""
+    """Return a copy of the checkout with the files that use leaves behind."""
     folder = copy(sources(), tmp_path_factory.mktemp("used"))
     for name in LEFTOVERS:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def _used(tmp_path_factory):
 
 @pytest.fixture(name="wheel", scope="module")
 def _wheel(used, tmp_path_factory):
-    """The names in a wheel of the checkout that was used, and its metadata."""
+    """Return the names in a wheel of the used checkout, and its metadata."""
     with zipfile.ZipFile(build("wheel", used, tmp_path_factory.mktemp("wheel"))) as wheel:
         (metadata,) = [name for name in wheel.namelist() if name.endswith("/METADATA")]
         return set(wheel.namelist()), wheel.read(metadata).decode()
@@ -169,7 +169,7 @@ def test_metadata(wheel):
 
 
 def instructions(name):
-    """What the Dockerfile says after each instruction of that name, continued lines joined."""
+    """Return the Dockerfile's instructions of one name, with continued lines joined."""
     lines = (ROOT / "Dockerfile").read_text().replace("\\\n", "").splitlines()
     return [line.partition(" ")[2] for line in lines if line.startswith(f"{name} ")]
 

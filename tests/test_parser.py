@@ -18,7 +18,7 @@ def parsed(data):
 
 
 def seen(parser):
-    """All that a server asks a parser for."""
+    """Return everything that a server reads from a parser."""
     return {
         name: value
         for name, value in vars(parser).items()
@@ -43,7 +43,7 @@ def test_a_known_header_is_parsed_alike():
 
 
 def test_requests_share_nothing():
-    """What is done to one request's headers does not reach the next."""
+    """A change to one request's headers does not reach the next."""
     parsed(GET + b"\r\n").headers["COOKIE"] = "jwt=other"
 
     assert parsed(GET + b"\r\n").headers["COOKIE"] == "jwt=x"
@@ -72,7 +72,7 @@ def test_each_request_has_its_own_body(header, bodies):
 
 @pytest.mark.parametrize("line", [b"Expect: 100-continue\r\n", b"Connection: close\r\n"])
 def test_what_a_header_asks_for(line):
-    """What stands in a header counts each time that it comes."""
+    """A header is interpreted each time that it comes."""
     first, second = parsed(GET + line + b"\r\n"), parsed(GET + line + b"\r\n")
 
     assert seen(first) == seen(second)
@@ -88,7 +88,7 @@ def test_a_fault_is_a_fault_each_time():
 
 
 def test_a_fault_is_told_as_the_request_asks():
-    """What was read before the fault counts for the answer: the version, the headers."""
+    """The answer to a fault follows the version and headers that were read before it."""
     head = b"GET /user HTTP/1.1\r\nAccept: application/problem+json\r\n\r\n"  # no Host
     for sent in (head, head.replace(b"GET", b"PUT")):
         parser = StrictParser(ADJUSTMENTS)

@@ -55,7 +55,7 @@ def test_new_id(client, token, clock):
 
 
 def test_events(client, token):
-    """What happened is told in its order, with the session that goes on."""
+    """The events are in order, with the session that goes on."""
     client.log_in()
     newer = token_of(change(client, token))
 
@@ -136,7 +136,7 @@ def test_password_that_changed_meanwhile(client, token, monkeypatch):
 
 
 def test_many_at_once(make_app):
-    """Of eight changes at once, on threads, one alone is acknowledged, and holds."""
+    """Of eight changes at once, on threads, only one is acknowledged, and holds."""
     with running(make_app(hash_slots=8)) as port:
         url = f"http://127.0.0.1:{port}"
         login = {"usernameOrEmail": USER["username"], "password": USER["password"]}
@@ -163,7 +163,7 @@ def test_many_at_once(make_app):
 
 
 def test_user_disabled_meanwhile(client, token, monkeypatch):
-    """Who was disabled while hashing keeps the password that they had, and no session."""
+    """A user who was disabled during hashing keeps the old password, and no session."""
     ((before,),) = client.query("SELECT password_hash FROM users")
     disable = "UPDATE users SET disabled_at = 1"
     during_the_hash(monkeypatch, client, lambda: client.query(disable))

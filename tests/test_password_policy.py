@@ -89,7 +89,7 @@ def test_sequences(password, is_one):
 
 
 def cpu(password):
-    """The CPU time of a hundred looks at a password."""
+    """Return the CPU time of a hundred checks of a password."""
     began = time.process_time()
     for _ in range(100):
         is_sequence(password)
@@ -113,7 +113,7 @@ def test_repeated(password, part):
 
 
 def test_own_names(policy):
-    """Where names are refused, a password is no name of the user's or the service's."""
+    """If the setting refuses names, a password may not be the user's name or the service's."""
     names = ("crispengari", "cris.peng@example.com")
     refusing = policy(own_name_passwords="refused", public_url="https://auth.acme-tools.com")
 

@@ -15,7 +15,7 @@ FEW = {"runs": 2, "seed": 1, "cuts": 60, "steps": 12}
 
 @needs_strace
 def test_nothing_is_lost():
-    """What was acknowledged survives a power cut at any moment."""
+    """Acknowledged changes survive a power cut at any moment."""
     found = powercut.run(**FEW)
 
     assert found.ledger.broken == []
@@ -71,7 +71,7 @@ def test_a_recording(tmp_path):
 
 
 def left(folder, events, likely):
-    """What a cut after these events leaves."""
+    """Return what a cut after these events leaves."""
     disk = Disk()
     for number, event in enumerate(events):
         disk.take(number, event)
@@ -95,7 +95,7 @@ def left(folder, events, likely):
     ],
 )
 def test_what_a_cut_leaves(tmp_path, events, synced, all_of_it):
-    """What is synced is there, names by their directory; the rest is there or not."""
+    """Synced data is there, and synced names; everything else may be there or not."""
     before = [Create("a"), Write("a", 0, b"old"), Sync("a", 2), Sync("", 3)]
     for name, likely, expected in (("none", 0, synced), ("all", 1, all_of_it)):
         (tmp_path / name).mkdir()
@@ -103,7 +103,7 @@ def test_what_a_cut_leaves(tmp_path, events, synced, all_of_it):
 
 
 def test_a_torn_write(tmp_path):
-    """Of a write that is not synced, whole sectors may be there, and others not."""
+    """An unsynced write may leave some of its sectors, each whole."""
     disk, found = Disk(), set()
     for number, event in enumerate([Create("a"), Sync("", 1), Write("a", 0, b"x" * 1_100)]):
         disk.take(number, event)

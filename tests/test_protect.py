@@ -89,7 +89,7 @@ def test_without_a_path(protecting, token, spy):
 
 
 def test_required(protecting, token, spy):
-    """Where a session is required a request without one is answered 401, and never passed on."""
+    """If a session is required, a request without one gets 401 and is never passed on."""
     client = Client(protecting(spy, required=True))
 
     missing, bad = client.simulate_get("/"), client.get_as("bad", "/")
@@ -226,7 +226,7 @@ class Stream:
 
 @pytest.mark.parametrize("age", [0, 3_600])
 def test_streaming(protecting, token, clock, age):
-    """What the application gives is given on as it is: nothing is read ahead, close is called."""
+    """The application's answer is passed on unchanged: nothing is read ahead, close is called."""
     streams = []
 
     def app(environ, start_response):
@@ -297,7 +297,7 @@ def test_start_response_passes_through(protecting, token, clock, age):
 
 
 def test_no_turn_to_renew(protecting, token, spy, clock):
-    """Where the database cannot be written now, a session is served, and renewed another time."""
+    """If the database cannot be written now, a session is served, and renewed another time."""
     protected = protecting(spy)
     clock.move(3_600)
 
@@ -310,7 +310,7 @@ def test_no_turn_to_renew(protecting, token, spy, clock):
 
 
 def test_no_database(protecting, token, spy, tmp_path, caplog):
-    """Where sessions cannot be looked up the answer is 503, and the log has the cause."""
+    """If sessions cannot be looked up, the answer is 503, and the log has the cause."""
     client = Client(protecting(spy))
     (tmp_path / "authapi.db").rename(tmp_path / "away.db")
 
@@ -366,7 +366,7 @@ def test_nothing_is_shared_between_databases(protecting, token, spy, tmp_path):
 
 
 def test_our_word_stands(protecting, token, spy):
-    """What an outer layer says of a user does not stand before the session."""
+    """The session wins over what an outer layer says of a user."""
     environ = {"REMOTE_USER": "admin", "authapi.user": "admin", "authapi.session": "x"}
 
     Client(protecting(spy)).simulate_get("/", headers={"Cookie": f"jwt={token}"}, extras=environ)

@@ -127,7 +127,7 @@ def test_one_hop(ask, forwarded_for, address):
     ],
 )
 def test_several_proxies(ask, forwarded_for, address):
-    """Of several proxies the client is the last address that is no proxy's, or else the first."""
+    """Of several proxies the client is the last address that is not a proxy's, or the first."""
     trusted = "127.0.0.1, 10.0.0.0/8, ::1"
 
     environ = ask({"X-Forwarded-For": forwarded_for}, trusted_proxy=trusted)
@@ -228,7 +228,7 @@ def test_a_proxy_that_says_nothing(ask):
 )
 @pytest.mark.parametrize("path", [b"/user", b"/nowhere"])
 def test_malformed(make_app, header, path):
-    """What cannot be read ends with 400 in the envelope, with our headers, and is closed."""
+    """A value that cannot be read gets 400 in the envelope, with our headers, and is closed."""
     with running(make_app(trusted_proxy="127.0.0.1")) as port:
         answer = exchange(port, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n")
 
@@ -326,7 +326,7 @@ def test_a_proxy_that_is_not_trusted_is_warned_of(make_app, caplog, field):
 
 
 def test_https_at_a_proxy_that_is_not_trusted_is_warned_of(make_app, caplog):
-    """Where the public URL is http too, a second warning tells that the cookie is not Secure."""
+    """If the public URL is http too, a second warning says that the cookie is not Secure."""
     with running(make_app()) as port:
         for _ in range(3):
             request(f"http://127.0.0.1:{port}/user", **{"X-Forwarded-Proto": "https"})
@@ -366,7 +366,7 @@ def test_another_public_url_is_warned_of(make_app, caplog, method, headers, seen
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 @pytest.mark.parametrize("proto", ["http", "ws", "HTTP"])
 def test_https_is_required(make_app, method, path, proto):
-    """What came to the proxy by plain http is 403, no redirect, where the public URL is https."""
+    """With an https public URL, a request that reached the proxy by http gets 403, no redirect."""
     app = make_app(trusted_proxy="127.0.0.1", public_url="https://auth.example.com")
     with running(app) as port:
         url, headers = f"http://127.0.0.1:{port}{path}", {"X-Forwarded-Proto": proto}

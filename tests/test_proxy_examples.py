@@ -41,7 +41,7 @@ SPOOFS = [
 
 
 def test_spoofed_headers(site):
-    """What a client says of itself in our headers, under whatever spelling, never gets through."""
+    """The client's own values of our headers never get through, in any spelling."""
     for spoof in SPOOFS:
         assert site.ask("GET", "/app", **spoof).status == 401
     assert site.seen == []

@@ -59,7 +59,7 @@ resolved("caddy")
 
 
 def is_waiting(pid):
-    """Whether the main thread of a process sleeps in the kernel."""
+    """Return whether the main thread of a process sleeps in the kernel."""
     stat = Path(f"/proc/{pid}/task/{pid}/stat").read_text()
     return stat.rpartition(")")[2].split()[0] == "S"
 
@@ -100,6 +100,6 @@ def test_the_list_of_proxies(value, kept):
     ["10.0.0.1/8", "0.0.0.0/0", "::/0", "10.0.0.300", "fe80::1%eth0", "10.0.0.1:80", "*", "a;b"],
 )
 def test_no_list_of_proxies(value):
-    """What is neither an address nor a network nor a name stops the start, and is named."""
+    """A text that is not an address, network or name stops the start, and is named."""
     with pytest.raises(SettingError, match=f"AUTHAPI_TRUSTED_PROXY .*not '{re.escape(value)}'"):
         Settings(trusted_proxy=f"127.0.0.1 {value}")

@@ -13,7 +13,7 @@ NEW = "another one 42"
 
 
 def at_once(calls):
-    """What the calls give, each made by a thread of its own, all at one moment."""
+    """Make calls at the same moment, each in its own thread; return their results."""
     barrier = threading.Barrier(len(calls))
 
     def run(call):
@@ -30,7 +30,7 @@ def statuses(answers):
 
 @pytest.fixture(name="roomy")
 def _roomy(make_client):
-    """A client of a service whose hash lane has a place for everybody."""
+    """Return a client of a service with a hash place for everybody."""
     return make_client(hash_slots=8, threads=4 * (THREADS + 8), rate_limits="off")
 
 
@@ -41,7 +41,7 @@ def _tokens(roomy):
 
 
 def test_register(roomy):
-    """Of 32 spellings of a name one is registered, the others are taken."""
+    """Of 32 spellings of a name, one is registered and the others are taken."""
     names = ["".join(start) + "engari" for start in product(*zip("crisp", "CRISP", strict=True))]
     calls = [
         lambda n=n, name=name: roomy.register(username=name, email=f"u{n}@example.com")
@@ -83,7 +83,7 @@ def test_revoke_others(roomy, tokens):
 
 
 def test_ending_all_others(roomy, tokens):
-    """Of two sessions that end all others one is left: who was ended ends nobody any more."""
+    """Of two sessions that end all others one is left, because an ended session ends nothing."""
     calls = [lambda token=token: roomy.request_as(token, "DELETE", "/sessions") for token in tokens]
 
     assert set(statuses(at_once(calls * (THREADS // 2)))) <= {200, 401}
@@ -103,7 +103,7 @@ def test_ending_each_other(roomy, tokens):
 
 
 def test_logout_everywhere_while_the_user_is_deleted(roomy, tokens):
-    """Who is logged out everywhere deletes nothing, not even by a request that was under way."""
+    """A logged-out user's pending request deletes nothing."""
     calls = [
         lambda: roomy.request_as(tokens[0], "POST", "/logout", {"everywhere": True}),
         lambda: roomy.request_as(tokens[1], "DELETE", "/user"),
@@ -114,7 +114,7 @@ def test_logout_everywhere_while_the_user_is_deleted(roomy, tokens):
 
 
 def test_password_change(roomy, tokens):
-    """Of 32 changes one wins, and its password alone opens a session."""
+    """Of 32 password changes one wins, and only its password opens a session."""
     passwords = [f"{NEW} {number}" for number in range(THREADS)]
 
     def change(number):
@@ -145,7 +145,7 @@ def test_reauthentication(roomy, tokens):
 
 
 def test_rename(roomy):
-    """Of 32 users one gets the name."""
+    """Of 32 users who want a name one gets it."""
     mine = [
         token_of(roomy.register(username=f"u{number}", email=f"u{number}@example.com"))
         for number in range(THREADS)
@@ -268,7 +268,7 @@ def registration(name, number=0):
 
 
 def in_both(ask, calls):
-    """What 32 get who ask by turns in both processes; a call is a method, a path and so on."""
+    """Return the answers to 32 calls that alternate between two processes."""
     asked = enumerate(calls * (THREADS // len(calls)))
     return at_once([lambda number=number, call=call: ask(number, *call) for number, call in asked])
 
@@ -288,7 +288,7 @@ def test_register_in_two_processes(ask):
 
 
 def test_password_change_in_two_processes(ask):
-    """Of 32 changes one wins, and its password alone is right in both processes."""
+    """Of 32 changes in two processes one wins, and only its password is right in both."""
     *_, token = ask(0, "POST", "/register", registration("bob"))
     bodies = [
         {"current_password": USER["password"], "new_password": f"{NEW} {number}"}

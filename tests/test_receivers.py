@@ -16,13 +16,13 @@ CUTS = st.lists(st.integers(0, 400), max_size=8)
 
 
 def pieces(data, cuts):
-    """The data in pieces, cut at these places."""
+    """Return the data in pieces, cut at these places."""
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     return [data[begin:end] for begin, end in pairwise(places)]
 
 
 def fed(receiver, data, cuts):
-    """The content that a receiver takes of the data, and how many bytes it took."""
+    """Return the content that a receiver takes of the data, and the number of bytes it took."""
     taken = 0
     for piece in pieces(data, cuts):
         took = receiver.received(piece)
@@ -63,7 +63,7 @@ def test_a_length(body, cuts, behind):
 )
 @pytest.mark.parametrize("cuts", [[], list(range(1, 30))])
 def test_bad_chunks(body, cuts):
-    """What another server could read differently fails, whole or byte by byte."""
+    """Framing that another server could read differently fails, whole or byte by byte."""
     receiver = ChunkedReceiver()
     fed(receiver, body, cuts)
 

@@ -71,7 +71,7 @@ def test_missing_fields(client, field):
 
 
 def test_taken(client):
-    """Where both are taken the username is told first; nothing is added."""
+    """If both are taken, the username is reported first; nothing is added."""
     client.register()
 
     answer = client.register()
@@ -85,7 +85,7 @@ def test_taken(client):
 
 
 def test_closed(make_client):
-    """Where registration is closed nobody registers."""
+    """If registration is closed nobody registers."""
     answer = make_client(registration="closed").register()
 
     assert (answer.status_code, answer.json["error"]) == (403, "registration_closed")
@@ -154,7 +154,7 @@ def test_password_min_length_is_a_setting(make_client):
 
 
 def test_one_name_32_threads(make_client):
-    """Of 32 at once one gets the name; the rest are told it is taken, or that the lane is full."""
+    """Of 32 requests one gets the name; the rest hear that it is taken or the lane is full."""
     client = make_client(hash_slots=2, threads=40, rate_limits="off")
 
     with ThreadPoolExecutor(32) as pool:
@@ -215,7 +215,7 @@ def test_whatever_the_text(unlimited, username, email, password):
 
 
 def test_closed_before_anything_else(make_client):
-    """Where registration is closed nothing is told of the body, nor of who is there."""
+    """If registration is closed, the answer tells nothing of the body or of existing users."""
     answer = make_client(registration="closed").post("/register", {})
 
     assert answer.json["error"] == "registration_closed"

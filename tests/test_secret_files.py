@@ -22,7 +22,7 @@ BESIDE = ["", "-wal", "-shm", ".lock"]
 
 @pytest.fixture(name="folder")
 def _folder():
-    """A directory that every user can reach."""
+    """Return a directory that every user can reach."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o711)
         yield Path(name)
@@ -35,7 +35,7 @@ def _path(folder):
 
 @pytest.fixture(name="key_file")
 def _key_file(folder):
-    """A good key file, of the user that runs the test."""
+    """Return a good key file of the user that runs the test."""
     path = folder / "authapi.key"
     load_keys(Settings(key_file=str(path)))
     return path
@@ -43,7 +43,7 @@ def _key_file(folder):
 
 @pytest.fixture(name="secret_file")
 def _secret_file(folder):
-    """A good file with a key as text."""
+    """Return a good file with a key as text."""
     path = folder / "secret"
     path.write_text(f"{SECRET}\n")
     path.chmod(0o600)
@@ -55,7 +55,7 @@ def mode_of(path):
 
 
 def made(path):
-    """A database that was closed properly, and its logs, as a crash leaves them."""
+    """Make a database that was closed properly, and logs as a crash leaves them."""
     opened(path).close()
     for ending in ("-wal", "-shm"):
         Path(f"{path}{ending}").touch(0o600)
@@ -133,7 +133,7 @@ def test_our_groups_may_read(key_file, caplog):
 
 @pytest.fixture(name="credentials")
 def _credentials(tmp_path, monkeypatch):
-    """What systemd names to a service, and links to it as Kubernetes makes them."""
+    """Make the files of systemd's credentials, and links to them as Kubernetes makes them."""
     directory = tmp_path / "credentials"
     (directory / "..data").mkdir(parents=True)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(directory))
@@ -261,7 +261,7 @@ def test_a_key_file_that_lost_its_beginning(key_file):
     ],
 )
 def test_two_places_for_a_key(first, second):
-    """Where two settings name a key, neither is guessed to be the right one."""
+    """If two settings name a key, the start is refused."""
     values = {"SECRET_KEY": SECRET, "SECRET_KEY_FILE": "/s", "KEY_FILE": "/k"}
 
     with pytest.raises(SettingError, match=f"^AUTHAPI_{first} and AUTHAPI_{second} are both set"):

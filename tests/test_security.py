@@ -47,7 +47,7 @@ print(json.dumps(seen))
 
 
 def forged(**header):
-    """A token with a header of an attacker's."""
+    """Return a token with a header of the attacker's choice."""
     parts = [json.dumps(header).encode(), b"{}", b"x" * 32]
     return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
 
@@ -243,7 +243,7 @@ def test_every_route_has_its_rule(client):
 
 
 def _routes(nodes):
-    """The path and method of each route, but for OPTIONS and what follows from GET."""
+    """Yield the path and method of each route, except OPTIONS and what follows from GET."""
     for node in nodes:
         yield from _routes(node.children)
         methods = node.method_map or {}
@@ -275,7 +275,7 @@ def _routes(nodes):
     ],
 )
 def test_what_the_pages_say(page, section, said):
-    """What a requirement wants documented stands in the section where a reader looks for it."""
+    """Each documented requirement is in the section where a reader looks for it."""
     text = f"\n{(DOCS / page).read_text()}"
     headings = [each for each in re.split(r"(?m)^#{1,3} ", text) if each.startswith(f"{section}\n")]
 

@@ -1,4 +1,4 @@
-"""What the source never does: the rules that no single request can show."""
+"""Rules for the source that no single request can show."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ CALLS = {"os.system", "os.popen", "os.execv", "os.execve", "os.spawnv", "os.posi
 
 
 def calls(module):
-    """The calls of a module, each with the dotted name of what is called."""
+    """Return the calls in a module, each with the dotted name of what is called."""
     for node in ast.walk(MODULES[module]):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
@@ -45,7 +45,7 @@ def test_dependencies_are_declared():
 
 
 def test_chance():
-    """What must not be guessed comes from `secrets`; `random` names requests, and nothing else."""
+    """Unguessable values come from `secrets`; `random` is used only for request ids."""
     assert {"authapi.middleware"} == {
         module for module in MODULES if "random" in set(imports(module))
     }

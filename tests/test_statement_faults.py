@@ -24,7 +24,7 @@ REAL_TIME = 1_700_000_000  # seconds since the epoch: later than every clock of 
 
 
 def refusal(code):
-    """What sqlite3 raises with a result code of SQLite's."""
+    """Return the exception that sqlite3 raises for a result code."""
     error = sqlite3.OperationalError(f"result code {code}")
     error.sqlite_errorcode = code
     return error
@@ -267,7 +267,7 @@ class Trial:
         return commits
 
     def _kept(self, at, commits, kind):
-        """What there must be; a try is given back where the database fails in what it was for."""
+        """Return what must remain; a try is given back if the database fails in what it was for."""
         kept = self.states[commits]
         gives_back = kind != "unexpected" and "COMMIT" in self.plan.steps[:at]
         return [row for row in kept if row[0] != "limits"] if gives_back else kept
@@ -275,7 +275,7 @@ class Trial:
 
 @pytest.fixture(name="trial_of")
 def _trial_of(make_client, plan, clock, tmp_path):
-    """What makes the trial of a scenario."""
+    """Return the function that makes a scenario's trial."""
     worlds = []
 
     def trial_of(scenario, rate_limits="off"):
@@ -314,7 +314,7 @@ def test_all_or_nothing(name, trial_of):
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_fault_of_the_rollback_too(name, trial_of):
-    """Where the rollback fails as well, nothing is kept, and nothing stays locked."""
+    """If the rollback fails as well, nothing is kept, and nothing stays locked."""
     trial = trial_of(SCENARIOS[name])
     for at in range(len(trial.count())):
         trial.fails(at, "before", "I/O", rolls_back=False)

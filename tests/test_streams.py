@@ -23,7 +23,7 @@ DEBUG = {"AUTHAPI_LOG_LEVEL": "debug", "AUTHAPI_RATE_LIMITS": "off"}
 
 @pytest.fixture(autouse=True)
 def _patience():
-    """Have a request that is not answered fail."""
+    """Make a request that is not answered fail."""
     socket.setdefaulttimeout(PATIENCE)
     yield
     socket.setdefaulttimeout(None)
@@ -47,11 +47,11 @@ class Pipe:
         os.close(self.reader)
 
     def is_full(self):
-        """Whether the service has filled it."""
+        """Return whether the service has filled it."""
         return not select.select([], [self.writer], [], 0)[1]
 
     def lines(self):
-        """What is read from now on, line by line."""
+        """Yield the lines that are read from now on."""
         with open(self.reader, closefd=False) as file:
             yield from file
 
@@ -82,7 +82,7 @@ def service(folder, stderr, *, program="", port_in=None, **environ):
 
 
 def ask_until_full(url, pipe):
-    """Have the service log more than a pipe holds; each request is answered."""
+    """Make the service log more than a pipe holds; each request is answered."""
     assert any(pipe.is_full() for status in ask_again(f"{url}/user", 1_000) if status == 401)
     assert set(ask_again(f"{url}/user", 200)) == {401}
 
@@ -157,7 +157,7 @@ def test_lines_from_before_a_fork(tmp_path):
 
 
 def read(pipe):
-    """What a pipe holds that nobody writes to any more."""
+    """Return what a pipe holds that nobody writes to any more."""
     os.close(pipe.writer)
     return "".join(pipe.lines())
 
@@ -182,7 +182,7 @@ def test_dropped_lines_are_counted(tmp_path):
 
 
 def test_the_last_lines(tmp_path):
-    """What was logged before an end is written, for a reader that is only slow."""
+    """Lines that were logged before an end are written, for a reader that is only slow."""
     with closing(Pipe()) as pipe, service(tmp_path, pipe.writer, **DEBUG) as (process, url):
         assert set(ask_again(f"{url}/user", 200)) == {401}
         process.terminate()
@@ -276,7 +276,7 @@ def test_a_refused_start_that_nobody_reads(tmp_path):
 
 
 def test_a_stream_that_does_not_block(tmp_path):
-    """Where who shares the pipe has made it not to block, no line is lost."""
+    """If another process has made the pipe non-blocking, no line is lost."""
     with closing(Pipe()) as pipe:
         os.set_blocking(pipe.writer, False)
         with service(tmp_path, pipe.writer, **DEBUG) as (process, url):

@@ -41,7 +41,7 @@ def forged(header, payload, secret, digest=hashlib.sha256):
 
 @pytest.fixture(name="secret")
 def _secret(client, token):
-    """The key that signs the client's tokens."""
+    """Return the key that signs the client's tokens."""
     del token
     path = client.app.core.settings.key_file
     with open(path, "rb") as file:  # noqa: PTH123
@@ -50,7 +50,7 @@ def _secret(client, token):
 
 @pytest.fixture(name="parts")
 def _parts(token):
-    """The header and the payload of a token that is good."""
+    """Return the header and the payload of a good token."""
     header, payload, _ = token.split(".")
     return json.loads(decoded(header)), json.loads(decoded(payload))
 
@@ -271,7 +271,7 @@ class Ticket(msgspec.Struct, frozen=True):
 
 
 def tickets(*keys):
-    """What issues and reads tokens of a type, with these keys."""
+    """Return what issues and reads tokens of a type, with these keys."""
     return Tokens(list(keys)).signed("ticket+jwt", Ticket)
 
 
@@ -437,7 +437,7 @@ def test_key_file_of_two_first_starts(tmp_path):
 
 @pytest.mark.parametrize("path", ["/proc/nowhere/keys", "/proc/keys.json"])
 def test_key_file_that_cannot_be_made(make_app, path):
-    """Where no key file can be made the start stops, and names it."""
+    """If no key file can be made, the start stops and names it."""
     with pytest.raises(StartError, match=f"The key file {path} cannot be used"):
         make_app(key_file=path)
 

@@ -25,7 +25,7 @@ def faults(answer):
 
 
 def legacy(client, username, **fields):
-    """A user whose name is from before the rules; gives the token."""
+    """Add a user with a name from before the rules; return the token."""
     token = token_of(client.register(**fields))
     key = username_key(username)
     client.query(
@@ -303,7 +303,7 @@ def test_a_user_renames_to_what_looks_like_their_own_name(client, token):
 
 
 def test_a_deleted_name_is_free(client):
-    """What a name looked like goes with its user."""
+    """When a user is deleted, the names that theirs looked like are free."""
     token = token_of(client.register(username=CYRILLIC_COCA))
     client.simulate_delete("/user", headers={"Cookie": f"jwt={token}"})
 

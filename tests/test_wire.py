@@ -260,7 +260,7 @@ GOOD = b'"usernameOrEmail":"a","password":"b"'
     ],
 )
 def test_malformed_json(client, body):
-    """What is not one strict JSON object is malformed, and nothing else: never a 500."""
+    """A body that is not one strict JSON object is malformed, and never a 500."""
     answer = client.simulate_post("/login", body=body, headers={"Content-Type": "application/json"})
 
     assert (
@@ -344,7 +344,7 @@ def test_an_applications_own_errors(client, error, status, name, message):
 
 
 def test_overloaded(make_client):
-    """Where every place to hash is taken the answer is 503 at once, and costs no hash."""
+    """If every hash place is taken, the answer is 503 at once, and costs no hash."""
     client = make_client(hash_slots=1, threads=2)
     client.register()
     place = client.app.admission.admit("192.0.2.1")
