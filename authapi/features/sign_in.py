@@ -81,16 +81,16 @@ class SignIn:
         self._sessions = core.of(Sessions)
         self._replaced = core.of(ReplacedSessions)
         self._users = core.of(UserRepository)
+        self._cookie = core.of(SessionTokens).cookie
         self._steps: list[Step] = []
         self._actions: list[Action] = []
 
     def require(self, step: Step) -> None:
         """Ask `step` before each session is opened: a second factor, a verified address.
 
-        It returns the proof to let it pass, or another one in its place, or the failure to answer
-        with. It is called in the transaction that would open the session, so it must not begin one.
-        What it writes is kept, whether or not the session is opened. A failure that it raises
-        undoes everything.
+        It returns the proof to let it pass, another one in its place, or the failure to answer
+        with. It runs in the transaction that would open the session, so it must not begin one. What
+        it writes is kept, with or without a session. A failure that it raises undoes everything.
         """
         self._steps.append(step)
 
@@ -123,17 +123,20 @@ class SignIn:
                 raise
 
     @contextmanager
-    def proven_again(self, session: Session, caller: Caller, check: Check) -> Iterator[Proof]:
+    def proven_again(
+        self, session: Session, caller: Caller, check: Check, budget: Budget | None = None
+    ) -> Iterator[Proof]:
         """Check a proof of a session's user, and give it to the block.
 
-        Raises what `check` raises, TooManyRequests, or InvalidToken for a user who is gone. As
-        with `attempt`, this is not to be used inside a transaction.
+        `budget` is the user's for such proofs, else that of passwords in sessions. Raises what
+        `check` raises, TooManyRequests, or InvalidToken for a user who is gone. Not to be used
+        inside a transaction.
         """
         credential, user_id = self._users.by_id(session.user.id), session.user.id
         if credential is None:
             raise InvalidToken
         networks = self._budgets.networks_of_known(caller.ip, user_id)
-        budgets = [*networks, self._budgets.password(user_id)]
+        budgets = [*networks, budget or self._budgets.password(user_id)]
         with self.attempt(budgets, caller, user_id, session.id):
             yield check(credential)
 
@@ -153,13 +156,11 @@ class SignIn:
     ) -> User:
         """Open a session, end those that the request brought, and set the cookies.
 
-        `prove` returns the proof. It is called in the transaction that opens the session, so that
-        what it writes (a new user, a used-up code) is kept with it. `of` is the user's id, unless
-        `prove` adds the user. `event` is emitted with the session, or `always`: then without a
-        session where a step refuses it.
-
-        Raises the failure of a step, and InvalidCredentials where the user was deleted or disabled
-        or the password changed meanwhile.
+        `prove` returns the proof. It is called in the transaction that opens the session, so what
+        it writes (a new user, a used-up code) is kept with it. `of` is the user's id, unless
+        `prove` adds the user. `event` is emitted with the session, or, with `always`, also without
+        one where a step refuses it. Raises the failure of that step, and InvalidCredentials where
+        the user was deleted or disabled, or the password changed, meanwhile.
         """
         core, caller = self._core, caller_of(req)
         with core.database.transaction(of=of):
@@ -216,7 +217,7 @@ class SignIn:
     def _admit(
         self, req: falcon.Request, resp: falcon.Response, proof: Proof, issued: Issued
     ) -> None:
-        self._core.of(SessionTokens).cookie.set(resp, issued.token, issued.max_age)
+        self._cookie.set(resp, issued.token, issued.max_age)
         for action in self._actions:
             action(req, resp, proof)
 
