@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from authapi.background import BackgroundService
@@ -16,16 +17,26 @@ from authapi.signals import kept_from_threads
 if TYPE_CHECKING:
     from authapi.core import Core
 
-__all__ = ["Job", "Jobs", "pruning"]
+__all__ = ["Job", "Jobs", "Pace", "pruning"]
 
-FIRST_LOOK = 5  # seconds from the first wake of a process to its first look
-LOOK_EVERY = 60  # seconds from one look to the next, where no job is due earlier
-RETRY = 1  # seconds to the next look after the database was unavailable
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.002, 0.1  # seconds between two steps
-CLOSE_WAIT = 5  # seconds that `close` waits for the step that runs
 ROWS_OF_A_STEP = 100  # that a step of `pruning` deletes at most, in some milliseconds
 
 logger = logging.getLogger("authapi.jobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When a process looks for jobs that are due, in seconds.
+
+    `first_look` counts from its first wake, `look_every` from one look to the next, where no job is
+    due earlier, and `retry` from a look that the database stopped. `close` waits for `close_wait`.
+    """
+
+    first_look: float = 5
+    look_every: float = 60
+    retry: float = 1
+    close_wait: float = 5
 
 
 def pruning(name: str, every: int, delete: Callable[[Core, int], int]) -> Job:
@@ -47,6 +58,7 @@ class Jobs(BackgroundService):
 
     def __init__(self, core: Core) -> None:
         """Take the core. `wake` starts the thread, and nothing else does."""
+        self.pace = Pace()
         self._core = core
         self._jobs: dict[str, Job] = {}
         self._failing: set[str] = set()
@@ -75,7 +87,7 @@ class Jobs(BackgroundService):
         """
         now = time.monotonic()
         if self._look_at is None:
-            self._look_at = now + FIRST_LOOK
+            self._look_at = now + self.pace.first_look
         if now >= self._look_at and self._starting.acquire(blocking=False):
             try:
                 self._start()
@@ -100,7 +112,7 @@ class Jobs(BackgroundService):
             self._ends = True
         if self._thread is None:
             return True
-        self._thread.join(CLOSE_WAIT)
+        self._thread.join(self.pace.close_wait)
         return not self._thread.is_alive()
 
     def _start(self) -> None:
@@ -111,18 +123,18 @@ class Jobs(BackgroundService):
             with kept_from_threads():
                 thread.start()
         except RuntimeError:  # the system has no thread left
-            self._look_at = time.monotonic() + LOOK_EVERY
+            self._look_at = time.monotonic() + self.pace.look_every
         else:
             self._thread = thread
 
     def _work(self) -> None:
-        self._look_at = time.monotonic() + RETRY
+        self._look_at = time.monotonic() + self.pace.retry
         try:
             self._run_due(time.sleep)
         except Unavailable as error:  # what is wrong with the database stands in the log already
             logger.debug("the jobs wait for the database (%s)", error.__cause__)
         except Exception as error:  # noqa: BLE001 - nothing is above a thread
-            self._look_at = time.monotonic() + LOOK_EVERY
+            self._look_at = time.monotonic() + self.pace.look_every
             self._tell("all", error)
 
     def _run_due(self, pause: Callable[[float], None]) -> list[str]:
@@ -159,11 +171,10 @@ class Jobs(BackgroundService):
 
     def _plan(self, times: dict[str, int]) -> None:
         """Set the time of the next look, where `times` says when each job is due."""
-        now = self._core.clock()
-        wait = min((times.get(name, now) - now for name in self._jobs), default=LOOK_EVERY)
-        if self._claims.are_held:
-            wait = RETRY
-        self._look_at = time.monotonic() + min(max(wait, RETRY), LOOK_EVERY)
+        now, pace = self._core.clock(), self.pace
+        waits = [times.get(name, now) - now for name in self._jobs]
+        wait = pace.retry if self._claims.are_held else min(waits, default=pace.look_every)
+        self._look_at = time.monotonic() + min(max(wait, pace.retry), pace.look_every)
 
     def _tell(self, name: str, error: Exception) -> None:
         """Log a failure, once until the job succeeds."""

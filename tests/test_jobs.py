@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import pytest
 from conftest import CHEAP, Client, running, unmeasured
 
 from authapi import Settings, create_app, jobs
 from authapi.errors import Unavailable
-from authapi.jobs import Job
+from authapi.jobs import Job, Pace
 
 PATIENCE = 60  # seconds that a test waits for a thread before it fails
 
@@ -52,10 +53,10 @@ def job_threads():
 
 
 @pytest.fixture(name="_at_once")
-def _at_once(monkeypatch):
+def _at_once(app):
     """Have a process look for what is due whenever it is woken."""
-    for name in ("FIRST_LOOK", "RETRY", "LOOK_EVERY"):
-        monkeypatch.setattr(jobs, name, 0)
+    app.jobs.pace = Pace(first_look=0, look_every=0, retry=0)
+    app.jobs.run_due()  # which sets the time of the next look
 
 
 def test_a_job_runs_by_the_clock(app, steps, clock):
@@ -209,7 +210,7 @@ def test_names_are_unique(app, steps):
 RACER = """
 import json, sys
 from authapi import Settings, create_app
-from authapi.jobs import Job
+from authapi.jobs import Job, Pace
 
 now, ran = 1_700_000_000, []
 app = create_app(Settings(**json.loads(sys.argv[1])), clock=lambda: now)
@@ -289,6 +290,7 @@ def test_a_change_wakes_the_jobs(app, waiting):
 
 def test_a_look_is_not_taken_at_once(app):
     """A process that has just started has no thread for the jobs yet."""
+    app.jobs.pace = Pace()
     app.maintain()
     Client(app).register()
 
@@ -309,9 +311,9 @@ def test_a_stop_in_the_midst_of_a_job(app, waiting):
 
 
 @pytest.mark.usefixtures("_at_once")
-def test_a_step_that_does_not_end(app, monkeypatch):
+def test_a_step_that_does_not_end(app):
     """`close` comes back all the same, and leaves open what the step uses."""
-    monkeypatch.setattr(jobs, "CLOSE_WAIT", 0.01)
+    app.jobs.pace = replace(app.jobs.pace, close_wait=0.01)
     began, leave, found = threading.Event(), threading.Event(), []
 
     def step(core):
