@@ -43,8 +43,10 @@ SUBJECTS = {
     "tokens": "tokens replay devices sessions",
     "hash_lane": "hash_lane passwords admission",
     "passwords": "passwords password_change registration hashing login",
-    "middleware": "middleware cors sessions headers mount protect forward_auth",
-    "authentication": "presented_tokens middleware sessions mount protect forward_auth security",
+    "middleware": "middleware cross_site cors sessions headers mount protect forward_auth",
+    "authentication": (
+        "presented_tokens protection middleware sessions mount protect forward_auth security"
+    ),
     "session_tokens": "presented_tokens cookie_domains cookies sessions tokens",
     "cookies": "cookies cookie_domains middleware protect",
     "bodies": "bodies wire",

@@ -10,6 +10,15 @@ from conftest import Client
 
 from authapi import fresh
 
+SAFE_HEADERS = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "content-security-policy": (
+        "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; sandbox"
+    ),
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
 CROSS_SITE = {"Sec-Fetch-Site": "cross-site"}
 
 

@@ -8,8 +8,7 @@ import falcon
 import falcon.asgi
 import pytest
 from conftest import USER, Client, deletes_cookie, token_of
-from embedding import CROSS_SITE, Notes, Under, Welcome, cookie
-from test_middleware import SAFE_HEADERS
+from embedding import CROSS_SITE, SAFE_HEADERS, Notes, Under, Welcome, cookie
 
 from authapi import LoggedIn, Registered
 

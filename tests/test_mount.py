@@ -9,8 +9,7 @@ import falcon.asgi
 import flask
 import pytest
 from conftest import CHEAP, USER, Client, attributes_of, deletes_cookie, exchange, request, token_of
-from embedding import CROSS_SITE, Notes, Under, Welcome, cookie, served
-from test_middleware import SAFE_HEADERS
+from embedding import CROSS_SITE, SAFE_HEADERS, Notes, Under, Welcome, cookie, served
 
 from authapi import Settings, mount, protect
 

@@ -8,8 +8,7 @@ from wsgiref.validate import validator
 
 import pytest
 from conftest import LASTING, USER, Client, deletes_cookie, parsed_cookie, token_of
-from embedding import CROSS_SITE, Spy, cookie, environ_of, raw
-from test_middleware import SAFE_HEADERS
+from embedding import CROSS_SITE, SAFE_HEADERS, Spy, cookie, environ_of, raw
 
 pytest_plugins = ("embedding_fixtures",)
 
