@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CHEAP, OTHER, USER, Client, cookie_of, token_of
+from databases import insert_user, opened, rows
 
 from authapi import Settings, StartError, create_app
 from authapi.commands import existing_service
@@ -261,6 +262,24 @@ def test_the_script_does_what_the_function_does(service, users):
 
     assert found[restore] == found[run_script]
     assert found[restore] != dump(service.backup)
+
+
+def test_a_backup_of_an_older_release(service):
+    """The function updates the schema of an older backup first; the script changes nothing."""
+    service.stop()
+    service.path.unlink()
+    older = opened(service.path, until=9)
+    insert_user(older, "user0")
+    older.close()
+
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        run_script(service.settings)
+    assert rows(service.path, "SELECT count(*) FROM audit_log") == [(0,)]
+    restore(service.settings)
+    service.start()
+
+    assert service.client.register(**OTHER).json["user"]["id"] == 1_000_002
+    assert rows(service.path, "SELECT event FROM audit_log WHERE event = 'restored'")
 
 
 def test_no_database_is_made(tmp_path):
