@@ -40,7 +40,7 @@ def pragma(db, name):
 
 
 def test_connection(db):
-    """Every connection writes ahead, syncs in full, and holds to foreign keys."""
+    """Every connection uses a write-ahead log, full synchronization and foreign keys."""
     assert (
         pragma(db, "journal_mode"),
         pragma(db, "synchronous"),
@@ -50,14 +50,14 @@ def test_connection(db):
 
 
 def test_a_fork_inherits_nothing(make_app):
-    """An application that was made carries no open connection into a server that forks."""
+    """A new application has no open connection, so a server can fork."""
     database = make_app().core.database
 
     assert database.connections.opened == []
 
 
 def test_a_connection_for_each_thread(db):
-    """Threads do not share connections, and one that ends takes its own along."""
+    """Each thread has its own connection, which is closed when the thread ends."""
     mine = db.connection
     theirs, again = in_a_thread(lambda: (db.connection, db.connection))
 
@@ -69,7 +69,7 @@ def test_a_connection_for_each_thread(db):
 
 
 def test_transaction_commits(db, path):
-    """What a transaction wrote is there for every other connection when it returns."""
+    """When a transaction returns, every other connection sees what it wrote."""
     with db.transaction():
         insert(db, "a")
 
@@ -82,7 +82,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, SystemExit])
 def test_transaction_rolls_back(db, error):
-    """A failure leaves nothing half done, and the next transaction works."""
+    """An exception undoes the transaction, and the next transaction works."""
     with pytest.raises(error), db.transaction():
         insert(db, "a")
         raise error
@@ -93,7 +93,7 @@ def test_transaction_rolls_back(db, error):
 
 
 def test_transactions_do_not_nest(db):
-    """One inside another is a mistake, said at once and not by a deadlock."""
+    """A transaction inside another raises RuntimeError, and does not deadlock."""
     with pytest.raises(RuntimeError), db.transaction(), db.transaction():
         pass
     with db.transaction():
@@ -101,7 +101,7 @@ def test_transactions_do_not_nest(db):
 
 
 def test_unique_violation(db):
-    """A collision names its column."""
+    """UniqueViolation names the column."""
     with db.transaction():
         insert(db, "a")
 
@@ -110,7 +110,7 @@ def test_unique_violation(db):
 
 
 def test_other_constraints_are_mistakes(db):
-    """Another broken constraint is no collision, but our own fault."""
+    """Any other broken constraint is an error of the program."""
     with pytest.raises(sqlite3.IntegrityError), db.transaction():
         db.statements("users").insert(
             username=None, username_key="a", email="a", email_key="a", password_hash="x"
@@ -118,7 +118,7 @@ def test_other_constraints_are_mistakes(db):
 
 
 def test_after_commit(db):
-    """What is to follow a commit follows a commit alone, in order; at once outside of one."""
+    """Actions run after the commit, in order, and never after a failure; outside one, at once."""
     done = []
     with db.transaction():
         db.after_commit(lambda: done.append(db.connection.in_transaction))
@@ -136,7 +136,7 @@ def test_after_commit(db):
 
 
 def test_patience(db):
-    """A transaction that is to wait for nothing gives up where another thread writes."""
+    """A transaction without patience is refused while another thread writes."""
     with db.writer_lock.hold(0), pytest.raises(Unavailable), db.transaction(patience=0):
         pass
     with db.transaction(patience=0):
@@ -144,7 +144,7 @@ def test_patience(db):
 
 
 def plans(database):
-    """How SQLite runs each named statement: file, name, and the steps of its plan."""
+    """Yield the file, name and query plan of each named statement."""
     for path in sorted([*SQL.glob("queries/*.sql"), *SQL.glob("sqlite/queries/*.sql")]):
         statements = database.statements(path.stem)
         for name in re.findall(r"^-- name: (\w+)\(", path.read_text(), re.MULTILINE):
@@ -156,7 +156,7 @@ def plans(database):
 
 
 def test_no_statement_scans(client):
-    """Every statement finds its rows by an index, but for a start, a restore and the few jobs."""
+    """Every statement uses an index, except at a start, at a restore, and on the few jobs."""
     found = list(plans(client.app.core.database))
 
     scans = {

@@ -52,7 +52,7 @@ def _folder():
     ],
 )
 def test_what_passes(code):
-    """Result codes of what passes, extended ones too, are answered 503 and not 500."""
+    """Temporary errors, by their extended result codes too, are answered 503."""
     error = sqlite3.OperationalError("of a test")
     error.sqlite_errorcode = code
 
@@ -61,7 +61,7 @@ def test_what_passes(code):
 
 
 def test_no_room_for_another_page(client, token, caplog):
-    """Where SQLite gets no more pages changes are refused whole, and checks go on."""
+    """When SQLite gets no more pages, changes are refused as a whole, and checks go on."""
     connection = client.app.core.database.connection
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages + 1}")
@@ -79,7 +79,7 @@ def test_no_room_for_another_page(client, token, caplog):
 
 
 def fill(url):
-    """Register until that is refused; give the cookie of the first, and how many there are."""
+    """Register until that is refused; return the first cookie and the number of users."""
     number, (status, body, headers) = 0, register(url, 0)
     cookie = headers["Set-Cookie"].partition(";")[0]
     while status == 201:
@@ -138,7 +138,7 @@ def test_a_full_disk(small_disk):
 
 
 def test_a_connection_that_only_reads(client, token, caplog):
-    """A change on it is refused, checks go on, and the next change has a connection that writes."""
+    """A change on a read-only connection is refused; the next change gets another connection."""
     client.app.core.database.connection.execute("PRAGMA query_only = ON")
 
     assert client.get_as(token).status_code == 200
@@ -148,7 +148,7 @@ def test_a_connection_that_only_reads(client, token, caplog):
 
 
 def test_a_read_only_file(folder, caplog):
-    """A file whose mode forbids to write is read, refuses changes, and stops a start."""
+    """A read-only file answers checks, refuses changes, and stops a start."""
     settings = Settings(database_url=f"sqlite:///{folder}/authapi.db", **CHEAP, **UNLIMITED)
     app = create_app(settings)
     client = Client(app)
@@ -179,7 +179,7 @@ def test_a_read_only_file(folder, caplog):
     "spoilt", [(0, "file is not a database"), (4_096, "database disk image is malformed")]
 )
 def test_spoilt(client, token, path, caplog, spoilt):
-    """A file that something else wrote over is refused, with the reason in the log."""
+    """A file that another program damaged is refused, with the reason in the log."""
     begin, cause = spoilt
     client.app.core.database.prepare_to_fork()
     with path.open("rb+") as file:

@@ -33,7 +33,7 @@ def _folder():
 
 
 def test_keys_are_gone_under_a_running_service(client, token, path):
-    """A service that runs has its keys, whatever becomes of the file."""
+    """A running service keeps its keys without the file."""
     path.with_name("authapi.db.key").unlink()
 
     assert client.get_as(token).status_code == 200
@@ -41,7 +41,7 @@ def test_keys_are_gone_under_a_running_service(client, token, path):
 
 
 def test_keys_are_gone_at_a_start(client, token, path, make_client, caplog):
-    """A start makes new keys and warns that sessions have ended; the old ones bring them back."""
+    """A start without keys makes new ones and warns; the old keys bring the sessions back."""
     file = path.with_name("authapi.db.key")
     kept = file.rename(path.with_name("kept.key"))
     assert caplog.messages == []
@@ -60,7 +60,7 @@ def test_keys_are_gone_at_a_start(client, token, path, make_client, caplog):
 
 @pytest.mark.parametrize("rest", [None, b""])
 def test_a_database_that_is_gone(client, path, make_client, caplog, rest):
-    """A start that makes a database although there are keys says that one is missing."""
+    """A start that makes a database although there are keys warns of the loss."""
     client.app.close()
     path.unlink()
     if rest is not None:
@@ -73,7 +73,7 @@ def test_a_database_that_is_gone(client, path, make_client, caplog, rest):
 
 
 def test_no_warning_without_a_loss(client, token, path, make_client, caplog):
-    """A start says nothing where keys are there, in the settings, or no session is."""
+    """A start with keys, or without sessions, warns of nothing."""
     make_client(**UNLIMITED)
     make_client(secret_key="a secret of thirty-two bytes, and more", **UNLIMITED)
     client.request_as(token, "POST", "/logout")
@@ -84,7 +84,7 @@ def test_no_warning_without_a_loss(client, token, path, make_client, caplog):
 
 
 def test_keys_that_cannot_be_read(folder):
-    """Keys that this user may not read stop the start with a sentence, and are left alone."""
+    """Keys that this user may not read stop the start, and are not changed."""
     file = folder / "authapi.key"
     load_keys(Settings(key_file=str(file)))
     kept = file.read_bytes()
@@ -98,7 +98,7 @@ def test_keys_that_cannot_be_read(folder):
 
 
 def test_keys_are_kept_before_they_are_used(tmp_path, monkeypatch):
-    """A key file is on the disk before it has its name, and the name before a token is signed."""
+    """The key file is on the disk before it has its name, and the name before a token is signed."""
     done = []
     fsync, link = os.fsync, os.link
 

@@ -37,7 +37,7 @@ def _looks_always(client):
 @pytest.mark.usefixtures("looks_always")
 @pytest.mark.parametrize("suffix", ["-wal", "-shm"])
 def test_a_log_that_is_gone(client, token, path, make_app, suffix):
-    """All is refused, also on new connections, and all that was acknowledged is in the database."""
+    """Everything is refused, also on new connections, and nothing acknowledged is lost."""
     assert numbered(client, 1).status_code == 201
     path.with_name(f"authapi.db{suffix}").unlink()
 
@@ -54,7 +54,7 @@ def test_a_log_that_is_gone(client, token, path, make_app, suffix):
 
 @pytest.mark.usefixtures("looks_always")
 def test_moved_and_linked(client, token, path, make_app):
-    """The same file under a link has another log: all is refused until a restart, and kept.
+    """A file that is moved and linked to has another log: all is refused until a restart.
 
     Who opens the file by its new name meanwhile loses nothing either.
     """
@@ -77,7 +77,7 @@ def test_moved_and_linked(client, token, path, make_app):
 
 @pytest.mark.usefixtures("looks_always")
 def test_another_log_beside_the_same_file(client, token, path):
-    """Our own log is not written over what another service acknowledges in its own."""
+    """The service's log does not overwrite what another service acknowledges in its own."""
     assert numbered(client, 1).status_code == 201
     remove_log(path)
     with process(path.parent, AUTHAPI_RATE_LIMITS="off") as (_, url):
@@ -90,7 +90,7 @@ def test_another_log_beside_the_same_file(client, token, path):
 
 
 def test_a_log_that_closed_with_the_last_connection(client, token, path):
-    """SQLite itself takes the log away with the last connection: the next one goes on."""
+    """SQLite deletes the log with the last connection, and the next connection works."""
     client.app.core.database.prepare_to_fork()
     assert not path.with_name("authapi.db-wal").exists()
 
@@ -101,7 +101,7 @@ def test_a_log_that_closed_with_the_last_connection(client, token, path):
 @pytest.mark.skipif(sys.platform != "linux", reason="locks of open files are Linux's")
 @pytest.mark.parametrize("ends_last", ["the first", "the second"])
 def test_an_end_takes_no_newer_log_away(tmp_path, ends_last):
-    """The log was removed, and a second service has another one: whoever ends last, it is kept."""
+    """After the log was removed, no service that ends deletes the log of a second one."""
     with process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (service, url):
         register(url, 1)
         remove_log(tmp_path / "authapi.db")
@@ -115,7 +115,7 @@ def test_an_end_takes_no_newer_log_away(tmp_path, ends_last):
 
 
 def test_a_removed_log_that_nobody_has_asked_for(tmp_path):
-    """A service without a request knows its log too, and refuses another one."""
+    """A service without requests knows its log too, and refuses another one."""
     with (
         process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (_, url),
         process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (_, other),
@@ -144,7 +144,7 @@ print(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone())
 
 @pytest.mark.usefixtures("looks_always")
 def test_a_lost_log_is_not_written_over_newer_changes(client, token, path):
-    """What another program has put into the same file since is not taken back by our log."""
+    """A lost log does not overwrite what another program has written to the file since."""
     client.app.core.database.prepare_to_fork()  # which takes the log in
     assert numbered(client, 1).status_code == 201
     remove_log(path)
@@ -157,7 +157,7 @@ def test_a_lost_log_is_not_written_over_newer_changes(client, token, path):
 
 
 def test_a_lost_log_that_a_change_notices_first(client, path, make_app):
-    """What was acknowledged is taken in before the change is refused: another service may start."""
+    """What was acknowledged is in the file before a change is refused."""
     client.app.core.database.connections.look_every = 3_600  # so that only transactions look
     assert numbered(client, 1).status_code == 201
     remove_log(path)

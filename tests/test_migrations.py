@@ -27,7 +27,7 @@ def _copy(tmp_path):
 
 
 def made_by(release, path, *, users=1):
-    """A database as an older release leaves it, which knows so many migrations."""
+    """Make a database as an older release with so many migrations leaves it."""
     database = opened(path, until=release)
     with database.transaction():
         for number in range(users):
@@ -36,7 +36,7 @@ def made_by(release, path, *, users=1):
 
 
 def test_a_copy_before_the_schema_changes(path, copy, caplog):
-    """The database as it was is beside it, for its owner alone, and the log names both schemas."""
+    """The old database is kept beside the new one, and the log names both schemas."""
     caplog.set_level(logging.INFO)
     made_by(2, path).close()
     newest = MIGRATIONS[-1].version
@@ -54,7 +54,7 @@ def test_a_copy_before_the_schema_changes(path, copy, caplog):
 
 
 def test_the_way_back(path, copy):
-    """The older release opens the copy in the place of the database, and the update is repeated."""
+    """An older release opens the copy in place of the database, and the update can be repeated."""
     made_by(2, path).close()
     opened(path).close()
 
@@ -105,7 +105,7 @@ def test_an_upgrade_of_the_first_release(path, make_client, clock):
 
 
 def test_a_long_migration_shows_its_progress(path, capsys, monkeypatch):
-    """Each step of an upgrade that takes long is named on standard error."""
+    """An upgrade that takes long names each step on standard error."""
     made_by(9, path).close()
     monkeypatch.setattr("authapi.database.progress.SILENT_FOR", 0)
     monkeypatch.setattr("authapi.database.sqlite.schema.TICK_EVERY", 1)
@@ -118,7 +118,7 @@ def test_a_long_migration_shows_its_progress(path, capsys, monkeypatch):
 
 
 def test_what_is_still_in_the_log(path, copy):
-    """The copy has what another process has committed, and not yet written into the database."""
+    """The copy includes what another process has committed to the log only."""
     older = made_by(2, path, users=3)
     assert os.stat(f"{path}-wal").st_size  # noqa: PTH116
 
@@ -129,7 +129,7 @@ def test_what_is_still_in_the_log(path, copy):
 
 
 def test_no_copy_without_a_change(tmp_path, make_app):
-    """A first start, and a start with nothing to change, make no copy and leave no line."""
+    """A first start, and a start without a migration, make no copy and log nothing."""
     for _ in range(2):
         app = make_app()
         assert Client(app).register().status_code in {201, 409}
@@ -139,7 +139,7 @@ def test_no_copy_without_a_change(tmp_path, make_app):
 
 
 def test_no_copy_of_a_database_without_users(path, tmp_path):
-    """A database that nobody has registered in, or that another process just makes, needs none."""
+    """A database without users, which another process may be making, is not copied."""
     made_by(2, path, users=0).close()
 
     opened(path).close()
@@ -148,7 +148,7 @@ def test_no_copy_of_a_database_without_users(path, tmp_path):
 
 
 def test_a_copy_that_cannot_be_made(path, copy):
-    """Where there is no room for the copy, the start is refused, and nothing has changed."""
+    """Without room for the copy, the start is refused and nothing changes."""
     made_by(2, path).close()
     (copy.with_name(f"{copy.name}.part")).mkdir()
 
@@ -160,7 +160,7 @@ def test_a_copy_that_cannot_be_made(path, copy):
 
 
 def test_a_full_disk(path, copy):
-    """A disk that is full in the midst of the copy leaves no copy that is not whole."""
+    """A disk that becomes full during the copy leaves no incomplete copy."""
     database = made_by(2, path, users=500)
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -190,7 +190,7 @@ def _db(path):
 
 
 def test_migrations_are_in_order():
-    """Versions count from 1 without a gap, and the names say what they are."""
+    """Versions count from 1 without a gap."""
     assert list(range(1, len(MIGRATIONS) + 1)) == [each.version for each in MIGRATIONS]
 
 

@@ -18,7 +18,7 @@ def _path(tmp_path):
 
 
 def test_schema(path):
-    """Tables are STRICT, and ids are never used again."""
+    """Tables are STRICT, and ids are never reused."""
     opened(path).close()
 
     tables = rows(path, "SELECT name, strict FROM pragma_table_list WHERE type = 'table'")
@@ -30,7 +30,7 @@ def test_schema(path):
 
 
 def test_file_mode(path):
-    """The database, its logs and its lock are for their owner alone."""
+    """Only the owner can read the database, its log files and its lock."""
     db = opened(path)
     with db.transaction():
         insert_user(db, "a")
@@ -44,7 +44,7 @@ def test_file_mode(path):
 
 
 def test_a_file_that_is_no_database_keeps_its_mode(path):
-    """What turns out to be somebody's letter is not touched."""
+    """A file that is no database keeps its mode."""
     path.write_bytes(b"dear friend, " * 100)
     path.chmod(0o644)
 
@@ -65,7 +65,7 @@ def migrate_and_register(path, barrier, results):
 
 
 def test_two_processes_start_at_once(path):
-    """Processes that start at once on an empty database leave one correct schema, and both work."""
+    """Processes that start together on an empty database make one correct schema, and all work."""
     spawn = multiprocessing.get_context("spawn")
     barrier, results = spawn.Barrier(4), spawn.Queue()
     processes = [
@@ -84,7 +84,7 @@ def test_two_processes_start_at_once(path):
 
 @pytest.mark.parametrize("text", [b"no database at all, but long enough" * 40, b"x"])
 def test_no_database(path, text):
-    """A file that is no database stops the start, and is left alone."""
+    """A file that is no database is refused and not changed."""
     path.write_bytes(text)
 
     with pytest.raises(StartError, match="not a usable SQLite database"):
@@ -94,7 +94,7 @@ def test_no_database(path, text):
 
 
 def test_database_of_another_program(path):
-    """A database that holds somebody else's tables is left alone."""
+    """A database with another program's tables is refused and not changed."""
     rows(path, "CREATE TABLE cookies (a)")
 
     with pytest.raises(StartError, match="database of another program"):
@@ -107,13 +107,13 @@ def test_database_of_another_program(path):
     "where", ["/proc/authapi.db", "/proc/nowhere/authapi.db", "/dev/null/x.db"]
 )
 def test_directory_that_cannot_be_written(tmp_path, where):
-    """A directory that is not there, or cannot be written, stops the start."""
+    """A directory that is missing or cannot be written stops the start."""
     with pytest.raises(StartError, match="cannot be written"):
         opened(tmp_path / where)
 
 
 def test_old_sqlite(path, monkeypatch):
-    """An SQLite without STRICT tables or unixepoch() stops the start, before there is a file."""
+    """SQLite without STRICT tables or unixepoch() stops the start before a file is made."""
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 37, 2))
 
     with pytest.raises(StartError, match="too old"):
@@ -136,7 +136,7 @@ def test_no_write_ahead_log(path):
 
 
 def test_a_hard_link(tmp_path, make_app):
-    """A database with two names has two logs: it is refused by both."""
+    """A database with a hard link has two logs, so it is refused by both names."""
     make_app().close()
     (tmp_path / "other.db").hardlink_to(tmp_path / "authapi.db")
 

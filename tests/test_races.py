@@ -53,7 +53,7 @@ def test_register(roomy):
 
 
 def test_logout(roomy, tokens):
-    """A session is logged out once, whoever else is told the same."""
+    """32 logouts of a session all succeed, and one is recorded."""
     calls = [lambda: roomy.request_as(tokens[0], "POST", "/logout")] * THREADS
 
     assert statuses(at_once(calls)) == {200: 32}
@@ -61,7 +61,7 @@ def test_logout(roomy, tokens):
 
 
 def test_revoke(roomy, tokens):
-    """A session is revoked once; for the others it is not there."""
+    """A session is revoked once; the other requests get 404."""
     shown = roomy.sessions_of(tokens[1])
     (session_id,) = [each["id"] for each in shown if not each["current"]]
     calls = [lambda: roomy.request_as(tokens[1], "DELETE", f"/sessions/{session_id}")] * THREADS
@@ -71,7 +71,7 @@ def test_revoke(roomy, tokens):
 
 
 def test_revoke_others(roomy, tokens):
-    """Each of the other sessions is counted by one request alone."""
+    """Each ended session is counted by one request only."""
     for _ in range(5):
         roomy.log_in()
     calls = [lambda: roomy.request_as(tokens[1], "DELETE", "/sessions")] * THREADS
@@ -91,7 +91,7 @@ def test_ending_all_others(roomy, tokens):
 
 
 def test_ending_each_other(roomy, tokens):
-    """Of two sessions that end each other one is left."""
+    """Of two sessions that end each other, one remains."""
     ids = [each["id"] for each in roomy.sessions_of(tokens[0])]  # newest first
     calls = [
         lambda token=token, other=other: roomy.request_as(token, "DELETE", f"/sessions/{other}")
@@ -132,7 +132,7 @@ def test_password_change(roomy, tokens):
 
 
 def test_reauthentication(roomy, tokens):
-    """A token is rotated once: there is one new one, and the old one is dead."""
+    """A token is rotated once: one new token is good, and the old one is not."""
     body = {"password": USER["password"]}
     calls = [lambda: roomy.request_as(tokens[0], "POST", "/sessions/reauthenticate", body)]
 
@@ -169,7 +169,7 @@ def test_renewal(roomy, tokens, clock):
 
 
 def test_deletion(roomy, tokens):
-    """A user is deleted once, and nothing of theirs is left."""
+    """A user is deleted once, and no row of the user remains."""
     body = {"password": USER["password"]}
     calls = [
         lambda token=token: roomy.request_as(token, "DELETE", "/user", body) for token in tokens
@@ -183,7 +183,7 @@ def test_deletion(roomy, tokens):
 
 
 def test_most_sessions(make_client):
-    """There is never a session more than the setting says."""
+    """A user never has more sessions than the setting allows."""
     client = make_client(hash_slots=8, threads=4 * (THREADS + 8), rate_limits="off", max_sessions=5)
     client.register()
 
@@ -192,7 +192,7 @@ def test_most_sessions(make_client):
 
 
 def test_logins_while_the_password_changes(roomy, tokens):
-    """No session stands on the password that was, whenever it was checked."""
+    """No session is opened by the old password, whenever that was checked."""
     body = {"current_password": USER["password"], "new_password": NEW}
     change = [lambda: roomy.request_as(tokens[0], "PUT", "/user/password", body)]
 
@@ -207,7 +207,7 @@ def test_logins_while_the_password_changes(roomy, tokens):
 
 
 def test_logins_while_the_user_is_deleted(roomy, tokens):
-    """Nobody is left logged in to an account that is gone."""
+    """No session of a deleted user remains."""
     body = {"password": USER["password"]}
     delete = [lambda: roomy.request_as(tokens[0], "DELETE", "/user", body)]
 
@@ -217,7 +217,7 @@ def test_logins_while_the_user_is_deleted(roomy, tokens):
 
 
 def test_tries(make_client):
-    """As many of 32 wrong passwords are looked at as there are tries; one of them is the last."""
+    """Of 32 wrong passwords, as many are checked as there are tries, and one is the last."""
     client = make_client(hash_slots=8, threads=4 * (THREADS + 8), login_lockout=6)
     client.register()
 
@@ -229,7 +229,7 @@ def test_tries(make_client):
 
 @pytest.mark.parametrize("most", [6, 100])
 def test_tries_in_two_processes(tmp_path, most):
-    """So it is with two processes, where the lockout is the end and where the rate is."""
+    """Two processes share the tries of the lockout and of the rate."""
     options = {"AUTHAPI_HASH_SLOTS": "8", "AUTHAPI_THREADS": "80"}
     options["AUTHAPI_LOGIN_LOCKOUT"] = str(most)
     body = {"usernameOrEmail": "nobody", "password": "wrong password"}
@@ -242,7 +242,7 @@ def test_tries_in_two_processes(tmp_path, most):
 
 @pytest.fixture(name="ask", scope="module")
 def _ask(tmp_path_factory):
-    """Ask one of two processes on one database; gives the status, the body and the token."""
+    """Send a request to one of two processes on one database; return status, body and token."""
     folder = tmp_path_factory.mktemp("races")
     options = {
         "AUTHAPI_RATE_LIMITS": "off",
@@ -278,7 +278,7 @@ def of_both(answers):
 
 
 def test_register_in_two_processes(ask):
-    """A name is given once across processes."""
+    """A name is registered once across processes."""
     calls = [("POST", "/register", registration("anna", number)) for number in range(THREADS)]
 
     answers = in_both(ask, calls)
@@ -326,7 +326,7 @@ def test_reauthentication_in_two_processes(ask):
 
 
 def test_ending_each_other_in_two_processes(ask):
-    """Of two sessions that end all others, each in its own process, one is left."""
+    """Of two sessions that end all others, each in its own process, one remains."""
     *_, one = ask(0, "POST", "/register", registration("dora"))
     *_, other = ask(1, "POST", "/login", login("dora"))
 
@@ -338,7 +338,7 @@ def test_ending_each_other_in_two_processes(ask):
 
 
 def test_most_sessions_in_two_processes(ask):
-    """There is never a session more than the setting says, wherever one logs in."""
+    """A user never has more sessions than the setting allows, in whichever process."""
     ask(0, "POST", "/register", registration("eve"))
 
     answers = in_both(ask, [("POST", "/login", login("eve"))])

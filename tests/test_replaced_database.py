@@ -46,9 +46,9 @@ def _looks_always(client):
 
 @pytest.mark.usefixtures("looks_always")
 def test_replaced(client, token, path, make_app, caplog):
-    """Nothing is read from a file that lost its name, nothing is written, and nothing is lost.
+    """A file that lost its name is neither read nor written, and loses nothing.
 
-    What it had acknowledged is whole in it; the file in its place is as it was, also after a start.
+    It holds what was acknowledged; the file in its place is unchanged, after a start too.
     """
     back_up(path)
     kept, moved = path.with_name("copy.db").read_bytes(), path.with_name("moved.db")
@@ -72,7 +72,7 @@ def test_replaced(client, token, path, make_app, caplog):
 
 @pytest.mark.usefixtures("looks_always")
 def test_replaced_for_a_thread_without_a_connection(client, token, path):
-    """A thread that opens its connection then does not open the other file."""
+    """A thread without a connection does not open the other file."""
     back_up(path)
     replace(path)
 
@@ -81,7 +81,7 @@ def test_replaced_for_a_thread_without_a_connection(client, token, path):
 
 
 def test_replaced_while_it_is_opened(client, path):
-    """Nor one that is put in its place between the look and the opening; its log is not its own."""
+    """A file that is put in place between the look and the opening is not opened either."""
     back_up(path)
     core = client.app.core
     core.database.prepare_to_fork()
@@ -117,7 +117,7 @@ def test_replaced_while_a_write_waits(client, path):
 
 @pytest.mark.usefixtures("looks_always")
 def test_removed(client, token, path):
-    """A database that is gone is not made anew; put back, it goes on without a restart."""
+    """A missing database is not made anew, and works without a restart when it is put back."""
     moved = path.with_name("moved.db")
     path.rename(moved)
 
@@ -131,7 +131,7 @@ def test_removed(client, token, path):
 
 
 def test_replaced_and_seen_by_a_thread_without_a_connection(client, path):
-    """The thread that notices it first takes in the log, so that it gets into no other file."""
+    """The first thread that notices writes the log into its own file, not into another."""
     back_up(path)
     assert numbered(client, 1).status_code == 201
     moved = path.with_name("moved.db")
@@ -144,7 +144,7 @@ def test_replaced_and_seen_by_a_thread_without_a_connection(client, path):
 
 @pytest.mark.usefixtures("looks_always")
 def test_replaced_twice(client, token, path):
-    """A file that was put back, used, and is replaced once more has its log taken in once more."""
+    """A file that is put back, used and replaced again gets its log again."""
     moved = path.with_name("moved.db")
     for number in range(2):
         back_up(path)
@@ -158,7 +158,7 @@ def test_replaced_twice(client, token, path):
 
 @pytest.mark.usefixtures("looks_always")
 def test_opened_by_another_program_while_it_was_replaced(client, token, path, make_app, caplog):
-    """That takes the log away; what is put back then is used after a restart, and whole."""
+    """If another program deletes the log, the file that is put back is whole."""
     back_up(path)
     assert numbered(client, 1).status_code == 201
     moved = path.with_name("moved.db")
@@ -176,7 +176,7 @@ def test_opened_by_another_program_while_it_was_replaced(client, token, path, ma
 
 
 def test_a_link(tmp_path, make_client):
-    """A database may be named by a link; one that is set to another file is a replaced one."""
+    """A link may name the database; a link to another file counts as a replaced database."""
     real = tmp_path / "data" / "real.db"
     real.parent.mkdir()
     link = tmp_path / "authapi.db"
@@ -197,7 +197,7 @@ def test_a_link(tmp_path, make_client):
 
 
 def test_an_end_takes_no_log_of_another_service_away(tmp_path):
-    """The file was replaced, and a second service runs on the new one when the first one ends."""
+    """A service whose file was replaced ends without deleting the log of the new file's service."""
     path = tmp_path / "authapi.db"
     with process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (service, url):
         register(url, 1)
@@ -213,7 +213,7 @@ def test_an_end_takes_no_log_of_another_service_away(tmp_path):
 
 
 def test_maintenance_tells_once(client, path, caplog):
-    """Also without a request it is noticed that the file was replaced, and told."""
+    """A service without requests logs once that its file was replaced."""
     client.app.maintain()
     path.rename(path.with_name("moved.db"))
     for _ in range(3):
@@ -246,7 +246,7 @@ def test_looks_are_few(tmp_path, clock):
 
 
 def test_restored_through_sqlite(client, token, path):
-    """A copy that SQLite itself puts back, as `.restore` does, counts at the next request."""
+    """A copy that SQLite restores, as `.restore` does, counts at the next request."""
     back_up(path)
     later = token_of(client.log_in())
     with (
@@ -261,7 +261,7 @@ def test_restored_through_sqlite(client, token, path):
 
 
 def test_replaced_under_a_process(tmp_path):
-    """So it is with the real service: it refuses, says why, and a restart has the new file."""
+    """A service refuses, logs why, and uses the new file after a restart."""
     path = tmp_path / "authapi.db"
     with process(tmp_path, AUTHAPI_RATE_LIMITS="off") as (service, url):
         register(url, 1)

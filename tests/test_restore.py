@@ -74,7 +74,7 @@ ways = pytest.mark.parametrize("make_safe", [restore, run_script])
 
 @ways
 def test_what_ended_stays_ended(service, make_safe):
-    """No session of before the backup is good after it, whether it ended meanwhile or not."""
+    """No session from before the restore is good after it."""
     ended = token_of(service.client.register())
     live = token_of(service.client.log_in())
     service.back_up()
@@ -93,7 +93,7 @@ def test_what_ended_stays_ended(service, make_safe):
 
 @ways
 def test_no_id_is_given_again(service, make_safe):
-    """A user who came after the backup, and is lost, shares their id with nobody."""
+    """The id of a user who was lost with the database is not given again."""
     service.client.register()
     service.back_up()
     lost = service.client.register(**OTHER).json["user"]["id"]
@@ -108,7 +108,7 @@ def test_no_id_is_given_again(service, make_safe):
 
 @ways
 def test_a_backup_without_users(service, make_safe):
-    """Ids go on above those of a lost database also where the backup has had no user at all."""
+    """Ids continue above those of the lost database even if the backup never had a user."""
     service.back_up()
     service.client.register()
 
@@ -120,7 +120,7 @@ def test_a_backup_without_users(service, make_safe):
 
 
 def test_more_users_than_are_skipped(service):
-    """Where the lost database can be read, ids go on above all that it gave."""
+    """If the lost database can be read, ids continue above all that it gave."""
     service.client.register()
     service.back_up()
     with service.client.app.core.database.transaction():
@@ -139,7 +139,7 @@ def test_more_users_than_are_skipped(service):
 
 @pytest.mark.parametrize("content", [b"no database at all, but long enough" * 40, b"", b"x"])
 def test_a_lost_database_that_cannot_be_read(service, content, caplog):
-    """What is left of a lost database may be nothing: the backup's own ids are known."""
+    """If the lost database cannot be read, ids continue above the backup's."""
     service.client.register()
     service.back_up()
     service.put_back()
@@ -153,7 +153,7 @@ def test_a_lost_database_that_cannot_be_read(service, content, caplog):
 
 
 def test_a_lost_database_that_is_not_there(service):
-    """A name that was mistyped is no lost database, and nothing has changed."""
+    """A path without a file is refused, and nothing changes."""
     token = token_of(service.client.register())
 
     with pytest.raises(StartError, match=r"There is no database .*lots\.db: name the one"):
@@ -167,7 +167,7 @@ def device_of(answer):
 
 
 def log_in_with(service, device, password):
-    """Log in with a browser that is known, or was, where the name is locked out for all others."""
+    """Log in with a browser that is or was known, while the name is locked out for all others."""
     service.client.log_in(password="wrong password")
     headers = {"Cookie": f"device={device}"}
     return service.client.log_in(password=password, headers=headers).status_code
@@ -175,7 +175,7 @@ def log_in_with(service, device, password):
 
 @ways
 def test_no_browser_of_a_lost_password_is_known(service, make_safe):
-    """A device cookie of a password that was changed, before the loss or in it, counts no more."""
+    """A device cookie of an earlier password no longer counts, before or after the loss."""
     answer = service.client.register()
     before = device_of(answer)
     service.back_up()
@@ -195,7 +195,7 @@ def test_no_browser_of_a_lost_password_is_known(service, make_safe):
 
 
 def unlocked_token(service):
-    """A session of the user, whose lockout an operator has taken back."""
+    """Return a token of the user after an operator ended the lockout."""
     with service.client.app.core.database.transaction():
         service.client.query("DELETE FROM limits")
     return token_of(service.client.log_in())
@@ -203,7 +203,7 @@ def unlocked_token(service):
 
 @ways
 def test_the_audit_log_tells(service, make_safe):
-    """The log has one more entry, with an id that the lost one did not give, and only grows."""
+    """The audit log gets one entry with an id that the lost log did not give."""
     service.client.register()
     service.back_up()
     service.put_back()
@@ -222,7 +222,7 @@ def test_the_audit_log_tells(service, make_safe):
 
 @ways
 def test_all_or_nothing(service, make_safe):
-    """Where one part fails, nothing has changed."""
+    """If one part fails, nothing changes."""
     service.client.register()
     service.client.query(
         "CREATE TRIGGER refuses BEFORE INSERT ON audit_log WHEN NEW.event = 'restored'"
@@ -249,7 +249,7 @@ def dump(path):
 
 @pytest.mark.parametrize("users", [0, 2])
 def test_the_script_does_what_the_function_does(service, users):
-    """The page's SQL and the function leave the same database."""
+    """The documented script and the function leave the same database."""
     for fields in (USER, OTHER)[:users]:
         assert service.client.register(**fields).status_code == 201
     service.back_up()
@@ -283,7 +283,7 @@ def test_a_backup_of_an_older_release(service):
 
 
 def test_no_database_is_made(tmp_path):
-    """Where there is nothing to restore, nothing is made."""
+    """Without a database or keys, nothing is made."""
     with pytest.raises(StartError, match="There is no database"):
         restore(Settings(database_url=f"sqlite:///{tmp_path}/authapi.db"))
 
@@ -291,7 +291,7 @@ def test_no_database_is_made(tmp_path):
 
 
 def test_the_page_runs_the_script():
-    """Operations tells to run the script, by the name that it has."""
+    """The page on operations names the script."""
     page = (SCRIPT.parent.parent / "operations.md").read_text()
 
     assert f"sqlite3 -bail authapi.db < docs/examples/{SCRIPT.name}" in page

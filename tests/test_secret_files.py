@@ -66,7 +66,7 @@ def made(path):
 
 @pytest.mark.parametrize("mode", [0o640, 0o660, 0o670])
 def test_a_group_is_taken_from_our_key_file(key_file, caplog, mode):
-    """A key file of ours that a group can read, as kubelet's fsGroup makes it, is mended."""
+    """The mode of our key file is corrected if a group can read it, as with kubelet's fsGroup."""
     key_file.chmod(mode)
 
     load_keys(Settings(key_file=str(key_file)))
@@ -101,7 +101,7 @@ def test_a_key_file_of_everyone(key_file, mode):
     ],
 )
 def test_owners_and_groups_of_a_key_file(key_file, owners, mode, says):
-    """The owner is root or the service, and a group that may read it is one of the service's."""
+    """The owner must be root or the service, and a group that may read it one of the service's."""
     os.chown(key_file, *owners)
     key_file.chmod(mode)
     settings = Settings(key_file=str(key_file))
@@ -117,7 +117,7 @@ def test_owners_and_groups_of_a_key_file(key_file, owners, mode, says):
 
 @as_root
 def test_our_groups_may_read(key_file, caplog):
-    """A file of root's that one of our groups can read is taken with one warning."""
+    """A file of root that one of our groups can read is used, with one warning."""
     os.chown(key_file, 0, NOBODY)
     key_file.chmod(0o440)
 
@@ -143,7 +143,7 @@ def _credentials(tmp_path, monkeypatch):
 @pytest.mark.parametrize("mode", [0o400, 0o440, 0o444])
 @pytest.mark.parametrize("owner", [0, STRANGER])
 def test_a_secret_that_is_handed_over(credentials, caplog, mode, owner):
-    """There, every mode to read is fine, and so is an owner of the host's: nobody else sees it."""
+    """In that directory any readable mode and any owner are accepted."""
     (credentials / "..data" / "secret").write_text(SECRET)
     (credentials / "secret").symlink_to("..data/secret")
     (credentials / "secret").chmod(mode)
@@ -203,7 +203,7 @@ def test_newlines_at_the_end(secret_file, ending):
 
 
 def test_a_secret_of_an_operators_is_not_changed(secret_file, caplog):
-    """Which of our groups may read a secret is for who made it to say."""
+    """A group of ours may read a secret."""
     secret_file.chmod(0o640)
 
     load_keys(Settings(secret_key_file=str(secret_file)))
@@ -222,7 +222,7 @@ def test_a_secret_of_an_operators_is_not_changed(secret_file, caplog):
     ],
 )
 def test_bad_secret_key_files(secret_file, text, says):
-    """A file without a good key is refused, and a JWK Set is sent where it belongs."""
+    """A file without a valid key is refused; for a JWK Set the message names the right setting."""
     secret_file.write_text(text)
 
     with pytest.raises(StartError, match=f"The secret key file {secret_file} {says}"):
@@ -274,7 +274,7 @@ def test_two_places_for_a_key(first, second):
 @pytest.mark.parametrize("ending", BESIDE)
 @pytest.mark.parametrize("mode", [0o602, 0o622, 0o666, 0o777])
 def test_a_database_that_everyone_can_write(path, ending, mode):
-    """A database, a log or a lock that everyone can write to is refused: they could be anyone."""
+    """A database, log or lock that everyone can write is refused."""
     made(path)
     Path(f"{path}{ending}").chmod(mode)
 
@@ -287,7 +287,7 @@ def test_a_database_that_everyone_can_write(path, ending, mode):
 @as_root
 @pytest.mark.parametrize("ending", BESIDE)
 def test_a_database_of_another_user(path, ending):
-    """A database, a log or a lock of another user's is refused, as a key file is."""
+    """A database, log or lock of another user is refused."""
     made(path)
     os.chown(f"{path}{ending}", STRANGER, STRANGER)
 
@@ -297,7 +297,7 @@ def test_a_database_of_another_user(path, ending):
 
 @as_root
 def test_a_database_of_a_foreign_group(path):
-    """Root's database, which a group that we are not in can write, cannot be mended by us."""
+    """A database of root that a foreign group can write is refused."""
     made(path)
     path.parent.chmod(0o1777)
     os.chown(path, 0, FOREIGN_GROUP)
@@ -308,7 +308,7 @@ def test_a_database_of_a_foreign_group(path):
 
 
 def test_a_volume_with_a_group(tmp_path):
-    """A pod comes up again after kubelet gave each file of its volume to a group (fsGroup)."""
+    """A pod restarts after kubelet gave each file of its volume to a group (fsGroup)."""
     with process(tmp_path):
         pass
     files = list(tmp_path.iterdir())
@@ -327,7 +327,7 @@ def test_a_volume_with_a_group(tmp_path):
 
 
 def test_files_that_everyone_can_read(path, caplog):
-    """A database and what is beside it are taken from others, and the log says so."""
+    """Files that others can read are made unreadable to them, and the log says so."""
     made(path)
     for ending in BESIDE:
         Path(f"{path}{ending}").chmod(0o644)
@@ -342,7 +342,7 @@ def test_files_that_everyone_can_read(path, caplog):
 
 
 def test_a_directory_is_no_database_anywhere(tmp_path):
-    """A directory, on any file system, is called one."""
+    """A directory on any file system is refused with a message that says so."""
     for folder in (tmp_path, Path("/dev/shm")):
         with pytest.raises(StartError) as refusal:
             opened(folder)
@@ -353,7 +353,7 @@ def test_a_directory_is_no_database_anywhere(tmp_path):
 
 
 def test_a_pipe_is_no_database(path):
-    """A pipe is no database either, and the start does not wait for it."""
+    """A pipe is refused without waiting for it."""
     os.mkfifo(path, 0o600)
 
     with pytest.raises(StartError, match=f"{path} is not a file"):
@@ -364,7 +364,7 @@ def test_a_pipe_is_no_database(path):
     ("mode", "warns"), [(0o700, False), (0o755, False), (0o777, True), (0o1777, False)]
 )
 def test_a_directory_of_everyone(path, caplog, mode, warns):
-    """A directory in which others can replace the database is worth a warning."""
+    """A directory in which others can replace the database causes a warning."""
     path.parent.chmod(mode)
 
     opened(path)
@@ -394,7 +394,7 @@ def unlock(path, **environ):
 @as_root
 @pytest.mark.parametrize("owner_of_secret", [0, NOBODY])
 def test_root_unlocks(secret_file, owner_of_secret):
-    """Root runs a command as the database's owner: the service can open all files after it."""
+    """A command of root runs as the database's owner, so the service can open its files."""
     os.chown(secret_file, owner_of_secret, owner_of_secret)
     (folder := secret_file.parent / "data").mkdir()
     os.chown(folder, NOBODY, NOBODY)
@@ -418,7 +418,7 @@ def test_root_unlocks(secret_file, owner_of_secret):
 
 @as_root
 def test_root_unlocks_where_the_owner_cannot(folder):
-    """A directory that only root can reach, as of systemd's DynamicUser, is said to be one."""
+    """A database that only root can reach (systemd's DynamicUser) is refused with the reason."""
     (folder / "private").mkdir(mode=0o700)
     path = folder / "private" / "authapi.db"
     path.touch(mode=0o600)

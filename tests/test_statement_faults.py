@@ -38,7 +38,7 @@ KINDS = {
 
 
 class Plan:
-    """Counts what the connections run, and fails where it is told to."""
+    """Counts the statements that connections run, and fails at a chosen one."""
 
     def __init__(self):
         self.begin()
@@ -100,7 +100,7 @@ def _plan():
 
 @dataclass
 class Scenario:
-    """A request that writes; `of` are the routes that it stands for."""
+    """A request that writes; `of` is its route."""
 
     of: str
     send: Callable[[Client, list[str]], Result]  # to the client, with the tokens of two sessions
@@ -181,7 +181,7 @@ def id_of(client, token):
 
 
 class World:
-    """A database whose content can be read whole, and put back."""
+    """A database whose content can be read and put back as a whole."""
 
     def __init__(self, path):
         self._file = sqlite3.connect(path, isolation_level=None)
@@ -296,9 +296,9 @@ def _trial_of(make_client, plan, clock, tmp_path):
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_all_or_nothing(name, trial_of):
-    """A fault at a statement leaves nothing, or whole transactions; the next request works.
+    """A fault at any statement leaves whole transactions or nothing; the next request works.
 
-    The limits are on: a try is a transaction before that of the change.
+    The limits are on, so a try is a transaction of its own before the change.
     """
     trial = trial_of(SCENARIOS[name], rate_limits="on")
     steps = trial.count()
@@ -322,7 +322,7 @@ def test_a_fault_of_the_rollback_too(name, trial_of):
 
 @pytest.mark.parametrize("name", ["login", "rename"])
 def test_the_log_tells_what_is_kept(name, trial_of, caplog):
-    """The log names an event when its change is kept, and not where it was undone."""
+    """The log names an event only if its change was committed."""
     caplog.set_level("INFO", "authapi.events")
     trial = trial_of(SCENARIOS[name])
     steps = trial.count()
@@ -360,7 +360,7 @@ def test_a_change_of_one_user_names_the_user(name, trial_of, monkeypatch):
 
 
 def test_every_route_that_writes_is_tried(make_app):
-    """No route that changes anything is left out."""
+    """Every route that writes has a scenario."""
     found = {
         f"{responder.method} {route.path}"
         for route in falcon.inspect.inspect_routes(make_app())

@@ -18,7 +18,7 @@ def _client(make_client):
     "moves", [[-HOUR], [HOUR], [HOUR, -HOUR], [-HOUR, HOUR], [HOUR, -2 * HOUR]]
 )
 def test_nobody_is_logged_out(client, token, clock, moves):
-    """Sessions outlive a clock that goes an hour wrong and is set right; so do renewed tokens."""
+    """Sessions and renewed tokens outlive a clock that is an hour wrong and is corrected."""
     tokens = [token]
     for seconds in moves:
         clock.move(seconds)
@@ -34,7 +34,7 @@ def test_nobody_is_logged_out(client, token, clock, moves):
 
 
 def test_what_has_expired_is_gone(make_client, clock):
-    """A session that is over by the clock opens nothing, and one that was pruned stays dead."""
+    """A session that has expired by the clock opens nothing, and a pruned one stays dead."""
     client = make_client(session_lifetime=HOUR // 2, **UNLIMITED)
     token = token_of(client.register())
 
@@ -49,14 +49,14 @@ def test_what_has_expired_is_gone(make_client, clock):
     ("seconds", "status"), [(1 - FRESH_FOR, 200), (-FRESH_FOR, 403), (-HOUR, 403), (HOUR, 403)]
 )
 def test_no_session_is_fresh_for_longer(client, token, clock, seconds, status):
-    """A clock that is set back by more than freshness lasts makes no session fresh for an hour."""
+    """A clock that is set back by more than FRESH_FOR makes no session fresh for longer."""
     clock.move(seconds)
 
     assert client.request_as(token, "DELETE", "/user").status_code == status
 
 
 def test_the_audit_log_keeps_all(client, token, clock):
-    """An hour forward or back takes nothing from the log, and keeps nothing from being written."""
+    """A clock that moves by an hour deletes no audit entry, and prevents none."""
     for seconds in (HOUR, -2 * HOUR, HOUR):
         before = client.events()
         clock.move(seconds)
