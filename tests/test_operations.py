@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from conftest import token_of
+from conftest import USER, token_of
 
 from authapi import Failure, features, fresh
 from authapi.answers import Answer
@@ -142,3 +142,50 @@ def test_every_responder_is_declared(name):
     assert declared.summary.endswith(".")
     assert issubclass(declared.answers, Answer)
     assert all(issubclass(failure, Failure) for failure in declared.raises)
+
+
+CHANGED = "another password"
+WALK = [  # a request, with the responder that answers it
+    ("RegistrationResource.on_post", "POST", "/register", USER),
+    ("SessionResource.on_delete", "DELETE", "/sessions/{id}", None),
+    (
+        "LoginResource.on_post",
+        "POST",
+        "/login",
+        {"usernameOrEmail": USER["email"], "password": USER["password"]},
+    ),
+    ("ExampleResource.on_get", "GET", "/", None),
+    ("ExampleResource.on_get", "GET", "/user", None),
+    ("VerificationResource.on_get", "GET", "/verify", None),
+    ("SessionsResource.on_get", "GET", "/sessions", None),
+    ("SessionsResource.on_delete", "DELETE", "/sessions", None),
+    ("ActivityResource.on_get", "GET", "/user/activity", None),
+    ("UserResource.on_patch", "PATCH", "/user", {"username": "renamed"}),
+    (
+        "ReauthenticationResource.on_post",
+        "POST",
+        "/sessions/reauthenticate",
+        {"password": USER["password"]},
+    ),
+    (
+        "PasswordResource.on_put",
+        "PUT",
+        "/user/password",
+        {"current_password": USER["password"], "new_password": CHANGED},
+    ),
+    ("UserResource.on_delete", "DELETE", "/user", {"password": CHANGED}),
+    ("LogoutResource.on_post", "POST", "/logout", None),
+]
+
+
+def test_answers_are_as_declared(client):
+    """Each responder answers with the status and the fields that it declares."""
+    declared, token = dict(responders()), ""
+    assert {name for name, *_ in WALK} == set(declared)
+    for name, method, path, body in WALK:
+        session_id = client.sessions_of(token)[0]["id"] if "{id}" in path else ""
+        answer = client.request_as(token, method, path.format(id=session_id), body)
+        operation = operation_of(declared[name])
+        fields = {each.encode_name for each in msgspec.structs.fields(operation.answers)}
+        assert (answer.status_code, set(answer.json)) == (operation.status, fields), name
+        token = token_of(answer) if "device" in answer.cookies or method == "PATCH" else token
