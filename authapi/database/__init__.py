@@ -29,15 +29,15 @@ class Database(Protocol):
 
     @property
     def description(self) -> str:
-        """The place of the database and the engine's version, without a password."""
+        """Return where the database is and the engine's version, without a password."""
 
     @property
     def is_new(self) -> bool:
-        """Whether opening the database made it."""
+        """Return whether opening the database made it."""
 
     @property
     def is_stuck(self) -> bool:
-        """Whether changes wait for longer than they usually take, so that more would pile up."""
+        """Return whether changes have waited unusually long, so that more of them would pile up."""
 
     def statements(self, name: str) -> Statements:
         """Return the statements of `sql/queries/{name}.sql`, with the engine's own on top."""
@@ -47,9 +47,10 @@ class Database(Protocol):
     ) -> AbstractContextManager[None]:
         """Run the block's statements as one change, which is on the disk when the block is left.
 
-        A change to one user's rows names that user in `of`: all such changes of a user happen one
-        after the other. Any exception in the block undoes the change. After an error of the
-        database in the block, no further statement may run in it. Transactions do not nest.
+        A change to one user's rows passes the user's id as `of`: an engine with many writers makes
+        such changes of a user one after the other. Any exception in the block undoes the change.
+        After an error of the database in the block, no further statement may run in it.
+        Transactions do not nest.
 
         Raises Unavailable where the change cannot begin within `patience` seconds, or the engine
         refuses it.

@@ -21,7 +21,7 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        """The SHA-256 of the text, in hexadecimal. The ledger keeps it, to notice an edit."""
+        """Return the SHA-256 of the text, in hexadecimal. The ledger keeps it to notice an edit."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
@@ -32,7 +32,7 @@ def migrations(engine: str) -> list[Migration]:
 
 
 class Ledger:
-    """The table of the migrations that a database has had."""
+    """The table of the migrations that were applied to a database."""
 
     def __init__(self, statements: Statements, known: Sequence[Migration], place: str) -> None:
         """Take the statements, the program's migrations, and what to call the database."""
@@ -50,7 +50,7 @@ class Ledger:
         self._statements.create_ledger()
 
     def missing(self) -> Sequence[Migration]:
-        """Return the migrations that the database has not had, oldest first.
+        """Return the migrations that were not applied to the database, oldest first.
 
         Raises StartError where one of its own was edited, or this program does not know it.
         """

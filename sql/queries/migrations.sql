@@ -1,4 +1,4 @@
--- The ledger of the migrations that a database has had.
+-- The ledger of the migrations that were applied to a database.
 
 -- name: applied()
 SELECT version, name, checksum

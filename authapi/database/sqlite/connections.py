@@ -67,7 +67,7 @@ class Connections:
 
     @property
     def current(self) -> Connection:
-        """The calling thread's connection, opened at its first use.
+        """Return the calling thread's connection, opened at its first use.
 
         Raises Unavailable where the file was replaced or removed `look_every` seconds ago or more.
         """
@@ -81,7 +81,7 @@ class Connections:
 
     @property
     def to_write(self) -> Connection:
-        """The calling thread's connection, reopened if the file was read-only and no longer is.
+        """Return the calling thread's connection, reopened if the file is no longer read-only.
 
         NOTE: SQLite keeps a connection read-only that was opened so.
         """
@@ -91,7 +91,7 @@ class Connections:
 
     @property
     def opened(self) -> list[Connection]:
-        """The open connections of all threads."""
+        """Return the open connections of all threads."""
         with self._opening:
             return list(self._open)
 

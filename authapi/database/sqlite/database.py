@@ -49,22 +49,22 @@ class SQLiteDatabase:
 
     @property
     def real_path(self) -> Path:
-        """The path of the file itself, where `path` is a symbolic link."""
+        """Return the path of the file itself; `path` may be a symbolic link."""
         return Path(self.identity.real_path)
 
     @property
     def description(self) -> str:
-        """The file's path and SQLite's version."""
+        """Return the file's path and SQLite's version."""
         return f"{self.path}, SQLite {SQLITE_VERSION}"
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a writer has held the lock for unusually long."""
+        """Return whether a writer has held the lock for unusually long."""
         return self.writer_lock.is_stuck
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The calling thread's connection, for the schema and for tests. Raises Unavailable."""
+        """Return the calling thread's connection, for the schema and tests. Raises Unavailable."""
         return self.connections.current
 
     def statements(self, name: str) -> Statements:

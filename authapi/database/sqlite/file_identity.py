@@ -38,12 +38,12 @@ class FileIdentity:
 
     @property
     def is_writable(self) -> bool:
-        """Whether this process may write to the database."""
+        """Return whether this process may write to the database."""
         return os.access(self.real_path, os.W_OK)
 
     @property
     def log_files(self) -> LogFiles:
-        """The files that have the names of the log and its index now."""
+        """Return the files that now have the names of the log and its index."""
         return file_id(f"{self.real_path}-wal"), file_id(f"{self.real_path}-shm")
 
     def loss(self, in_use: Iterable[LogFiles]) -> OSError | None:

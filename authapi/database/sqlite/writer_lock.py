@@ -39,7 +39,7 @@ class WriterLock:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a thread of this process has held the lock for unusually long.
+        """Return whether a thread of this process has held the lock for unusually long.
 
         Then another program keeps the database locked, or the disk hangs.
         """
