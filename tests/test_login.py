@@ -1,11 +1,11 @@
-"""Login and logout."""
+"""Login."""
 
 import re
 import unicodedata
 
 import argon2
 import pytest
-from conftest import CHEAP, OTHER, USER, deletes_cookie, token_of
+from conftest import CHEAP, USER, token_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -59,16 +59,21 @@ def test_failures_are_alike(client):
     assert not any(answer.cookies for answer in answers)
 
 
-def test_unknown_user_costs_a_verification(client, monkeypatch):
-    """A decoy is verified at the current cost where there is no user, once each."""
-    verified = []
-    matches = Hasher.matches
+@pytest.fixture(name="verified")
+def _verified(monkeypatch):
+    """The hashes that passwords are compared with."""
+    verified, matches = [], Hasher.matches
 
     def spy(self, stored, password):
         verified.append(stored)
         return matches(self, stored, password)
 
     monkeypatch.setattr(Hasher, "matches", spy)
+    return verified
+
+
+def test_unknown_user_costs_a_verification(client, verified):
+    """A decoy is verified at the current cost where there is no user, once each."""
     client.register()
     client.log_in("nobody")
     client.log_in(password="wrong password")
@@ -86,51 +91,6 @@ def test_each_login_is_a_session_of_its_own(client, token):
 
     assert client.get_as(token).status_code == 401
     assert client.get_as(other).status_code == 200
-
-
-def test_logout_kills_the_token(client, token):
-    """After logout the same cookie is dead on every route, and the cookie is deleted."""
-    answer = client.post("/logout", headers={"Cookie": f"jwt={token}"})
-
-    assert (
-        answer.status_code,
-        answer.json["message"],
-        answer.json["user"],
-    ) == (200, "Logged Out.", None)
-    assert deletes_cookie(answer)
-    for path in ("/user", "/"):
-        replay = client.get_as(token, path)
-        assert (replay.status_code, replay.json["error"]) == (401, "invalid_token")
-
-
-@pytest.mark.parametrize("cookie", ["", "jwt=", "jwt=garbage", "jwt=a; jwt=b", "other=1"])
-def test_logout_without_a_session(client, cookie):
-    """Logout works without a session too, whatever the cookie is, and with any body."""
-    answer = client.simulate_post("/logout", headers={"Cookie": cookie}, body="not JSON")
-
-    assert (answer.status_code, answer.json["message"]) == (200, "Logged Out.")
-    assert deletes_cookie(answer)
-
-
-def test_logout_of_more_than_one(client, token):
-    """Each session ends whose token is sent, whatever is sent with them."""
-    other, stranger = token_of(client.log_in()), token_of(client.register(**OTHER))
-    headers = {
-        "Cookie": f"jwt={token}; jwt=garbage; jwt={other}",
-        "Authorization": f"Bearer {token}",
-    }
-
-    assert client.post("/logout", headers=headers).status_code == 200
-
-    assert [client.get_as(each).status_code for each in (token, other, stranger)] == [401, 401, 200]
-    assert client.events().count("logged_out") == 2
-
-
-def test_logout_by_bearer(client, token):
-    """A client that sends the token in a header ends its session in the same way."""
-    client.post("/logout", headers={"Authorization": f"Bearer {token}"})
-
-    assert client.get_as(token).status_code == 401
 
 
 def stored_hash(client):
@@ -190,30 +150,25 @@ DEAR = "$argon2id$v=19$m={},t={},p={}$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQ
         ),
         (
             DEAR.format(8, 4_000_000_000, 1),
-            "a stored password hash takes 32000 seconds of CPU time: its user cannot log in",
+            r"a stored password hash takes \d+ seconds of CPU time: its user cannot log in",
         ),
         (
             DEAR.format(1_048_576, 100, 100_000),
-            "a stored password hash takes 105 seconds of CPU time: its user cannot log in",
+            r"a stored password hash takes \d+ seconds of CPU time: its user cannot log in",
         ),
     ],
 )
-def test_unusable_hash(client, monkeypatch, caplog, stored, said):
+def test_unusable_hash(client, verified, caplog, stored, said):
     """A stored hash that is none, or would take too much, fails like a wrong password.
 
-    The log says it, without a name, and it takes the time of a hash.
+    The log says it, without a name, and it takes the time of a hash: a decoy is verified.
     """
-    monkeypatch.setattr(Hasher, "_seconds_per_kib", 1e-6)
     client.register()
     client.query("UPDATE users SET password_hash = ?", stored)
-    costs, tag = [], Hasher._tag
-    monkeypatch.setattr(
-        Hasher, "_tag", lambda self, *rest: costs.append(rest[0].cost) or tag(self, *rest)
-    )
 
     assert client.log_in().status_code == 401
-    assert costs == [Cost(8, 1, 1)]
-    assert said in caplog.messages
+    assert [decoy.cost for decoy in verified] == [Cost(8, 1, 1)]
+    assert any(re.fullmatch(said, message) for message in caplog.messages)
 
 
 @pytest.mark.parametrize(
@@ -338,62 +293,3 @@ def test_the_longest_email(client):
 
     assert len(email) == 254
     assert client.log_in(email).status_code == 200
-
-
-# Logout everywhere
-
-
-def test_logout_everywhere(client, token):
-    """All sessions of the user end, the current one included; another user's do not."""
-    others = [token_of(client.log_in()) for _ in range(2)]
-    stranger = token_of(client.register(**OTHER))
-
-    answer = client.request_as(token, "POST", "/logout", {"everywhere": True})
-
-    assert (answer.status_code, answer.json["message"]) == (200, "Logged Out.")
-    assert deletes_cookie(answer)
-    assert [client.get_as(each).status_code for each in (token, *others)] == [401] * 3
-    assert client.get_as(stranger).status_code == 200
-    assert client.events().count("logged_out") == 1
-    assert client.events().count("session_revoked") == 2
-
-
-@pytest.mark.parametrize("body", [{}, {"everywhere": False}])
-def test_logout_here(client, token, body):
-    """Without the word only the current session ends."""
-    other = token_of(client.log_in())
-
-    client.request_as(token, "POST", "/logout", body)
-
-    assert [client.get_as(each).status_code for each in (token, other)] == [401, 200]
-
-
-@pytest.mark.parametrize("body", [{"everywhere": "yes"}, {"everywhere": 1}, {"all": True}])
-def test_logout_with_a_bad_body(client, token, body):
-    """A body that says nothing clear is refused, and nobody is logged out by it."""
-    answer = client.request_as(token, "POST", "/logout", body)
-
-    assert answer.status_code == 422
-    assert client.get_as(token).status_code == 200
-
-
-def test_dead_token_logs_nobody_out(client, token):
-    """A token whose session has ended ends no other one, and the answer does not say so."""
-    other = token_of(client.log_in())
-    client.request_as(token, "POST", "/logout")
-
-    answer = client.request_as(token, "POST", "/logout", {"everywhere": True})
-
-    assert (answer.status_code, answer.json["error"]) == (401, "invalid_token")
-    assert deletes_cookie(answer)
-    assert client.post("/logout", {"everywhere": True}).json["error"] == "not_authenticated"
-    assert client.get_as(other).status_code == 200
-    assert client.events().count("logged_out") == 1
-
-
-def test_empty_json_body_of_a_logout(client, token):
-    """A client that declares JSON and sends nothing is logged out."""
-    headers = {"Cookie": f"jwt={token}", "Content-Type": "application/json"}
-
-    assert client.simulate_post("/logout", headers=headers).status_code == 200
-    assert client.get_as(token).status_code == 401
