@@ -107,8 +107,8 @@ class BoundCookie:
     def write(self, req: falcon.Request, resp: falcon.Response, value: str, max_age: int) -> None:
         """Write the cookie into a response, once. An age of 0 deletes it.
 
-        What expires the cookie of another domain comes first, for clients that know a cookie by its
-        name alone. NOTE: Falcon keeps one cookie a name, and writes it behind appended headers.
+        The lines that expire it for other domains come first, because some clients identify a
+        cookie by its name alone. NOTE: Falcon writes its one cookie of a name after appended lines.
         """
         for domain in self.expired_domains(req, max_age):
             resp.append_header("Set-Cookie", self._line("", 0, domain))
@@ -132,7 +132,7 @@ class BoundCookie:
         return [*expired, self._line(value, max_age, self._domain)]
 
     def expired_domains(self, _req: falcon.Request, _max_age: int) -> Iterable[str]:
-        """Return other domains whose cookie of this name the answer expires; "" is this host."""
+        """Return the other domains for which the answer expires the cookie; "" is this host."""
         return ()
 
     def _line(self, value: str, max_age: int, domain: str) -> str:
@@ -179,16 +179,15 @@ class Cookies:
 
     @staticmethod
     def write(req: falcon.Request, resp: falcon.Response) -> None:
-        """Write the cookies that were asked for into the response, unless it may be shared."""
+        """Write the cookies of an answer into its response, unless shared caches may keep it."""
         asked_for = getattr(resp.context, "authapi_cookies", None)
         if asked_for and not is_shared(resp.get_header("Cache-Control")):
             for cookie, (value, max_age) in asked_for.items():
                 cookie.write(req, resp, value, max_age)
-            asked_for.clear()
 
 
 def _asked_for(resp: falcon.Response) -> dict[BoundCookie, tuple[str, int]]:
-    """Return what is to become of each cookie in an answer: a value, and an age in seconds."""
+    """Return the cookies that an answer sets or deletes: for each its value, and age in seconds."""
     try:
         asked_for: dict[BoundCookie, tuple[str, int]] = resp.context.authapi_cookies
     except AttributeError:

@@ -24,15 +24,15 @@ Responder = TypeVar("Responder", bound=Callable[..., None])
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of a resource. It is a decorator of the responder, as `operation`.
+    """One method of a resource. Decorate the responder with it: `@operation("Log in.", …)`.
 
-    `raises` are the failures of its own. Those that follow from the rest are not among them, such
-    as NotAuthenticated for a resource that is not public, or MalformedJSON for one with a body.
+    `raises` lists the failures of this method alone. Leave out those that follow from the other
+    declarations: NotAuthenticated if the resource is not public, MalformedJSON if there is a body.
 
-    The responder gets the request's body as `body`. With `body_if` the body is optional: where that
-    function returns False, nothing is read and `body` is None. `rules` is a method of the resource
-    that gets the request and the fields of the right type, and returns the faults of those that are
-    against a rule. Each of `needs` is checked before the body is read.
+    The responder receives the checked body as `body`. With `body_if` the body is optional: if that
+    function returns False for a request, nothing is read and `body` is None. `rules` is a method of
+    the resource. It receives the request and the fields whose types are right, and returns the
+    faults of those that break a rule. Each of `needs` is checked before the body is read.
     """
 
     summary: str

@@ -33,9 +33,9 @@ _NAMES: dict[Any, str] = {
 def validated(document: Fields, body: type[Body], rules: Rules | None = None) -> Body:
     """Return a JSON object as a `body`.
 
-    `rules` is given the fields of the right type, and returns the faults of those that are against
-    a rule. Raises ValidationFailed with the faults of all fields: the declared ones first, in their
-    order.
+    `rules` receives the fields whose types are right, by name, and returns the faults of those that
+    break a rule. Raises ValidationFailed with the faults of all fields: first the declared fields,
+    in their order, then the unknown ones.
     """
     faults: dict[str, dict[str, str]] = {}
     known = {field.encode_name: field for field in msgspec.structs.fields(body)}
@@ -55,8 +55,9 @@ def validated(document: Fields, body: type[Body], rules: Rules | None = None) ->
 
 
 def broken(rules: Mapping[str, Callable[[str], str | None]], fields: Fields) -> dict[str, str]:
-    """Return the faults of fields by rules that look at one field each."""
-    found = {name: rule(fields[name]) for name, rule in rules.items() if name in fields}
+    """Return the faults of fields by rules that look at one field each. `None` breaks no rule."""
+    given = {name: fields[name] for name in rules if fields.get(name) is not None}
+    found = {name: rules[name](value) for name, value in given.items()}
     return {name: fault for name, fault in found.items() if fault}
 
 
@@ -70,7 +71,7 @@ def _faults_of_field(
 
 
 def _faults(value: object, wanted: Any, path: str) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any type
-    """Give the faults of a value by the paths of the fields."""
+    """Yield each fault of a value, with the path of its field."""
     kind = _kinds(wanted)[0]
     if isinstance(value, dict) and _is_struct(kind):
         known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
