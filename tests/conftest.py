@@ -320,7 +320,7 @@ def process(folder, *arguments, **options):
 
 
 def ask_again(url, count, **headers):
-    """The statuses of so many GETs on one connection, one after the other."""
+    """Return the statuses of many GETs on one connection, one after the other."""
     place = urllib.parse.urlsplit(url)
     with closing(http.client.HTTPConnection(place.hostname, place.port, timeout=30)) as connection:
         for _ in range(count):

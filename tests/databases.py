@@ -48,7 +48,7 @@ def rows(path, statement):
 
 
 def usernames(path):
-    """The users in a database file, which must be whole."""
+    """Return the usernames in a database file, which must be whole."""
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
     return [name for (name,) in rows(path, "SELECT username FROM users ORDER BY id")]
 
@@ -77,7 +77,7 @@ def remove_log(path):
 
 @contextmanager
 def locked(path, kind="IMMEDIATE"):
-    """Have another program keep a database locked."""
+    """Let another program keep a database locked."""
     command = [sys.executable, "-c", HOLDER, str(path), kind]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
@@ -97,14 +97,14 @@ def overtaken(app, send, action):
 
 
 def look_always(client):
-    """Have session checks look at the file's name each time, from now on."""
+    """Make session checks look at the file's name each time, from now on."""
     connections = client.app.core.database.connections
     connections.look_every = 0
     connections.require_in_place()
 
 
 def in_a_thread(action):
-    """What an action gives in a thread of its own, which has no connection yet."""
+    """Return the result of an action in a thread of its own, which has no connection yet."""
     given = []
     thread = threading.Thread(target=lambda: given.append(action()))
     thread.start()
@@ -124,7 +124,7 @@ def register(url, number):
 
 
 def is_unavailable(answer):
-    """Whether an answer tells the client to come back, and nothing else."""
+    """Return whether an answer tells the client to come back, and nothing else."""
     return (
         answer.status_code == 503
         and answer.json["error"] == "unavailable"
@@ -134,5 +134,5 @@ def is_unavailable(answer):
 
 
 def causes(caplog):
-    """What the log gives as the causes of the refused requests."""
+    """Return the causes of the refused requests in the log."""
     return {line.partition("unavailable ")[2] for line in caplog.messages if "unavailable " in line}

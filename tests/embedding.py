@@ -1,4 +1,4 @@
-"""What tests of `mount` and `protect` share: applications, and how they are asked."""
+"""Shared by the tests of `mount` and `protect`: applications and requests to them."""
 
 import threading
 from contextlib import contextmanager

@@ -51,7 +51,7 @@ def _protecting(make_settings, clock, closing):
 
 @pytest.fixture(name="host")
 def _host(mount_on):
-    """A client of a host application with pages of its own."""
+    """Return a client of a host application with its own pages."""
     app = falcon.App()
     client = Client(app)
     client.auth = mount_on(app)
@@ -64,7 +64,7 @@ def _host(mount_on):
 
 @pytest.fixture(name="guest")
 def _guest(host):
-    """The token of a user who has registered at a host application."""
+    """Return the token of a user who has registered at a host application."""
     return token_of(host.under.register())
 
 

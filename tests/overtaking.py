@@ -1,4 +1,4 @@
-"""What happens while a password is hashed: a test acts just then, once."""
+"""Act once while a password is hashed."""
 
 
 def _overtake(monkeypatch, passwords, name, act):

@@ -25,7 +25,7 @@ CLIENT = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # where all of
 
 @dataclass
 class Answer:
-    """What a client of the proxy sees."""
+    """An answer as a client of the proxy sees it."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -77,7 +77,7 @@ def backend_running():
 
 
 def example(name, **addresses):
-    """The text of an example, with other addresses in it."""
+    """Return the text of an example with other addresses."""
     text = (EXAMPLES / name).read_text()
     for documented, ours in addresses.items():
         assert documented in text
@@ -86,7 +86,7 @@ def example(name, **addresses):
 
 
 def nginx(binary, folder, port, **addresses):
-    """The command that runs the example on a port, without TLS, and its environment."""
+    """Return the command that runs the example on a port without TLS, and its environment."""
     ports = {
         "listen 443 ssl;": f"listen 127.0.0.1:{port};",
         "listen 80;": f"listen 127.0.0.1:{free_port()};",
@@ -96,7 +96,7 @@ def nginx(binary, folder, port, **addresses):
 
 
 def nginx_with_tls(binary, folder, port, plain_port, **addresses):
-    """The command that runs the example with a certificate on a port, and its environment."""
+    """Return the command that runs the example with a certificate, and its environment."""
     make = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=example.com -days 1"
     files = ("-keyout", folder / "cert.key", "-out", folder / "cert.pem")
     subprocess.run([*make.split(), *files], check=True, capture_output=True)
@@ -121,7 +121,7 @@ def nginx_command(binary, folder, site):
 
 
 def caddy(binary, folder, port, **addresses):
-    """The command that runs the example on a port, and its environment."""
+    """Return the command that runs the example on a port, and its environment."""
     site = example("Caddyfile", **{"\nexample.com": f"\nhttp://127.0.0.1:{port}"}, **addresses)
     options = "{\n\tadmin off\n\tauto_https off\n\tdefault_bind 127.0.0.1\n}\n"
     (folder / "Caddyfile").write_text(options + site)
@@ -194,7 +194,7 @@ class Site:
 
 
 def installed(name):
-    """The path of a proxy; skips the test where there is none."""
+    """Return the path of a proxy; skip the test if it is not installed."""
     binary = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin")
     if binary is None:
         pytest.skip(f"{name} is not installed")

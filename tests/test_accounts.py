@@ -74,7 +74,7 @@ def test_renewal_carries_the_new_name(client, token, clock):
 
 @pytest.mark.parametrize("username", ["", "a b", "a@b", "x" * 81, "\u034f"])
 def test_rename_follows_the_rules(client, token, username):
-    """What is no username at a registration is none here."""
+    """A rename refuses the usernames that a registration refuses."""
     answer = rename(client, token, username)
 
     assert (answer.status_code, answer.json["error"]) == (422, "validation_failed")
@@ -155,7 +155,7 @@ def test_delete_with_a_wrong_password(client, token):
 
 @pytest.mark.parametrize("body", [{}, {"password": 1}, {"password": "x", "sure": True}])
 def test_delete_with_a_bad_body(client, token, body):
-    """What is no body of a deletion deletes nothing."""
+    """An invalid body deletes nothing."""
     assert client.request_as(token, "DELETE", "/user", body).status_code == 422
     assert client.get_as(token).status_code == 200
 

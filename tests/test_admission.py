@@ -18,7 +18,7 @@ FLOOD = "2001:db8:0:{:x}00::1"  # many /56 of one /48
 
 
 def login(address, cookie="", **fields):
-    """The bytes of a login that comes through a proxy from an address."""
+    """Return the bytes of a login that comes through a proxy from an address."""
     body = json.dumps({"usernameOrEmail": USER["username"], "password": USER["password"], **fields})
     head = (
         "POST /login HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
@@ -29,7 +29,7 @@ def login(address, cookie="", **fields):
 
 
 def answer_on(connection):
-    """The status and the error of the answer, when it has come."""
+    """Return the status and the error of the answer, when it has come."""
     received = b"".join(iter(lambda: connection.recv(65_536), b""))
     head, _, body = received.partition(b"\r\n\r\n")
     return int(head.split(b" ")[1]), json.loads(body).get("error", "")
@@ -77,7 +77,7 @@ class HeldLane(Lane):
 
 @pytest.fixture(name="hashing")
 def _hashing(make_client):
-    """A service that hashes nothing while the test runs, or until `finish`."""
+    """Run a service that hashes nothing during the test, or until `finish`."""
     client, lane = make_client(trusted_proxy="127.0.0.1"), HeldLane()
     client.device = cookie_of(client.register(), "device")
     client.other_device = cookie_of(client.register(**OTHER), "device")

@@ -16,7 +16,7 @@ LINUX = "sys.platform != 'linux'"  # the one condition that may skip a named tes
 
 @cache
 def functions(file):
-    """The functions of a file of tests by their names, and the marks of the whole file."""
+    """Return the functions of a test file by name, and the marks of the whole file."""
     tree = ast.parse((TESTS / f"{file}.py").read_text())
     marks = [
         ast.unparse(node.value)
@@ -27,7 +27,7 @@ def functions(file):
 
 
 def fixtures(file):
-    """The fixtures that a file's tests can ask for, by their names."""
+    """Return the fixtures that a file's tests can ask for, by name."""
     found = {}
     for where in ("conftest", file):
         for node in functions(where)[0].values():
@@ -39,7 +39,7 @@ def fixtures(file):
 
 
 def skips(node):
-    """The conditions under which a function is skipped."""
+    """Return the conditions under which a function is skipped."""
     text = ast.unparse(node)
     marked = re.findall(r"skipif\((.+?), reason=", text)
     return [condition for condition in marked if condition != LINUX] + re.findall(

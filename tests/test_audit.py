@@ -22,7 +22,7 @@ def activity(client, token, **params):
 
 
 def test_every_event_is_kept(client, token, clock):
-    """What happens to an account is kept once each, in its order, without names or secrets."""
+    """Each event of an account is kept once, in order, without names or secrets."""
     client.log_in(password="wrong password")
     client.log_in("nobody")
     other = token_of(client.log_in())
@@ -92,7 +92,7 @@ def test_activity(client, clock):
 
 
 def test_activity_is_ones_own(client, token):
-    """What happened to another user is not shown, nor what happened to nobody."""
+    """Users do not see the events of other users or of nobody."""
     other = token_of(client.register(**OTHER))
     client.log_in("nobody")
 
@@ -132,7 +132,7 @@ def test_page_sizes(make_client):
     + ["before=0", "before=9223372036854775808", "before=99999999999999999999", "before=%D9%A1"],
 )
 def test_bad_pages(client, token, query):
-    """What is no number of a page is refused, by name."""
+    """A value that is not a page number is refused by name."""
     answer = client.simulate_get(
         "/user/activity", query_string=query, headers={"Cookie": f"jwt={token}"}
     )
@@ -189,7 +189,7 @@ def test_forgets_by_age(client, token, clock):
 
 
 def test_a_log_that_nothing_is_added_to(client, token, clock, caplog):
-    """Where nothing happens for 90 days and more, the job fails at no trigger."""
+    """If nothing happens for 90 days and more, the job violates no trigger."""
     client.log_in()
     clock.move(200 * DAY)
     client.app.jobs.run_due()
@@ -223,7 +223,7 @@ def add_entries(client, count, user_id):
 
 @pytest.mark.parametrize("name", [USER["username"], "nobody"])
 def test_made_up_names_fill_no_disk(client, token, name):
-    """Of the entries that name no user a job keeps the newest 10,000; others all stay."""
+    """A job keeps the newest 10,000 entries without a user; all others stay."""
     add_entries(client, audit.NOBODYS + 1_500, None)
     add_entries(client, 50, 2)
     assert client.log_in(name, "wrong password").status_code == 401
@@ -247,7 +247,7 @@ def test_an_operator_prunes(client, token):
 
 
 def test_kept_with_the_change_or_not_at_all(client, token):
-    """Where the log cannot be written, nothing is changed."""
+    """If the log cannot be written, nothing is changed."""
     client.query("DROP TABLE audit_log")
 
     assert client.log_in().status_code == 500
@@ -257,7 +257,7 @@ def test_kept_with_the_change_or_not_at_all(client, token):
 
 
 def test_oldest_go_first(client, token):
-    """Of the entries that are old enough, the oldest go first, so many at once and no more."""
+    """The oldest entries are deleted first, a bounded number at once."""
     for age in range(120):
         client.query("INSERT INTO audit_log VALUES (NULL, ?, 'x', 2, NULL, '', '', '', NULL)", age)
     log = client.app.core.of(audit.AuditRepository)

@@ -52,7 +52,7 @@ def test_order(services, what, order):
 
 
 def test_a_service_that_does_not_end(services):
-    """What a service uses stays open where that service has not ended."""
+    """If a background service does not end, its resources stay open."""
     services.last.ends = False
 
     services.all.close()
@@ -102,7 +102,7 @@ def test_close_ends_the_threads(make_app):
 
 
 def test_an_application_works_on_after_a_fork_was_prepared(make_client):
-    """What `prepare_to_fork` releases is acquired again by the next request."""
+    """Resources that `prepare_to_fork` releases are acquired again by the next request."""
     client = make_client()
     client.register()
 

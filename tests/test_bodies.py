@@ -73,7 +73,7 @@ def test_login(client):
 
 
 def test_length_beside_chunks(client):
-    """Where the input ends with the body, a length that the server also gives is not believed."""
+    """If the input ends with the body, a length that the server also gives is not believed."""
     client.register()
 
     assert passed_on(client, "POST", "/login", LOGIN, CONTENT_LENGTH="2").status_code == 200
@@ -87,7 +87,7 @@ def test_input_in_pieces(client):
 
 
 def test_no_more_than_the_length(client):
-    """Of an input whose length is declared, no byte is asked for beyond it."""
+    """If the length is declared, no byte beyond it is read."""
     client.register()
     extras = {"wsgi.input": Exact(LOGIN), "CONTENT_LENGTH": str(len(LOGIN))}
 

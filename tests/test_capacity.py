@@ -1,4 +1,4 @@
-"""What the machine allows the service: memory and connections; and what a start warns of."""
+"""The machine's limits for the service: memory and connections; and the warnings of a start."""
 
 from resource import RLIM_INFINITY
 
@@ -50,7 +50,7 @@ def test_cheap_hashing_is_warned_of(caplog, memory, passes, warned):
     ],
 )
 def test_memory(settings, text):
-    """What may be needed is told with its parts; a start over the limit is refused with them."""
+    """The start line shows the memory with its parts; a start over the limit is refused."""
     settings = Settings(**settings)
     needed = int(text.split()[0]) << 20
 

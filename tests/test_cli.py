@@ -61,7 +61,7 @@ def test_a_command_gets_the_core_and_its_arguments(greet, capsys):
 
 
 def test_a_command_that_fails(greet, capsys):
-    """What a command raises is one sentence, and status 1."""
+    """An error of a command is one sentence, and status 1."""
     assert greet("nobody") == 1
     assert capsys.readouterr().err == "authapi: There is no user 'nobody'.\n"
 

@@ -1,4 +1,4 @@
-"""Whether a connection stays, as `Connection` says."""
+"""Connections stay open or close as `Connection` says."""
 
 import pytest
 from conftest import connected, running

@@ -25,7 +25,7 @@ HOST = "auth.example.test"
 
 
 class Browser:
-    """What a browser does, with the standard library's cookie jar."""
+    """A browser's behaviour, with the standard library's cookie jar."""
 
     def __init__(self):
         self.jar = http.cookiejar.CookieJar()
@@ -82,7 +82,7 @@ IN_JAR = {"": HOST, "example.test": ".example.test", HOST: f".{HOST}", f".{HOST}
 
 @pytest.fixture(name="browser", params=SWITCHES, ids=" to ".join)
 def _browser(request, service):
-    """A browser that logged in before the domain was changed, and the service since then."""
+    """Return a browser that logged in before the domain changed, and the service since then."""
     before, after = request.param
     browser, old = Browser(), service(before)
     assert browser.ask(old, "POST", "/register", USER) == 201
@@ -223,7 +223,7 @@ def test_what_a_logout_deletes(make_client, settings, scopes):
 
 
 def set_cookies(client, path, body=None, headers=None):
-    """The values of each Set-Cookie that a POST is answered with."""
+    """Return the values of each Set-Cookie in the answer to a POST."""
     environ = testing.create_environ(
         path,
         method="POST",
@@ -236,9 +236,9 @@ def set_cookies(client, path, body=None, headers=None):
 
 
 def test_order_of_lines(make_client):
-    """What expires another domain's cookie comes before the cookie itself is set.
+    """The line that expires another domain's cookie comes before the cookie itself.
 
-    So a client that knows cookies by their names alone keeps it.
+    So a client that identifies cookies only by name keeps it.
     """
     client = make_client(public_url=f"http://{HOST}", cookie_domain="example.test")
 

@@ -205,7 +205,7 @@ def test_two_features_with_one_name(client):
 
 
 def set_cookies(client, method, path):
-    """The values of each `Set-Cookie` of an answer."""
+    """Return the values of each `Set-Cookie` of an answer."""
     environ = testing.create_environ(path, method=method)
     started = testing.StartResponseMock()
     b"".join(client.app(environ, started))

@@ -246,7 +246,7 @@ def test_refusals_are_logged(make_client, caplog, method, headers, shown):
     ],
 )
 def test_what_passes_is_not_logged(make_client, caplog, method, headers):
-    """What passes, and what an allowed origin asks, leaves no line."""
+    """Requests that pass, and requests from an allowed origin, leave no line."""
     caplog.set_level(logging.INFO)
 
     make_client(allowed_origins=APP).simulate_request(method, "/user", headers=headers)

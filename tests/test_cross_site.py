@@ -63,7 +63,7 @@ def test_cross_site(https_client, headers, passes, path):
 
 
 def test_same_host_over_http(client):
-    """Where the public URL is http, both schemes of the request's own host are ours."""
+    """If the public URL is http, both schemes of the request's own host are ours."""
     for origin in ("http://localhost:8080", "https://localhost:8080"):
         headers = {"Origin": origin, "Host": "localhost:8080"}
         assert client.simulate_post("/logout", headers=headers).status_code == 200
@@ -74,7 +74,7 @@ def test_same_host_over_http(client):
 
 
 def test_cross_site_reading(client, token):
-    """What changes nothing may come from anywhere: a link to us must work."""
+    """Requests that change nothing may come from anywhere, so links to us work."""
     answer = client.simulate_get(
         "/user", headers={"Cookie": f"jwt={token}", "Sec-Fetch-Site": "cross-site"}
     )

@@ -12,7 +12,7 @@ from test_server import GET, POST, assert_failure
 
 @pytest.fixture(name="monotonic")
 def _monotonic():
-    """The clock that holds clients to their deadlines."""
+    """Return the clock that holds clients to their deadlines."""
     return Clock()
 
 

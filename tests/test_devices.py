@@ -15,12 +15,12 @@ YEAR = 365 * 86_400
 
 
 def log_in(client, device, name=USER["username"], password=USER["password"]):
-    """A login from a browser that sends a device cookie."""
+    """Log in from a browser that sends a device cookie."""
     return client.log_in(name, password, headers={"Cookie": f"device={device}"})
 
 
 def use_up(client, name=USER["username"], cookie=""):
-    """Have the budget of a name, or of a browser, used up by somebody else."""
+    """Use up the budget of a name or of a browser, as somebody else."""
     headers = {"Cookie": f"device={cookie}"}
     elsewhere = {"headers": headers, "remote_addr": "198.51.100.7"}
     while client.log_in(name, WRONG, **elsewhere).status_code == 401:
@@ -148,7 +148,7 @@ def test_it_outlives_logout(client, device):
 
 
 def test_it_ends_with_the_password(client, device):
-    """Who knew a password that was changed is new; where it was changed the browser is known."""
+    """A password change makes all browsers new except the one where it was made."""
     token = token_of(client.log_in())
     body = {"current_password": USER["password"], "new_password": "another one 42"}
     changed = client.request_as(token, "PUT", "/user/password", body)
@@ -264,7 +264,7 @@ def test_it_expires(client, device, clock):
 
 
 def test_bad_cookies(client, device):
-    """What is not a device token of ours is as good as none."""
+    """A cookie that is not our device token has no effect."""
     head, payload, signature = device.split(".")
     forged = base64.urlsafe_b64encode(b'{"sub":"1","jti":"x","ver":1,"exp":9999999999}').decode()
     signed = KeyRing(load_keys(client.app.core.settings), "device+jwt").sign

@@ -31,7 +31,7 @@ def _path(client):
 
 @pytest.fixture(name="folder")
 def _folder():
-    """A directory of the unprivileged user."""
+    """Return a directory of the unprivileged user."""
     with tempfile.TemporaryDirectory() as name:
         if os.geteuid() == 0:
             os.chown(name, NOBODY, NOBODY)
@@ -110,7 +110,7 @@ def test_files_that_cannot_grow(tmp_path):
 
 @pytest.fixture(name="small_disk")
 def _small_disk(tmp_path):
-    """A file system of 800 KiB."""
+    """Mount a file system of 800 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=800k", "none", str(folder)]

@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs" / "embedding.md").read_text()
 
 
 def examples():
-    """The page's examples, by the file name in their first line."""
+    """Return the page's examples, by the file name in their first line."""
     found = re.findall(r"^```python\n(# (\w+\.py).*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     return {name: code for code, name in found}
 

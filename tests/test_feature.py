@@ -20,7 +20,7 @@ ON = {"features": FEATURES, "greeting": "Hello"}
 
 @pytest.fixture(name="greeter")
 def _greeter(make_app):
-    """A client of a service with the feature, and the token of a user."""
+    """Return a client of a service with the feature, and the token of a user."""
     client = Client(make_app(**ON))
     return client, token_of(client.register())
 
@@ -220,7 +220,7 @@ def test_a_module_that_is_no_feature():
 
 
 def module(name, **declared):
-    """A feature that adds nothing."""
+    """Return a feature that adds nothing."""
     made = ModuleType(name)
     vars(made).update(declared, setup=lambda _app, _core: None)
     return made

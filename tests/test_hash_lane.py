@@ -155,7 +155,7 @@ def test_priority_is_a_setting(make_app):
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_priorities_of_other_systems(lane, monkeypatch, platform):
-    """Where the number would be a process's, it is left alone."""
+    """On systems where the number would be a process's, it is left alone."""
     asked = []
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(os, "setpriority", lambda *arguments: asked.append(arguments))
@@ -189,7 +189,7 @@ def test_a_sandbox_that_forbids_priorities(lane, monkeypatch, caplog):
 
 
 def test_no_threads(lane, monkeypatch):
-    """Where the system has no thread left, a hash is refused, and not run later."""
+    """If the system has no thread left, a hash is refused, and not run later."""
     lane, ran = lane(slots=2, queue=2), []
 
     def refuse(_thread):

@@ -48,7 +48,7 @@ OF_ITS_OWN = {  # headers that an answer may have besides
 
 
 def headers_of(received, status):
-    """The headers of the one answer in these bytes, by name in lower case."""
+    """Return the headers of the one answer in these bytes, by name in lower case."""
     line, _, rest = received.partition(b"\r\n")
     assert line.startswith(b"HTTP/1.1 %d " % status), received[:200]
     message = message_from_bytes(rest)
@@ -115,7 +115,7 @@ def _app(make_app):
 
 
 def asked_by(message, origin):
-    """A message with an Origin, where it has the place for one."""
+    """Add an Origin to a message that has a place for one."""
     return message.replace(b"@", b"Origin: %s\r\n" % origin.encode(), 1)
 
 
@@ -265,7 +265,7 @@ def test_protect(settings, headers, status, origin):
 
 
 def test_vary_is_kept(make_app):
-    """What a resource says of Vary stays, and Origin comes to it."""
+    """A resource's own Vary stays, and Origin is added."""
 
     class Varying:
         public = True

@@ -254,7 +254,7 @@ class Names:
 
 
 def test_names_in_the_context(mount_on):
-    """What a host keeps in its contexts does not disturb us, but for `user` and `session`."""
+    """A host may keep its own values in contexts, except under `user` and `session`."""
     app = falcon.App(middleware=[Names()])
     mount_on(app)
     app.add_route("/notes", Notes())
@@ -296,7 +296,7 @@ def test_sinks_and_static_routes_stay_open(host, tmp_path):
 
 
 def test_events(host, caplog):
-    """What mount gives hears of every event, and closes."""
+    """The object that mount returns reports every event, and closes."""
     caplog.set_level("INFO", "authapi.events")
     told = []
     host.auth.core.events.subscribe(told.append)

@@ -35,7 +35,7 @@ class Steps:
 
 @pytest.fixture(name="app")
 def _app(make_app):
-    """An application whose own jobs are not due."""
+    """Return an application whose own jobs are not due."""
     app = make_app()
     app.jobs.run_due()
     return app
@@ -54,7 +54,7 @@ def job_threads():
 
 @pytest.fixture(name="_at_once")
 def _at_once(app):
-    """Have a process look for what is due whenever it is woken."""
+    """Make a process look for due jobs whenever it is woken."""
     app.jobs.pace = Pace(first_look=0, look_every=0, retry=0)
     app.jobs.run_due()  # which sets the time of the next look
 
@@ -371,7 +371,7 @@ def test_a_fork_in_the_midst_of_a_job(app, clock):
 
 
 def test_no_thread_is_left(app, waiting, monkeypatch):
-    """Where the system has no thread left, the jobs wait, and nothing fails."""
+    """If the system has no thread left, the jobs wait, and nothing fails."""
 
     def refuse(_thread):
         raise RuntimeError("can't start new thread")

@@ -120,7 +120,7 @@ def test_key_file_is_made_once(make_app, tmp_path):
 
 
 def test_key_file_of_two_first_starts(tmp_path):
-    """Of many first starts at once, one makes the file and all read the same keys."""
+    """If several first starts run at once, one makes the file and all read the same keys."""
     given_settings = Settings(database_url=f"sqlite:///{tmp_path}/a.db")
 
     with ThreadPoolExecutor(16) as pool:

@@ -112,7 +112,7 @@ def test_a_rename_brings_no_tries(client, token):
 
 
 def test_a_name_that_was_locked_out_before_it_had_a_user(client, clock):
-    """Who registers it starts afresh."""
+    """A user who registers a locked-out name starts without failures."""
     lock_out(client, clock)
     assert client.register().status_code == 201
 
@@ -301,7 +301,7 @@ def test_clock_that_is_set_back_a_little(client, token, clock, seconds):
 
 @pytest.mark.parametrize(("rate", "tries"), [("10/day", 10), ("20/day", 1)])
 def test_a_window_that_was_longer(make_client, rate, tries):
-    """What was spent is forgotten where it would keep somebody waiting beyond the new window."""
+    """Spent tries are forgotten if they would keep somebody waiting beyond the new window."""
     client = make_client(login_account_limit=rate)
     client.register()
     assert statuses(tries, lambda: fail(client)) == [401] * tries

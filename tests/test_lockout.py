@@ -115,7 +115,7 @@ def test_lockout_is_a_setting(make_client, clock, most):
 
 
 def test_a_lockout_that_was_higher(make_client):
-    """Who has failed more often than it allows now is locked out, in the same words."""
+    """A name with more failures than the new lockout allows is locked out, in the same words."""
     client = make_client(login_lockout=9)
     client.register()
     assert statuses(7, lambda: fail(client)) == [401] * 7
@@ -128,7 +128,7 @@ def test_a_lockout_that_was_higher(make_client):
 
 
 def test_unlock_makes_nothing(tmp_path, capsys):
-    """Where there is no database, or none of its keys, it says so, and leaves it at that."""
+    """If there is no database or no keys, the command says so and makes nothing."""
     arguments = ["unlock", "nobody", "--database-url", f"sqlite:///{tmp_path}/authapi.db"]
     assert main(arguments) == 1
     assert capsys.readouterr().err.startswith(f"authapi: There is no database {tmp_path}/authapi")

@@ -25,7 +25,7 @@ def _path(client):
 
 @pytest.fixture(name="folder")
 def _folder():
-    """A directory of the unprivileged user."""
+    """Return a directory of the unprivileged user."""
     with tempfile.TemporaryDirectory() as name:
         if os.geteuid() == 0:
             os.chown(name, NOBODY, NOBODY)

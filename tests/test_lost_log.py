@@ -30,7 +30,7 @@ def _path(client):
 
 @pytest.fixture(name="looks_always")
 def _looks_always(client):
-    """Have session checks look at the file's name each time, so that no test need wait."""
+    """Make session checks look at the file's name each time, so that no test need wait."""
     look_always(client)
 
 
@@ -157,7 +157,7 @@ def test_a_lost_log_is_not_written_over_newer_changes(client, token, path):
 
 
 def test_a_lost_log_that_a_change_notices_first(client, path, make_app):
-    """What was acknowledged is in the file before a change is refused."""
+    """Acknowledged changes are in the file before a change is refused."""
     client.app.core.database.connections.look_every = 3_600  # so that only transactions look
     assert numbered(client, 1).status_code == 201
     remove_log(path)

@@ -28,7 +28,7 @@ class Broken:
 
 
 def answers_of(client):
-    """What every route answers, in one history; the client's tokens are its own."""
+    """Return the answers of every route in one history; the client has its own tokens."""
     first = token_of(client.register())
     yield client.register()
     yield client.log_in(password="wrong password")
@@ -64,7 +64,7 @@ def answers_of(client):
 
 
 def shown(answer):
-    """An answer without what is never the same."""
+    """Return an answer without the parts that always differ."""
     headers = {**answer.headers, "x-request-id": len(answer.headers["x-request-id"])}
     headers["set-cookie"] = re.sub(r"(jwt|device)=[^;]+", r"\1=…", headers.get("set-cookie", ""))
     return answer.status, headers, RANDOM.sub("…", answer.text)

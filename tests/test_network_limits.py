@@ -103,7 +103,7 @@ def test_registrations_of_wider_networks(make_client, size, tries):
 
 
 def test_refused_tries_count_nowhere(make_client, clock):
-    """Who goes on trying is not kept out for longer, nor are others on the network."""
+    """Refused tries do not keep a client out for longer, nor others on the network."""
     client = make_client(login_network_limit="11/hour")
     there = {"remote_addr": NETWORK}
     assert statuses(20, lambda: fail(client, **there)) == [401] * 10 + [429] * 10
@@ -133,7 +133,7 @@ def test_registrations_of_a_network(client, clock):
 
 
 def test_faults_of_the_body_are_no_registrations(client):
-    """What is not well-formed costs no hash, and nothing of the budget."""
+    """A malformed registration costs no hash and no try."""
     assert {client.post("/register", {"username": "x"}).status_code for _ in range(30)} == {422}
     assert client.register().status_code == 201
 
@@ -168,7 +168,7 @@ def test_a_network_that_others_use_up(client, token):
 
 
 def test_which_limit_is_told(client):
-    """Where a network and a name have none left, it is the network."""
+    """If a network and a name have no tries left, the answer names the network."""
     there = {"remote_addr": NETWORK}
     while "login-network" not in fail(client, f"user{fail.networks}", **there).headers.get(
         "ratelimit", ""

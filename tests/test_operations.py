@@ -107,7 +107,7 @@ def test_without_a_session(notes):
 
 
 def test_declarations():
-    """What is declared can be read from the responder, of the class and of a resource."""
+    """Declarations can be read from the responder, of the class and of a resource."""
     declared = operation_of(NotesResource.on_put)
 
     assert (declared.summary, declared.status) == ("Write a note.", 201)
@@ -124,7 +124,7 @@ def test_what_costs_nothing():
 
 
 def responders():
-    """Each responder of each feature, by its name."""
+    """Return each responder of each feature by name."""
     for feature in load(features.DEFAULT):
         for kind in vars(feature.module).values():
             if isinstance(kind, type) and kind.__module__ == feature.module.__name__:

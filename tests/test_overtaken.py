@@ -1,4 +1,4 @@
-"""What was true when a request was checked may be so no longer when it writes."""
+"""A request that was allowed when it was checked may no longer be when it writes."""
 
 import pytest
 from conftest import USER, token_of
@@ -15,7 +15,7 @@ from overtaking import after_the_check
     ],
 )
 def test_login_that_a_change_overtook(client, token, monkeypatch, caplog, statement):
-    """Who was disabled, deleted, or got another password while hashing is not logged in."""
+    """A user who was disabled, deleted or got a new password during hashing is not logged in."""
     caplog.set_level("INFO")
     after_the_check(monkeypatch, client, lambda: client.query(statement))
 
@@ -99,7 +99,7 @@ def test_delete_overtaken_by_a_password_change(client, token, monkeypatch):
 
 
 def test_password_of_a_user_deleted_meanwhile(client, token, monkeypatch):
-    """Who was deleted a moment ago has no password that could be right."""
+    """A user who was just deleted has no right password."""
     after_the_check(monkeypatch, client, lambda: client.query("DELETE FROM users"))
     body = {"password": USER["password"]}
 

@@ -122,7 +122,7 @@ def test_session_that_ended_meanwhile(client, token, monkeypatch):
 
 
 def test_password_that_changed_meanwhile(client, token, monkeypatch):
-    """Of two changes at once one wins; the other's session has ended by then."""
+    """If two changes run at once, one wins, and the other's session has ended by then."""
     other = token_of(client.log_in())
 
     def win():
@@ -136,7 +136,7 @@ def test_password_that_changed_meanwhile(client, token, monkeypatch):
 
 
 def test_many_at_once(make_app):
-    """Of eight changes at once, on threads, only one is acknowledged, and holds."""
+    """If eight changes run at once on threads, only one is acknowledged, and holds."""
     with running(make_app(hash_slots=8)) as port:
         url = f"http://127.0.0.1:{port}"
         login = {"usernameOrEmail": USER["username"], "password": USER["password"]}

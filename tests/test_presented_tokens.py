@@ -19,7 +19,7 @@ from authapi.errors import Unavailable
 
 
 def test_one_good_cookie(client, token, dead):
-    """Of several cookies the one that opens a session counts, wherever it stands."""
+    """If several cookies come, the one that opens a session counts, wherever it stands."""
     for others in ([dead], ["bad"], [""], [FOREIGN], [dead, "bad", FOREIGN, "", "x"] * 9):
         for cookies in ([token, *others], [*others, token]):
             assert outcome(client.simulate_get("/user", headers=carrying(*cookies))) == GOOD

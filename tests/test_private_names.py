@@ -71,7 +71,7 @@ WORDS |= {"trigger": "trigger", "adjustments": "adj"}
 
 @pytest.fixture(name="pristine")
 def _pristine():
-    """The names that each of waitress's own objects has, as waitress makes them."""
+    """Return the names that each of waitress's own objects has, as waitress makes them."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         adj, tasks = Adjustments(sockets=[listener]), ThreadedTaskDispatcher()
         place = (listener.family, listener.type, listener.proto, listener.getsockname())
@@ -90,7 +90,7 @@ def _pristine():
 
 
 def used():
-    """What our code asks of each of waitress's objects, or has in the place of theirs."""
+    """Return the names that our code uses or replaces on each of waitress's objects."""
     found = {kind: set() for kind in WAITRESS}
     for module in (ROOT / "authapi" / "server").glob("*.py"):
         for node in ast.parse(module.read_text()).body:
@@ -116,7 +116,7 @@ def test_waitress(pristine, kind):
 
 
 def test_no_other_private_name():
-    """What begins with an underscore is defined in the same module, or is listed above."""
+    """A private name is defined in the same module, or is listed above."""
     found = set()
     for path in (ROOT / "authapi").rglob("*.py"):
         nodes = list(ast.walk(ast.parse(path.read_text())))
@@ -168,7 +168,7 @@ def test_argon2():
 
 
 def test_msgspec():
-    """What msgspec cannot decode is a ValueError, since 0.21."""
+    """Since 0.21, msgspec raises a ValueError for input that it cannot decode."""
     assert issubclass(msgspec.DecodeError, ValueError)
     (field,) = msgspec.structs.fields(msgspec.defstruct("Body", ["name"]))
     assert (field.name, field.encode_name, field.required) == ("name", "name", True)

@@ -148,7 +148,7 @@ def test_taken_port(tmp_path):
     ],
 )
 def test_refused_starts(tmp_path, environ, status, says):
-    """What stops a start is one sentence on standard error, and an exit status."""
+    """A refused start is one sentence on standard error, and an exit status."""
     found, error = refused(tmp_path, **environ)
 
     assert (found, error.count("\n")) == (status, 1)

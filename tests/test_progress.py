@@ -8,14 +8,14 @@ from authapi.database.progress import progress
 
 
 class Terminal(StringIO):
-    """What is written to a terminal."""
+    """Text that is written to a terminal."""
 
     def isatty(self):
         return True
 
 
 def shown(output, clock, seconds):
-    """What a step of so many seconds shows, which says eight times a second that it goes on."""
+    """Return what a step shows that reports eight times a second for some seconds."""
     with progress("Migration", clock, output) as tick:
         for _ in range(seconds * 8):
             clock.move(0.125)

@@ -127,7 +127,7 @@ def test_one_hop(ask, forwarded_for, address):
     ],
 )
 def test_several_proxies(ask, forwarded_for, address):
-    """Of several proxies the client is the last address that is not a proxy's, or the first."""
+    """With several proxies the client is the last address that is not a proxy's, or the first."""
     trusted = "127.0.0.1, 10.0.0.0/8, ::1"
 
     environ = ask({"X-Forwarded-For": forwarded_for}, trusted_proxy=trusted)

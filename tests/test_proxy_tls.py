@@ -25,14 +25,14 @@ def _ports():
 
 @pytest.fixture(name="secure")
 def _secure(behind, ports):
-    """The nginx example as it stands, with TLS."""
+    """Run the nginx example unchanged, with TLS."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl, which makes the certificate, is not installed")
     return behind(nginx_with_tls, *ports, public_url="https://example.com")
 
 
 def handshake(port, **limits):
-    """The version and cipher that a client with such limits agrees on; None where it fails."""
+    """Return the version and cipher that a client with such limits agrees on; None on failure."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_ciphers(limits.pop("ciphers", "ALL:@SECLEVEL=0"))

@@ -41,7 +41,7 @@ def _tokens(roomy):
 
 
 def test_register(roomy):
-    """Of 32 spellings of a name, one is registered and the others are taken."""
+    """If 32 spellings of a name are registered at once, one succeeds and the others are taken."""
     names = ["".join(start) + "engari" for start in product(*zip("crisp", "CRISP", strict=True))]
     calls = [
         lambda n=n, name=name: roomy.register(username=name, email=f"u{n}@example.com")
@@ -83,7 +83,7 @@ def test_revoke_others(roomy, tokens):
 
 
 def test_ending_all_others(roomy, tokens):
-    """Of two sessions that end all others one is left, because an ended session ends nothing."""
+    """If two sessions end all others one is left, because an ended session ends nothing."""
     calls = [lambda token=token: roomy.request_as(token, "DELETE", "/sessions") for token in tokens]
 
     assert set(statuses(at_once(calls * (THREADS // 2)))) <= {200, 401}
@@ -91,7 +91,7 @@ def test_ending_all_others(roomy, tokens):
 
 
 def test_ending_each_other(roomy, tokens):
-    """Of two sessions that end each other, one remains."""
+    """If two sessions end each other, one remains."""
     ids = [each["id"] for each in roomy.sessions_of(tokens[0])]  # newest first
     calls = [
         lambda token=token, other=other: roomy.request_as(token, "DELETE", f"/sessions/{other}")
@@ -114,7 +114,7 @@ def test_logout_everywhere_while_the_user_is_deleted(roomy, tokens):
 
 
 def test_password_change(roomy, tokens):
-    """Of 32 password changes one wins, and only its password opens a session."""
+    """If 32 password changes run at once, one wins, and only its password opens a session."""
     passwords = [f"{NEW} {number}" for number in range(THREADS)]
 
     def change(number):
@@ -145,7 +145,7 @@ def test_reauthentication(roomy, tokens):
 
 
 def test_rename(roomy):
-    """Of 32 users who want a name one gets it."""
+    """If 32 users want a name, one gets it."""
     mine = [
         token_of(roomy.register(username=f"u{number}", email=f"u{number}@example.com"))
         for number in range(THREADS)
@@ -217,7 +217,7 @@ def test_logins_while_the_user_is_deleted(roomy, tokens):
 
 
 def test_tries(make_client):
-    """Of 32 wrong passwords, as many are checked as there are tries, and one is the last."""
+    """If 32 wrong passwords come at once, as many are checked as there are tries."""
     client = make_client(hash_slots=8, threads=4 * (THREADS + 8), login_lockout=6)
     client.register()
 
@@ -288,7 +288,7 @@ def test_register_in_two_processes(ask):
 
 
 def test_password_change_in_two_processes(ask):
-    """Of 32 changes in two processes one wins, and only its password is right in both."""
+    """If 32 changes run in two processes, one wins, and only its password is right in both."""
     *_, token = ask(0, "POST", "/register", registration("bob"))
     bodies = [
         {"current_password": USER["password"], "new_password": f"{NEW} {number}"}
@@ -326,7 +326,7 @@ def test_reauthentication_in_two_processes(ask):
 
 
 def test_ending_each_other_in_two_processes(ask):
-    """Of two sessions that end all others, each in its own process, one remains."""
+    """If two sessions end all others, each in its own process, one remains."""
     *_, one = ask(0, "POST", "/register", registration("dora"))
     *_, other = ask(1, "POST", "/login", login("dora"))
 

@@ -154,7 +154,7 @@ def test_password_min_length_is_a_setting(make_client):
 
 
 def test_one_name_32_threads(make_client):
-    """Of 32 requests one gets the name; the rest hear that it is taken or the lane is full."""
+    """If 32 requests want a name, one gets it; the rest hear that it is taken or the lane full."""
     client = make_client(hash_slots=2, threads=40, rate_limits="off")
 
     with ThreadPoolExecutor(32) as pool:

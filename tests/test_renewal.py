@@ -125,7 +125,7 @@ def test_renewal_writes_once(client, token, clock):
 
 
 def trace(client):
-    """The statements that the test's own connection runs from now on, without leading comments."""
+    """Record the statements of the test's own connection, without leading comments."""
     statements = []
     client.app.core.database.connection.set_trace_callback(
         lambda text: statements.append(re.sub(r"^(--.*\n)+", "", text))

@@ -40,7 +40,7 @@ def _path(client):
 
 @pytest.fixture(name="looks_always")
 def _looks_always(client):
-    """Have session checks look at the file's name each time, so that no test need wait."""
+    """Make session checks look at the file's name each time, so that no test need wait."""
     look_always(client)
 
 

@@ -62,7 +62,7 @@ def test_replaced_session_leaves_room(make_client):
 
 
 def test_replacing_is_undone_with_the_login(client, token, monkeypatch):
-    """Where the new session is not opened, the one that it would replace goes on."""
+    """If the new session is not opened, the one that it would replace goes on."""
     client.app.core.events.subscribe(raises)
 
     assert client.log_in(headers=carrying(token)).status_code == 500
@@ -136,7 +136,7 @@ def test_late_answer_of_protect(guarded, client, token):
 
 
 def test_late_answer_after_the_end(client, token, other):
-    """Where the newer session has ended too, the older token's cookie is deleted at once."""
+    """If the newer session has ended too, the older token's cookie is deleted at once."""
     newer = token_of(client.request_as(token, "POST", "/sessions/reauthenticate", PROVED))
     client.request_as(newer, "POST", "/logout")
 

@@ -18,7 +18,7 @@ def _client(make_app):
 
 @pytest.fixture(name="added")
 def _added(client):
-    """The token of a user who has just added a second factor, with one of five tries an hour."""
+    """Return the token of a user who has just added a second factor, with five tries an hour."""
     token = token_of(client.register())
     return token_of(give(client, token, "/factors"))
 
@@ -73,7 +73,7 @@ def test_a_change_of_credentials_ends_the_first_step(client, added):
 
 
 def test_a_new_factor_ends_other_sessions(client):
-    """What was opened without it ends; the session that added it is strong."""
+    """Sessions that were opened without it end; the session that added it is strong."""
     first = token_of(client.register())
     second = token_of(client.log_in())
 

@@ -86,7 +86,7 @@ POST = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     ],
 )
 def test_strict_parser(port, message):
-    """What two parsers could read differently is answered 400 and closed; nothing more is read."""
+    """A request that two parsers could read differently gets 400, and nothing more is read."""
     received = exchange(port, message + GET + b"\r\n")
 
     assert_failure(received, 400, "bad_request")
@@ -166,7 +166,7 @@ def test_limits(port, message, status, error):
 
 
 def test_largest_of_everything(port):
-    """What is within the limits is answered by the application."""
+    """A request within all limits is answered by the application."""
     url = b"/" + b"a" * 4_095
     cookie = b"X: " + b"a" * 11_000
     close = b"Connection: close\r\n\r\n"
@@ -268,7 +268,7 @@ class Broken:
 
 
 def test_an_application_that_breaks_its_answer(make_app):
-    """What escapes the application itself is our 500, with our headers."""
+    """An exception that escapes the application gets our 500, with our headers."""
     app = make_app()
     app.add_route("/broken", Broken())
     with running(app) as port:
@@ -278,7 +278,7 @@ def test_an_application_that_breaks_its_answer(make_app):
 
 
 def test_failures_of_the_server_as_problems(port):
-    """What the parser refuses is told as problem details too, to those who prefer them."""
+    """Refusals of the parser come as problem details for clients that prefer them."""
     message = POST + b"Accept: application/problem+json\r\nContent-Length: 70000\r\n\r\n"
 
     head, _, body = exchange(port, message).partition(b"\r\n\r\n")

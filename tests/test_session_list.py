@@ -77,7 +77,7 @@ def test_callers_that_are_unknown(client, token):
 
 
 def test_user_agent_is_cut(client):
-    """What a client calls itself is kept to 256 characters, and may be missing or odd."""
+    """A user agent is cut to 256 characters, and may be missing or odd."""
     agents = ["x" * 1_000, "", "\u00e9\u00ff'; DROP TABLE sessions --", "<script>"]
     client.register()
     tokens = [token_of(client.log_in(headers={"User-Agent": agent})) for agent in agents]

@@ -123,7 +123,7 @@ def test_expired_sessions_are_pruned(client, token, clock):
 
 
 def test_the_oldest_are_pruned_first(client, token):
-    """Of the expired sessions those go first that expired first, so many at once and no more."""
+    """Sessions that expired first are pruned first, a bounded number at once."""
     for number in range(120):
         client.query(
             "INSERT INTO sessions VALUES (NULL, ?, 1, 0, 0, 0, ?, '', '', 'pwd', NULL)",
@@ -172,7 +172,7 @@ def test_sessions_know_their_user(client, token, clock):
     ],
 )
 def test_ended_while_the_clock_was_ahead(client, clock, end, status):
-    """What had expired by a clock that was ahead does not live again when it is put right."""
+    """Sessions that expired by a clock that was ahead stay expired when it is corrected."""
     stolen = token_of(client.register())
     clock.move(259_200 - 1_800)
     clock.move(3_600)
@@ -194,7 +194,7 @@ def test_ended_while_the_clock_was_ahead(client, clock, end, status):
 
 
 def test_whether_there_are_any(client, clock):
-    """Whether a new key ends somebody's session: an expired one does not count."""
+    """A new key ends somebody's session only if one has not expired."""
     rows = client.app.core.of(SessionRepository)
     assert not rows.exist(clock.now)
     client.register()
@@ -321,7 +321,7 @@ def answered(connection):
 
 
 def earlier(path, number, *statements):
-    """A database as so many migrations leave it, with a user."""
+    """Return a database as some migrations leave it, with a user."""
     database = opened(path, until=number)
     with database.transaction():
         insert_user(database, "a")
@@ -362,7 +362,7 @@ def test_migration_ends_sessions_of_the_disabled(tmp_path, make_client, disabled
 
 @pytest.mark.parametrize("path", ["/", "/user", "/verify"])
 def test_checks_are_quick(client, path):
-    """What checks a session is answered in the server's loop, and what lists them is not."""
+    """Session checks are answered in the server's loop, and lists of sessions are not."""
     assert client.app.inline.takes("GET", path)
     assert not client.app.inline.takes("POST", path)
     assert not client.app.inline.takes("GET", "/sessions")
@@ -380,7 +380,7 @@ def test_longest_unused_of_one_second(make_client):
 
 
 def test_tokens_are_not_shown(client, token, clock):
-    """What a traceback may show of a new token, or of a principal, is not enough to use it."""
+    """The text of a new token or of a principal, as in a traceback, is not enough to use it."""
     claims = client.tokens.read(token, clock.now)
     session = client.app.core.of(Sessions).authenticate(claims, clock.now)
 

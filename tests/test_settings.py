@@ -288,7 +288,7 @@ def test_service_links(caplog):
     [("PORT", "10.96.0.7"), ("PORT", "http://10.96.0.7"), ("SERVICE", "x"), ("PORT_X_TCP", "1")],
 )
 def test_no_service_links(name, text):
-    """What only resembles a variable of Kubernetes stops the start, as any other name or value."""
+    """A name that only resembles a Kubernetes variable stops the start."""
     with pytest.raises(SettingError, match=f"AUTHAPI_{name}"):
         Settings.from_env({f"AUTHAPI_{name}": text})
 
@@ -332,7 +332,7 @@ def test_threads_and_slots():
 
 
 def test_any_free_port():
-    """Where the port is found at the start, the public URL follows unless it was set."""
+    """If the port is chosen at the start, the public URL follows unless it was set."""
     assert Settings(port=0).on_port(81).public_url == "http://127.0.0.1:81"
     assert Settings(port=0, public_url="http://x").on_port(81).public_url == "http://x"
     zoned = Settings(host="fe80::1%eth0", port=0, public_url="http://x")

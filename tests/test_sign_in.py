@@ -70,7 +70,7 @@ class Vault:
 
 @pytest.fixture(name="core")
 def _core(client):
-    """An application with a second way in."""
+    """Return an application with a second way in."""
     core = client.app.core
     client.app.add_route("/login/word", WordResource(core))
     client.app.add_route("/code", CodeResource(core))
@@ -206,7 +206,7 @@ def test_credentials_version(client, core, token):
 
 
 def has_second_factor(core, *, given):
-    """Have each user log in with a second factor, given or not, as on a trusted browser."""
+    """Let each user log in with a second factor, given or not, as on a trusted browser."""
     core.of(SignIn).require(
         lambda _req, _resp, proof: replace(
             proof, methods=proof.methods | {"otp" if given else "dev"}, second_factor=given
@@ -215,7 +215,7 @@ def has_second_factor(core, *, given):
 
 
 def test_strong_without_a_second_factor(client, core, token, clock):
-    """Of a user without a second factor, strong asks for what fresh asks for."""
+    """For a user without a second factor, strong asks for what fresh asks for."""
     assert client.get_as(token, "/vault").json == [["pwd"], 1]
     clock.move(300)
 

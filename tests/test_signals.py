@@ -108,13 +108,13 @@ class Start:
         return self._command.stdout.readline()
 
     def status(self):
-        """How it ended, as a shell says; what it said, and its log."""
+        """Return how it ended, as a shell says, its output, and its log."""
         output, log = self._command.communicate(timeout=PATIENCE)
         status = self._command.returncode
         return (128 - status if status < 0 else status), output, log
 
     def catches(self, number):
-        """Whether it has a handler for a signal."""
+        """Return whether it has a handler for a signal."""
         try:
             text = Path(f"/proc/{self.pid}/status").read_text()
         except (FileNotFoundError, TypeError):

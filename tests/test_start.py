@@ -1,4 +1,4 @@
-"""What stops a start, and what it says to whoever started it."""
+"""What stops a start, and the messages."""
 
 import os
 from pathlib import Path
@@ -101,7 +101,7 @@ def test_help_has_every_setting(capsys):
     ],
 )
 def test_no_settings(use, given, says):
-    """What is passed in the place of settings is refused with what to write instead."""
+    """A wrong argument in place of settings is refused with what to write instead."""
     with pytest.raises(TypeError) as refusal:
         use(given)
 

@@ -17,7 +17,7 @@ ONE_ENGINE_ONLY = re.compile(
 
 
 def statements(path):
-    """The name, parameters, mark and text of each statement in a file."""
+    """Return the name, parameters, mark and text of each statement in a file."""
     text = path.read_text()
     found = list(NAME.finditer(text))
     ends = [one.start() for one in found[1:]] + [len(text)]
@@ -29,7 +29,7 @@ def statements(path):
 
 @pytest.mark.parametrize("path", sorted(SQL.glob("queries/*.sql")), ids=lambda path: path.stem)
 def test_common_statements(path):
-    """What is in `sql/queries` is SQL that every engine takes."""
+    """The statements in `sql/queries` are SQL that every engine accepts."""
     for name, (_, _, text) in statements(path).items():
         code = re.sub(r"--.*", "", text)
         assert not ONE_ENGINE_ONLY.search(code), name

@@ -31,7 +31,7 @@ def test_updated_at_follows_a_change(client, token):
     ["a@b", "crispengari@gmail.com", "a.b+c@d-e.f", "!#$%&'*+/=?^_`{|}~-@x.y", f"a@{'b' * 63}.c"],
 )
 def test_good_emails(email):
-    """What a browser's `input type=email` takes is an email."""
+    """An address that a browser's `input type=email` accepts is an email."""
     assert email_fault(email) is None
 
 
@@ -41,7 +41,7 @@ def test_good_emails(email):
     + [f"a@{'b' * 64}", "a\r\nBcc: x@y"],
 )
 def test_bad_emails(email):
-    """What a browser would not take is refused."""
+    """An address that a browser refuses is refused."""
     assert email_fault(email) == "Is not an email address."
 
 

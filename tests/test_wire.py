@@ -329,7 +329,7 @@ def test_unknown_fields(client):
     ],
 )
 def test_an_applications_own_errors(client, error, status, name, message):
-    """What a resource raises the Falcon way comes in our envelope, with its headers."""
+    """An error that a resource raises the Falcon way comes in our envelope, with its headers."""
     client.app.add_route("/raises", Raises(error))
 
     answer = client.simulate_get("/raises")

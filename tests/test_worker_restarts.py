@@ -66,7 +66,7 @@ def test_a_fallen_worker_has_the_keys_of_the_others(tmp_path):
     ],
 )
 def test_workers_that_fall_at_once(tmp_path, fall, status, says):
-    """Where all workers fall, again and again, the parent gives up loudly."""
+    """If all workers crash again and again, the parent gives up loudly."""
     service = run_program(tmp_path, OF_ITS_OWN % fall, AUTHAPI_WORKERS="2")
     output, log = service.communicate()
 
@@ -80,7 +80,7 @@ def test_workers_that_fall_at_once(tmp_path, fall, status, says):
 
 
 def test_a_starter_that_ignores_its_children(tmp_path):
-    """Where SIGCHLD is ignored by who starts the service, a fallen worker is still noticed."""
+    """If the parent's parent ignores SIGCHLD, a crashed worker is still noticed."""
     program = f"import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); {EXEC}"
     with serving(tmp_path, run=("-c", program, RUN)) as service:
         fallen = min(service.workers)
@@ -91,7 +91,7 @@ def test_a_starter_that_ignores_its_children(tmp_path):
 
 
 def test_a_fork_that_is_refused(tmp_path):
-    """Where the system refuses a process, it is asked for again."""
+    """If the system refuses a process, the parent tries again."""
     program = f"""{QUICKLY}
 import errno, logging, os, signal
 logging.basicConfig()

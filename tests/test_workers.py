@@ -153,7 +153,7 @@ def test_a_port_that_is_held(host):
     ],
 )
 def test_refused_starts(tmp_path, environ, says):
-    """What is wrong with a start of several workers is said once."""
+    """The cause of a refused start with several workers is logged once."""
     service = start(tmp_path, **{"AUTHAPI_WORKERS": "3", **environ})
     output, error = service.communicate()
 
@@ -219,7 +219,7 @@ def test_what_a_worker_executes(tmp_path):
 
 
 def test_output_that_is_kept_back(tmp_path):
-    """What was printed before the fork is written once, and what a worker prints is not lost."""
+    """Output from before the fork is written once, and a worker's output is not lost."""
     program = (
         "import os, signal\n"
         "from authapi.server.workers import Workers\n"

@@ -32,7 +32,7 @@ def _lock(path, clock):
 
 
 def is_free(lock, deadline=0):
-    """Whether another thread gets the lock by a deadline."""
+    """Return whether another thread gets the lock by a deadline."""
 
     def get():
         try:
@@ -118,7 +118,7 @@ def test_enough_writers_wait(lock, clock):
 
 
 def test_a_fork_does_not_keep_the_lock(tmp_path):
-    """What was forked in the midst of a change has the lock's descriptor, and not the lock."""
+    """A process that was forked during a change has the lock's descriptor, and not the lock."""
     program = """
 import os, signal
 from authapi.database.sqlite.writer_lock import WriterLock
@@ -159,7 +159,7 @@ def test_another_program(make_client, clock, caplog, kind):
 
 
 def test_sqlite_itself_waits_but_a_moment(client):
-    """What SQLite waits for within one try is short, so that a deadline holds."""
+    """SQLite itself waits only briefly in one try, so that a deadline holds."""
     waits = client.query("PRAGMA busy_timeout")[0][0]
 
     assert 10 <= waits <= 100

@@ -1,4 +1,4 @@
-"""What tests of session tokens share: requests that bring several, and what is answered."""
+"""Shared by the tests of session tokens: requests with several tokens, and their answers."""
 
 from conftest import USER, deletes_cookie
 
@@ -21,5 +21,5 @@ def carrying(*tokens):
 
 
 def outcome(answer):
-    """What an answer says, and whether it deletes the session cookie."""
+    """Return an answer's result, and whether it deletes the session cookie."""
     return answer.status_code, answer.json.get("error"), deletes_cookie(answer)

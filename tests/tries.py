@@ -1,4 +1,4 @@
-"""What tests of limits share: logins that fail, each from a network of its own."""
+"""Shared by the tests of limits: failed logins, each from a network of its own."""
 
 from contextlib import contextmanager
 
@@ -33,7 +33,7 @@ def lock_out(client, clock, name=USER["username"]):
 
 @contextmanager
 def full(client):
-    """Have the hash lane refuse every job, as it does when all its places are taken."""
+    """Make the hash lane refuse every job, as when all its places are taken."""
     passwords = client.app.core.passwords
     lane, passwords.lane = passwords.lane, Lane(slots=1, places=0, nice=19)
     yield

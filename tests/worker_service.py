@@ -37,7 +37,7 @@ def children(pid):
 
 
 def is_gone(pid):
-    """Whether a process has ended; one without a parent may not be buried yet."""
+    """Return whether a process has ended; an orphan may still be a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
     except (FileNotFoundError, ProcessLookupError):
@@ -45,7 +45,7 @@ def is_gone(pid):
 
 
 def descriptors(pid):
-    """What a process has open."""
+    """Return the open files of a process."""
     found = []
     for path in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
@@ -54,7 +54,7 @@ def descriptors(pid):
 
 
 def sockets(pid, state, port, peer=None):
-    """The sockets of a process on a port in a state, by their inodes."""
+    """Return the sockets of a process on a port in a state, by their inodes."""
     own = {name for name in descriptors(pid) if name.startswith("socket:")}
     found = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
@@ -82,7 +82,7 @@ class Service:
 
     @contextmanager
     def each(self):
-        """A connection to each worker, by its pid."""
+        """Return a connection to each worker, by its pid."""
         with ExitStack() as stack:
             found = {}
 
@@ -101,7 +101,7 @@ class Service:
         return next((pid for pid in self.workers if sockets(pid, IS_OPEN, self.port, peer)), None)
 
     def wait_for_end(self):
-        """The exit status and the log."""
+        """Wait for the end; return the exit status and the log."""
         _, log = self.parent.communicate()
         return self.parent.returncode, log
 
@@ -131,7 +131,7 @@ def run_program(folder, text, **environ):
 
 @contextmanager
 def requests_on_the_way(service):
-    """A registration to each worker, of which the last byte is still to come."""
+    """Send a registration to each worker, without its last byte."""
     with service.each() as connections:
         arriving = []
         for number, connection in enumerate(connections.values()):
@@ -148,7 +148,7 @@ def requests_on_the_way(service):
 
 
 def finish(arriving):
-    """The statuses of requests that get their last byte."""
+    """Send the last bytes; return the statuses of the requests."""
     for connection, rest in arriving:
         connection.sendall(rest)
     return [connection.recv(65_536)[9:12] for connection, _ in arriving]
