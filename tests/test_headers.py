@@ -5,14 +5,14 @@ from email import message_from_bytes
 
 import falcon
 import pytest
-from conftest import CHEAP, connected, exchange, running
+from conftest import CHEAP, Clock, connected, exchange, running
 from falcon import testing
 
 from authapi import AuthAPI, Settings, mount, protect
 from authapi.cookies import Cookie
 from authapi.errors import NotFound
 from authapi.hash_lane import Lane
-from authapi.server import channel
+from authapi.server.bounds import Bounds
 
 APP, STRANGER = "https://app.example.com", "https://evil.example"
 PUBLIC_URL = "https://auth.example.com"
@@ -197,13 +197,14 @@ def test_an_application_that_falls(app, origin, monkeypatch):
 
 @pytest.mark.parametrize("origin", [APP, STRANGER])
 @pytest.mark.parametrize("missing", [1, 3])
-def test_a_request_that_does_not_arrive(app, origin, monkeypatch, missing):
+def test_a_request_that_does_not_arrive(app, origin, missing):
     """So has the answer to a request whose body does not come, or the end of whose header."""
     message = asked_by(request(b"POST", b"/login", JSON, body=b"{"), origin)[:-missing]
-    with running(app) as port, connected(port) as slow:
+    monotonic = Clock()
+    with running(app, clock=monotonic) as port, connected(port) as slow:
         slow.sendall(message)
         exchange(port, request(b"GET", b"/user").replace(b"@", b"", 1))
-        monkeypatch.setattr(channel, "REQUEST_DEADLINE", 0)
+        monotonic.move(Bounds().request + 1)
         received = b""
         while chunk := slow.recv(65_536):
             received += chunk
