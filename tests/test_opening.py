@@ -6,7 +6,7 @@ import sqlite3
 import stat
 
 import pytest
-from databases import MIGRATIONS, insert_user, opened, rows, usernames
+from databases import MIGRATIONS, insert_user, locked, opened, rows, usernames
 
 from authapi import StartError
 from authapi.database.sqlite import SQLiteDatabase, migrate
@@ -120,6 +120,20 @@ def test_old_sqlite(path, monkeypatch):
         opened(path)
 
     assert not path.exists()
+
+
+def test_a_locked_database(path):
+    """A database that another program keeps locked stops the start, with what to do about it."""
+    opened(path).close()
+    database = SQLiteDatabase(path)
+    database.lock_timeout = 0.1
+
+    with (
+        locked(path),
+        pytest.raises(StartError, match=r"cannot be used .database is locked.: .* keeps it locked"),
+    ):
+        migrate(database)
+    database.close()
 
 
 class Unlogged(SQLiteDatabase):
