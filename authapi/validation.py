@@ -37,20 +37,17 @@ def validated(document: Fields, body: type[Body], rules: Rules | None = None) ->
     break a rule. Raises ValidationFailed with the faults of all fields: first the declared fields,
     in their order, then the unknown ones.
     """
-    faults: dict[str, dict[str, str]] = {}
     known = {field.encode_name: field for field in msgspec.structs.fields(body)}
-    for name, field in known.items():
-        faults[name] = dict(_faults_of_field(document, field, name))
-    sound = {name: document[name] for name in known if name in document and not faults[name]}
-    ruled = rules(sound) if rules else {}
-    for name, fault in ruled.items():
-        faults.setdefault(name, {}).setdefault(name, fault)
-    for name in document:
-        if name not in known:
-            faults[name] = {name: "Is no field here."}
-    found = {path: fault for each in faults.values() for path, fault in each.items()}
-    if found:
-        raise ValidationFailed(found)
+    typed = {name: dict(_faults_of_field(document, field, name)) for name, field in known.items()}
+    sound = {name: document[name] for name in known if name in document and not typed[name]}
+    ruled = dict(rules(sound)) if rules else {}
+    faults: dict[str, str] = {}
+    for name in known:
+        faults |= typed[name] or ({name: ruled[name]} if name in ruled else {})
+    faults |= {name: fault for name, fault in ruled.items() if name not in known}
+    faults |= {name: "Is no field here." for name in document if name not in known}
+    if faults:
+        raise ValidationFailed(faults)
     return msgspec.convert(document, body)
 
 
