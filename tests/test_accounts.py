@@ -145,7 +145,7 @@ def test_delete_while_fresh(client, token, clock):
 
 
 def test_delete_with_a_wrong_password(client, token):
-    """A wrong password deletes nothing, in a fresh session neither."""
+    """A wrong password deletes nothing, not even in a fresh session."""
     answer = client.request_as(token, "DELETE", "/user", {"password": "wrong password"})
 
     assert (answer.status_code, answer.json["error"]) == (403, "wrong_password")
@@ -198,7 +198,7 @@ class DeletesUsers:
     ("method", "path"), [("DELETE", "/user"), ("POST", "/sessions/reauthenticate")]
 )
 def test_user_deleted_before_the_password_is_checked(client, token, method, path):
-    """A user who is gone has no password to be wrong: 401, and no failed login."""
+    """A user who is deleted before the check gets a 401 without a failed login."""
     client.app.add_middleware(DeletesUsers(client))
 
     answer = client.request_as(token, method, path, {"password": USER["password"]})

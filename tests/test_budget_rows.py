@@ -27,7 +27,7 @@ def _url(client):
 
 
 def test_a_deleted_user_leaves_no_budget(client, token):
-    """Its rows go with it."""
+    """A user's budgets are deleted with the user."""
     fail(client)
     fail(client, USER["email"])
     client.request_as(token, "DELETE", "/user", {"password": USER["password"]})

@@ -43,7 +43,7 @@ def test_cookie(client, device):
 
 
 def test_owner_gets_in(client, device):
-    """Whoever uses up a name's budget keeps out new browsers alone."""
+    """Using up a name's budget keeps out only browsers that are not known."""
     for name in (USER["username"], USER["email"]):
         use_up(client, name)
         assert client.log_in(name).status_code == 429
@@ -83,7 +83,7 @@ def test_two_browsers(client, device):
 
 
 def test_browser_of_two_users(client, device):
-    """Another user who logs in with the browser has another id there, and its budget."""
+    """Two users of one browser have a device id and a budget each."""
     other = client.post("/register", OTHER, headers={"Cookie": f"device={device}"})
     claims = [
         client.app.core.of(Devices).tokens.read(each, 0)
@@ -108,7 +108,7 @@ def test_browser_that_fails_too_often_is_new(client, device, clock):
 
 
 def test_browser_that_failed_more_often_than_is_allowed_now(make_client):
-    """It is a new one where the lockout was higher, and has the name's budget."""
+    """A known browser over a lockout that was lowered counts as new, with the name's budget."""
     client = make_client(login_lockout=9)
     device = cookie_of(client.register(), "device")
     for _ in range(7):
@@ -129,7 +129,7 @@ def test_it_is_for_its_user_alone(client, device):
 
 
 def test_it_opens_nothing(client, device):
-    """It is no session, as cookie or bearer, and a session's token is no device's."""
+    """A device token opens no session, as cookie or bearer; a session token names no device."""
     token = token_of(client.log_in())
     assert client.get_as(device).json["error"] == "invalid_token"
     bearer = {"Authorization": f"Bearer {device}"}
@@ -160,7 +160,7 @@ def test_it_ends_with_the_password(client, device):
 
 
 def test_reauthentication_makes_it_known(client, token):
-    """So does every other proof of the password."""
+    """A reauthentication makes the browser known."""
     body = {"password": USER["password"]}
     answer = client.request_as(token, "POST", "/sessions/reauthenticate", body)
     use_up(client)
@@ -169,7 +169,7 @@ def test_reauthentication_makes_it_known(client, token):
 
 
 def test_rename(client, device):
-    """It is the user's under whatever name they have now."""
+    """A known browser stays known after a rename."""
     token = token_of(client.log_in())
     client.request_as(token, "PATCH", "/user", {"username": "pengari"})
     use_up(client, "pengari")
@@ -192,7 +192,7 @@ def test_each_login_makes_another(client, device, clock):
 
 
 def test_a_copy_has_a_budget_apart(client, device):
-    """Whoever has a copy of the cookie keeps nobody out, and gains nothing by their logins."""
+    """A copy of the cookie has a budget of its own: it keeps nobody out and gains no tries."""
     mine = cookie_of(log_in(client, device), "device")
     use_up(client)
     use_up(client, cookie=device)
@@ -232,7 +232,7 @@ def test_a_network_without_tries(make_client, clock):
 
 
 def test_planted_cookies_without_tries(make_client):
-    """Nor does a cookie of somebody who has no try left keep out the browser's own user."""
+    """A planted cookie of a user without tries does not keep out the browser's own user."""
     client = make_client(login_network_limit="2/hour", registration_limit="2/hour")
     mine = cookie_of(client.register(), "device")
     others = cookie_of(client.register(**OTHER), "device")
@@ -288,7 +288,7 @@ def test_bad_cookies(client, device):
 
 
 def test_deleted_user(client, device):
-    """The browser of a user who is gone is nobody's."""
+    """The device cookie of a deleted user counts for nothing."""
     token = token_of(client.log_in())
     client.request_as(token, "DELETE", "/user", {"password": USER["password"]})
     client.register()

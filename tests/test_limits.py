@@ -43,7 +43,7 @@ def test_success_clears_the_failures(client, token):
 
 
 def test_unknown_names_are_limited_alike(client, token, clock):
-    """A name that is nobody's, a user's, and a disabled user's meet the same answers throughout."""
+    """An unknown name, a user's and a disabled user's get the same answers throughout."""
     client.register(**OTHER)
     client.query("UPDATE users SET disabled_at = 1 WHERE username = 'other'")
 
@@ -102,7 +102,7 @@ def test_tries_are_not_saved_up(client, token, clock):
 
 
 def test_a_rename_brings_no_tries(client, token):
-    """Whoever has a session and renames its user to and fro has no more guesses for it."""
+    """Renaming a user back and forth gives no more tries."""
     assert statuses(11, lambda: fail(client)) == [401] * 10 + [429]
     renamed = client.request_as(token, "PATCH", "/user", {"username": "another"})
 
@@ -311,7 +311,7 @@ def test_a_window_that_was_longer(make_client, rate, tries):
 
 
 def test_very_long_names(client):
-    """Whatever is typed has a budget, and takes no longer for it."""
+    """A very long name has a budget like any other."""
     name = "x" * 60_000
     assert statuses(11, lambda: fail(client, name)) == [401] * 10 + [429]
 

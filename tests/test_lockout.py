@@ -33,7 +33,7 @@ def test_lockout(client, token, clock):
 
 
 def test_lockout_of_a_name_that_is_nobodys(client, token, clock):
-    """It is locked out as any other, by an event without a user."""
+    """An unknown name is locked out like any other, with an event that names no user."""
     lock_out(client, clock, "nobody")
 
     assert fail(client, "nobody").status_code == 429
@@ -92,7 +92,7 @@ def test_operator_unlocks(client, clock, capsys, name):
 
 
 def test_operator_unlocks_a_name_that_is_nobodys(client, clock, capsys):
-    """So that a name that was locked out before its user came is free."""
+    """The operator can unlock a name that no user has."""
     lock_out(client, clock, "crispengari")
 
     assert main(["unlock", "crispengari", "--database-url", url_of(client)]) == 0

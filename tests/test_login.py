@@ -208,7 +208,7 @@ def _unlimited(make_client):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(identifier=st.text(), password=st.text())
 def test_whatever_the_text(unlimited, identifier, password):
-    """Whatever is typed, a login of nobody fails as any other."""
+    """A login with an unknown name fails with 401, whatever is typed."""
     assert unlimited.log_in(identifier, password).status_code == 401
 
 

@@ -13,7 +13,7 @@ SUBNETS = {  # of 2001:db8::/48
 
 
 def test_renames_of_a_network(client, token, clock):
-    """They tell which names are taken, and count as registrations."""
+    """Renames reveal which names are taken, so they count as registrations."""
     client.register(**OTHER)  # the second
 
     def rename(number):
@@ -85,7 +85,7 @@ def test_logins_of_wider_networks(make_client, clock, size, tries):
 
 @pytest.mark.parametrize(("size", "tries"), [("", 2), ("-56", 4), ("-48", 8)])
 def test_registrations_of_wider_networks(make_client, size, tries):
-    """So it is for registrations and renames."""
+    """Registrations and renames of a /56 and a /48 are limited too."""
     client, addresses = make_client(registration_limit="2/hour"), SUBNETS[size]
 
     def register(number):
@@ -115,7 +115,7 @@ def test_refused_tries_count_nowhere(make_client, clock):
 
 
 def test_registrations_of_a_network(client, clock):
-    """A network has 20 registrations; those that ask for what is taken count, for they tell."""
+    """A network has 20 registrations, including those of taken names, because they reveal them."""
     there = {"remote_addr": NETWORK}
 
     def register(number):
@@ -157,7 +157,7 @@ def test_passwords_of_a_network(make_client):
 
 
 def test_a_network_that_others_use_up(client, token):
-    """Whoever uses up the budget of a network keeps nobody there from changing their password."""
+    """A user on a network without tries can still change the password."""
     there = {"remote_addr": NETWORK}
     for number in range(300):
         assert fail(client, f"user{number}", **there).status_code == 401

@@ -173,7 +173,7 @@ def test_user_disabled_meanwhile(client, token, monkeypatch):
 
 
 def test_versions_of_credentials(client, token):
-    """A change counts as another password and as another credential; a rename is neither."""
+    """A password change raises both versions; a rename raises none."""
     versions = "SELECT password_version, credentials_version FROM users"
     client.request_as(token, "PATCH", "/user", {"username": "renamed"})
     assert client.query(versions) == [(1, 1)]
@@ -184,7 +184,7 @@ def test_versions_of_credentials(client, token):
 
 
 def test_a_user_without_a_password(client, token):
-    """A user who has none gives none: no password is right, the empty one neither."""
+    """For a user without a password no password is right, not even an empty one."""
     client.query("UPDATE users SET password_hash = NULL")
 
     for password in (USER["password"], ""):

@@ -118,7 +118,7 @@ def test_wrong_password(vault, token, clock):
 
 
 def test_event(client, token):
-    """It is told."""
+    """A reauthentication emits an event."""
     newer = token_of(reauthenticate(client, token))
 
     expected = ("reauthenticated", 1, client.sessions_of(newer)[0]["id"])
@@ -142,7 +142,7 @@ def test_without_a_session(vault, client):
 
 
 def test_methods(vault, token, clock):
-    """It holds for every method, but OPTIONS and those that are not there."""
+    """`needs` holds for every method except OPTIONS and those that the resource does not answer."""
     clock.move(300)
 
     statuses = [

@@ -171,7 +171,7 @@ def test_one_name_32_threads(make_client):
     ("field", "error"), [("username", "username_taken"), ("email", "email_taken")]
 )
 def test_constraint_has_the_last_word(client, monkeypatch, field, error):
-    """Two who both found a name free: the second is told that it is taken, and leaves no row."""
+    """A name that is taken while the password is hashed is refused, and nothing is stored."""
     during_the_hash(monkeypatch, client, lambda: client.register(**{**OTHER, field: USER[field]}))
 
     answer = client.register()

@@ -42,7 +42,7 @@ def test_renewal(client, token, clock):
 
 
 def test_renewal_each_hour(client, token, clock):
-    """Whatever time it is, a session is renewed each hour."""
+    """A session in use is renewed each hour."""
     for _ in range(48):
         clock.move(3_600)
         newer = token_of(client.get_as(token))

@@ -54,7 +54,7 @@ def test_other_users_log_in_as_before(client, added):
 
 
 def test_wrong_codes_are_failed_logins(client, added):
-    """They are recorded, limited, and lock out by a budget of their own."""
+    """Wrong codes at a login are recorded, and limited by a budget of their own."""
     asked = client.log_in()
 
     answers = [second_step(client, asked, "000000") for _ in range(5)]
@@ -97,7 +97,7 @@ def test_a_trusted_browser(client, added):
 
 
 def test_wrong_codes_in_a_session(client, added):
-    """They have the budget of the second step."""
+    """Wrong codes in a session and at a login share a budget."""
     answers = [give(client, added, code="000000") for _ in range(5)]
 
     assert [answer.json["error"] for answer in answers[:4]] == ["invalid_code"] * 4

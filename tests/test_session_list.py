@@ -33,7 +33,7 @@ def test_list(client, clock):
 
 
 def test_list_holds_no_secret(client, token):
-    """Neither the list nor the database tells the id that the token carries."""
+    """The list and the database do not contain the secret id of the token."""
     answer = client.get_as(token, "/sessions")
 
     assert claims_of(token)["sid"] not in answer.text
@@ -114,7 +114,7 @@ def test_end_the_current_one(client, token):
 
 
 def test_end_others_one_by_one(client):
-    """Whatever their ids, the cookie of the current one stays."""
+    """Ending other sessions one by one keeps the cookie of the current one."""
     tokens = [token_of(client.register()), *(token_of(client.log_in()) for _ in range(2))]
     least, current, most = sorted(tokens, key=public_id)
 

@@ -346,7 +346,7 @@ def test_migration_keeps_sessions(tmp_path, make_client, clock):
 
 @pytest.mark.parametrize("disabled_at", [None, 1])
 def test_migration_ends_sessions_of_the_disabled(tmp_path, make_client, disabled_at):
-    """Nobody who was locked out before comes back with an old session when they are let in."""
+    """The migration deletes the sessions of disabled users."""
     earlier(
         tmp_path / "authapi.db",
         5,

@@ -1,10 +1,14 @@
 """Users: their ids, and what a username and an email may be."""
 
+import re
+
 import pytest
 from conftest import USER
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authapi import User
+from authapi.database.statements import SQL
 from authapi.identifiers import email_fault, email_key, username_key
 
 
@@ -75,7 +79,7 @@ def test_usernames_are_caseless(client, one, other):
 
 
 def test_emails_are_caseless(client):
-    """So it is with emails."""
+    """Two spellings of one email are one email, at registration and at login."""
     client.register()
 
     taken = client.register(username="other", email=USER["email"].upper())
@@ -91,7 +95,7 @@ def test_keys_are_stable(text):
 
 
 def test_every_character_has_a_stable_key():
-    """So it is for each character that there is."""
+    """Each Unicode character has a stable key."""
     for number in range(0x110000):
         key = username_key(chr(number))
         assert key == username_key(key)
@@ -100,3 +104,16 @@ def test_every_character_has_a_stable_key():
 def test_caseless_keys_of_reordered_marks():
     """Marks in another order, which Unicode holds for the same text, make the same key."""
     assert username_key("\u03b1\u0345\u0301") == username_key("\u1fb4")
+
+
+def test_every_statement_shows_the_same_user():
+    """Each statement that selects a user selects the same columns, in the order of the record."""
+    shown = re.compile(r"(?:users\.)?id, (?:users\.)?username, [^;]*?(?=,\s+password_hash|\s+FROM)")
+    found = [
+        re.sub(r"users\.", "", columns)
+        for name in ("users", "sessions")
+        for columns in shown.findall((SQL / "queries" / f"{name}.sql").read_text())
+    ]
+
+    assert len(found) == 6
+    assert set(found) == {", ".join(User.__struct_fields__)}
