@@ -101,6 +101,18 @@ def test_one_place_knows(package, modules):
     assert [name for name in found if not name.startswith(places)] == []
 
 
+def test_one_place_chooses_the_engine():
+    """Only `database.opening` knows that the engine is SQLite; all else knows the interface."""
+    knowing = {
+        module
+        for module in MODULES
+        if not module.startswith("authapi.database.sqlite.")
+        and any(name.startswith("authapi.database.sqlite") for name in imports(module))
+    }
+
+    assert knowing == {"authapi.database.opening"}
+
+
 def test_falcon():
     """Falcon is known at the edge only."""
     edge = {
