@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from authapi.errors import StartError
 from authapi.settings import DatabaseSettings, Settings
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
     from authapi.app import AuthAPI
     from authapi.core import Core
 

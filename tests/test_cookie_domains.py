@@ -222,6 +222,16 @@ def test_what_a_logout_deletes(make_client, settings, scopes):
     ]
 
 
+def test_a_logout_without_a_cookie(make_client):
+    """A logout that brings no cookie expires it for no domain but its own, and for this host."""
+    for domain, scopes in [("", [None]), ("example.test", [None, "example.test"])]:
+        client = make_client(public_url=f"http://{HOST}", cookie_domain=domain)
+
+        lines = set_cookies(client, "/logout")
+
+        assert [parsed_cookie(line)[2].get("domain") for line in lines] == scopes
+
+
 def set_cookies(client, path, body=None, headers=None):
     """Return the values of each Set-Cookie in the answer to a POST."""
     environ = testing.create_environ(

@@ -5,9 +5,9 @@ Endpoints: none. Command: `authapi unlock`. Table: none of its own.
 
 from __future__ import annotations
 
-from argparse import Namespace
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import falcon
 
@@ -21,6 +21,9 @@ from authapi.features.users import PasswordChanged, UserDeleted, UserRepository
 from authapi.identifiers import name_key
 from authapi.middleware import new_request_id
 from authapi.settings import SettingsGroup, setting
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 REQUIRES = ("limits", "sessions", "users")
 
