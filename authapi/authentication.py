@@ -12,7 +12,7 @@ from authapi.errors import Failure, InvalidToken, NotAuthenticated, Unavailable
 from authapi.principal import Claims, Principal, Session
 from authapi.session_tokens import Issued, Presented, SessionTokens
 
-MOST_RESOURCES = 1_024  # whose methods are remembered
+MOST_RESOURCES = 256  # whose methods are remembered
 
 
 Find = Callable[[Claims, float], Session | None]

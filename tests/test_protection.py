@@ -4,6 +4,7 @@ import pytest
 from conftest import token_of
 
 from authapi import Failure, fresh, principal_of
+from authapi.authentication import MOST_RESOURCES
 
 
 class Notes:
@@ -167,6 +168,17 @@ def test_odd_resources_are_protected(client, resource, methods):
             "" if method in methods else ", ".join([*methods, "OPTIONS"])
         )
         assert "x-secret" not in answer.headers
+
+
+def test_many_resources_are_protected(client):
+    """However many resources there are, nobody without a session reaches one."""
+    count = MOST_RESOURCES + 1  # more than those whose methods are remembered
+    for number in range(count):
+        client.app.add_route(f"/odd/{number}", HeadOnly())
+
+    for number in (*range(count), 0):
+        assert client.simulate_head(f"/odd/{number}").status_code == 401
+        assert client.simulate_get(f"/odd/{number}").headers["allow"] == "HEAD, OPTIONS"
 
 
 class Contradictory(Notes):
