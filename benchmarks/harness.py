@@ -76,7 +76,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Bench:
-    """How long and where to measure, and the commands that were run."""
+    """The duration and the directory of measurements, and the commands that were run."""
 
     rounds: int
     seconds: int

@@ -1,4 +1,4 @@
-"""What clients did to accounts, and what the database must therefore hold."""
+"""The steps that clients took in accounts, and their expected effect on the database."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Ask = Callable[[Step], Answer]
 
 @dataclass(frozen=True)
 class State:
-    """What the database holds of an account. A `version` of 0 means no row in `users`.
+    """An account as the database has it. A `version` of 0 means no row in `users`.
 
     `version` counts the passwords, `sessions` are public ids, and `unseen` counts further sessions
     whose token never reached the client.

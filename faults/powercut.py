@@ -68,7 +68,7 @@ MEMORY = Path("/dev/shm")  # if there is one: nothing here needs a disk
 
 @dataclass
 class PowerCut:
-    """What was recorded, what was acknowledged when, and the figures."""
+    """A recording, the acknowledged writes with their times, and the figures."""
 
     rng: random.Random
     ledger: Ledger = field(default_factory=Ledger)

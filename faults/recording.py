@@ -1,4 +1,4 @@
-"""What the service sends to the disk and its clients, in order, as strace sees it."""
+"""A record of everything that the service sends to the disk and its clients, by strace."""
 
 from __future__ import annotations
 

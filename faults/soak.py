@@ -55,7 +55,7 @@ SETTINGS = {"AUTHAPI_WORKERS": "2", "AUTHAPI_SESSION_RENEW_AFTER": "1"}
 
 @dataclass(frozen=True)
 class Sample:
-    """What the service uses at a moment, by name."""
+    """The resources that the service uses at a moment, by name."""
 
     quarter: int
     sizes: dict[str, float]
@@ -129,7 +129,7 @@ def vandalize(port: int, over: threading.Event, rng: random.Random) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What was done, what the service used meanwhile, and what was broken."""
+    """The work done, the resources used meanwhile, and the broken promises."""
 
     samples: list[Sample]
     ledger: Ledger

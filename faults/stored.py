@@ -14,7 +14,7 @@ from faults.accounts import Account, State
 
 @dataclass(frozen=True)
 class Stored:
-    """All that a database holds of accounts, read in one transaction.
+    """The accounts in a database, read in one transaction.
 
     `users` has username, email and password version by id; `damage` is what SQLite itself reports.
     """
