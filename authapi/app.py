@@ -24,7 +24,7 @@ from authapi.features.sessions import SessionRepository, Sessions
 from authapi.features.users import Users
 from authapi.inline import InlineRoutes
 from authapi.jobs import Jobs
-from authapi.keys import lacks_keys, load_keys
+from authapi.keys import lacks_keys, load_keys, require_shared_keys
 from authapi.losses import warn_of_losses
 from authapi.middleware import (
     CrossSite,
@@ -55,7 +55,7 @@ class AuthAPI(_FalconApp):
         """Take the core, and add the middleware, the router and the error handlers."""
         self.core = core
         self._paths: set[str] = set()
-        self.inline = InlineRoutes()
+        self.inline = InlineRoutes(reads_are_quick=core.database.is_local)
         self.cross_site = CrossSite(core.settings, core.notices)
         self.authenticate = Authenticate(
             core,
@@ -169,8 +169,10 @@ def create_app(
     the process may fork. Raises StartError.
     """
     require_settings(settings)
+    require_shared_keys(settings)
     are_new = lacks_keys(settings)
     database = open_database(settings)
+    clock = database.clock(clock)
     keys = load_keys(settings)
     core = Core(
         settings=settings,

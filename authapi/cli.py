@@ -24,7 +24,7 @@ SERVE_OPTIONS = {
     "port": "the port to listen on",
     "public_url": "where clients see it",
 }
-OPTIONS = {"database_url": "sqlite:///PATH"}  # of every command
+OPTIONS = {"database_url": "sqlite:///PATH or postgresql://…"}  # of every command
 
 
 def main(arguments: Sequence[str] | None = None, listed: Listed = features.COMMANDS) -> int:
@@ -159,6 +159,8 @@ def _run(command: Command, feature: str | ModuleType, known: argparse.Namespace)
     from authapi.keys import with_secret_key  # noqa: PLC0415 - `authapi --help` loads no service
 
     settings = with_secret_key(_settings_of(known, feature))  # root alone may be able to read it
-    become_owner(settings.of(DatabaseSettings).database_path)
+    database = settings.of(DatabaseSettings)
+    if not database.is_postgresql:
+        become_owner(database.database_path)
     with existing_service(settings) as app:
         print(command.run(app.core, known))  # noqa: T201 - what the command says

@@ -73,7 +73,8 @@ def existing_service(settings: Settings) -> Iterator[AuthAPI]:
     from authapi.database.opening import lacks_database  # noqa: PLC0415
     from authapi.keys import lacks_keys  # noqa: PLC0415
 
-    if lacks_database(settings) or lacks_keys(settings):
+    is_server = settings.of(DatabaseSettings).is_postgresql
+    if not is_server and (lacks_database(settings) or lacks_keys(settings)):
         path = settings.of(DatabaseSettings).database_path
         raise StartError(
             f"There is no database {path}, or it has no keys: "

@@ -40,8 +40,9 @@ def name_key(identifier: str) -> tuple[Kind, str]:
     """Return the kind of a login identifier, an email if it holds an `@`, and its caseless form.
 
     SECURITY: use both. The forms of two kinds may be equal: a username's fullwidth `@` becomes `@`.
+    A name with a NUL, which PostgreSQL cannot store, is nobody's.
     """
-    if len(identifier) > LONGEST_EMAIL:
+    if len(identifier) > LONGEST_EMAIL or "\0" in identifier:
         return "nobody's", identifier
     if "@" in identifier:
         return "email", email_key(identifier)

@@ -37,8 +37,9 @@ class HandOver(BaseException):
 class InlineRoutes:
     """The routes whose requests the loop may run, by method."""
 
-    def __init__(self) -> None:
-        """Start without a route."""
+    def __init__(self, *, reads_are_quick: bool = True) -> None:
+        """Start without a route. Where a read waits for a network, there will be none."""
+        self._reads_are_quick = reads_are_quick
         self._quick: set[str] = set()
         self._hashing: set[str] = set()
 
@@ -47,6 +48,8 @@ class InlineRoutes:
 
         A path with parameters never matches, because requests are compared with its template.
         """
+        if not self._reads_are_quick:
+            return
         if getattr(resource, "quick", False) is True:
             self._quick.add(path)
         if getattr(resource, "hashes", False) is True:

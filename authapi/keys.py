@@ -51,6 +51,19 @@ def lacks_keys(settings: Settings) -> bool:
     return keys.has_key_file and not os.path.exists(keys.key_file)  # noqa: PTH110 - never raises
 
 
+def require_shared_keys(settings: Settings) -> None:
+    """Raise StartError where a key file is missing that all nodes of a database must have."""
+    keys = settings.of(KeySettings)
+    if not settings.of(DatabaseSettings).is_postgresql or not keys.has_key_file:
+        return
+    for name, file in (("KEY", keys.key_file), ("ROOT_KEY", keys.root_key_file)):
+        if not os.path.exists(file):  # noqa: PTH110 - never raises
+            raise StartError(
+                f"There is no AUTHAPI_{name}_FILE {file}: all nodes of a PostgreSQL database need "
+                "the same one, so copy it here (docs/operations.md has how to make the first)."
+            )
+
+
 def load_keys(settings: Settings) -> list[Key]:
     """Return the keys of the settings, oldest first: the secret key, or those of the key file.
 
@@ -72,8 +85,7 @@ def with_secret_key(settings: Settings) -> Settings:
     if not file:
         return settings
     path = Path(file).absolute()
-    database = settings.of(DatabaseSettings).database_path
-    owners = [database.stat().st_uid] if database.exists() else []
+    owners = _owners(settings.of(DatabaseSettings))
     try:
         key = read_secret(path, "The secret key file", owners=owners).rstrip(b"\r\n")
     except OSError as error:
@@ -87,3 +99,10 @@ def with_secret_key(settings: Settings) -> Settings:
     if fault:
         raise StartError(f"The secret key file {path} {fault}.")
     return settings.replace(secret_key=key.decode(errors="surrogateescape"), secret_key_file="")
+
+
+def _owners(database: DatabaseSettings) -> list[int]:
+    """Return the users who may own the secret key file beside root and this process's user."""
+    if database.is_postgresql or not database.database_path.exists():
+        return []
+    return [database.database_path.stat().st_uid]

@@ -20,11 +20,11 @@ def warn_of_losses(core: Core, *, is_new: bool, are_new: bool, ended: bool) -> N
     `is_new` says whether the start has made the database, `are_new` whether it has made the signing
     keys, and `ended` whether that has ended sessions.
     """
-    keys = core.settings.of(KeySettings)
-    if is_new and not are_new and keys.has_key_file:
+    keys, database = core.settings.of(KeySettings), core.settings.of(DatabaseSettings)
+    if is_new and not are_new and keys.has_key_file and not database.is_postgresql:
         logger.warning(
             "the database %s is missing, so an empty one is made, although its keys are in %s. %s",
-            core.settings.of(DatabaseSettings).database_path,
+            database.database_path,
             keys.key_file,
             ADVICE,
         )

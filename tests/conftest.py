@@ -24,6 +24,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from cluster import _cluster  # noqa: F401 - a fixture
 from falcon import testing
 
 from authapi import AuthAPI, Settings, create_app, protect

@@ -87,6 +87,7 @@ def test_standard_library_only(module):
     ("package", "modules"),
     [
         ("sqlite3", {"database.sqlite"}),
+        ("psycopg", {"database.postgresql"}),
         ("jwt", {"tokens"}),
         ("argon2", {"hashing"}),
         ("waitress", {f"server.{name}" for name in ("http_server", "incoming", "parser", "wsgi")}),

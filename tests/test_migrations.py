@@ -216,10 +216,31 @@ def test_edited_migration(db):
 
 def test_newer_database(db):
     """A database of a newer release stops the start."""
-    db.connection.execute("INSERT INTO migrations VALUES (9999, '9999_future', 'x', 0)")
+    db.connection.execute("INSERT INTO migrations VALUES (9999, '9999_future', 'x', 0, NULL)")
 
     with pytest.raises(StartError, match="newer than this program .it has 9999_future.: run"):
         migrate(db)
+
+
+def test_newer_database_that_an_older_program_may_use(db):
+    """A migration says which schema its database needs: an older program goes on with it."""
+    newest = MIGRATIONS[-1].version
+    future = Migration(9999, "9999_future", f"-- needs: {newest}\nCREATE TABLE t (a INTEGER);\n")
+    migrate(db, [*MIGRATIONS, future])
+
+    migrate(db)
+
+    assert db.connection.execute("SELECT needs FROM migrations").fetchall()[-1] == (newest,)
+    assert Migration(9999, "9999_future", "CREATE TABLE t (a INTEGER);\n").needs == 9999
+
+
+def test_ledger_of_an_earlier_release(db):
+    """The ledger gets the column that the first release did not have."""
+    db.connection.execute("ALTER TABLE migrations DROP COLUMN needs")
+
+    migrate(db)
+
+    assert db.connection.execute("SELECT max(needs) FROM migrations").fetchone() == (None,)
 
 
 def test_a_migration_is_all_or_nothing(path):

@@ -108,7 +108,7 @@ def test_public_url(url, origin, https, cookie):
         ({"HOST": "a" * 70}, "AUTHAPI_HOST"),
         ({"HOST": "[::1]"}, "AUTHAPI_HOST"),
         ({"HOST": "127.0.0.1:80"}, "AUTHAPI_HOST"),
-        ({"DATABASE_URL": "postgres://x"}, "AUTHAPI_DATABASE_URL must be sqlite:///relative.db"),
+        ({"DATABASE_URL": "mysql://x"}, "AUTHAPI_DATABASE_URL must be sqlite:///relative.db"),
         ({"DATABASE_URL": "sqlite:///"}, "AUTHAPI_DATABASE_URL"),
         ({"DATABASE_URL": "sqlite://a.db"}, "AUTHAPI_DATABASE_URL"),
         ({"DATABASE_URL": "sqlite:///:memory:"}, "AUTHAPI_DATABASE_URL"),

@@ -1,7 +1,7 @@
 """The database as the service uses it: named statements and transactions, whatever the engine.
 
-An engine is a package beside this file and the only place that imports its driver. `sqlite` is the
-only one so far. `opening` chooses the engine.
+An engine is a package beside this file and the only place that imports its driver: `sqlite`, and
+`postgresql`. `opening` chooses the engine.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ class Database(Protocol):
         """Return whether opening the database made it."""
 
     @property
+    def is_local(self) -> bool:
+        """Whether a read takes microseconds, so that the server's loop may wait for it."""
+
+    @property
     def is_stuck(self) -> bool:
         """Return whether changes have waited unusually long, so that more of them would pile up."""
 
@@ -60,6 +64,12 @@ class Database(Protocol):
         """Call `action` after the calling thread's transaction is committed; never if it is not.
 
         Outside a transaction it is called at once.
+        """
+
+    def clock(self, local: Callable[[], float]) -> Callable[[], float]:
+        """Return the clock that all processes of the database share, in seconds since the epoch.
+
+        `local` is this machine's clock, which it is where the database is on this machine.
         """
 
     def maintain(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,16 @@ class Migration:
     def checksum(self) -> str:
         """Return the SHA-256 of the text, in hexadecimal. The ledger keeps it to notice an edit."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def needs(self) -> int:
+        """The oldest schema whose program can use a database that has had this migration.
+
+        A first line `-- needs: 13` says so. Without it, it is the migration's own: a program that
+        does not know the migration refuses the database.
+        """
+        line = re.match(r"-- needs: ([0-9]+)\n", self.text)
+        return int(line[1]) if line else self.version
 
 
 def migrations(engine: str) -> list[Migration]:
@@ -52,16 +63,18 @@ class Ledger:
     def missing(self) -> Sequence[Migration]:
         """Return the migrations that were not applied to the database, oldest first.
 
-        Raises StartError where one of its own was edited, or this program does not know it.
+        Raises StartError where one of its own was edited, or where the database has had one that
+        needs a newer program than this.
         """
         applied = self._statements.applied()
-        for (version, name, checksum), migration in zip(applied, self._known, strict=False):
+        for (version, name, checksum, _), migration in zip(applied, self._known, strict=False):
             if (version, checksum) != (migration.version, migration.checksum):
                 raise StartError(
                     f"The migration {name} was edited after it was applied to {self._place}: "
                     "restore the file, and put changes into a new migration."
                 )
-        if len(applied) > len(self._known):
+        unknown = applied[len(self._known) :]
+        if any(needs is None or needs > self._known[-1].version for *_, needs in unknown):
             raise StartError(
                 f"{self._place} is newer than this program (it has {applied[-1][1]}): "
                 "run the newer release."
@@ -79,6 +92,9 @@ class Ledger:
             return False
         apply(missing[0])
         self._statements.record(
-            version=missing[0].version, name=missing[0].name, checksum=missing[0].checksum
+            version=missing[0].version,
+            name=missing[0].name,
+            checksum=missing[0].checksum,
+            needs=missing[0].needs,
         )
         return True

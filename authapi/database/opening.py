@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from authapi.database import Database, sqlite
+from authapi.errors import StartError
 from authapi.settings import DatabaseSettings, Settings
 
 
@@ -14,12 +15,22 @@ def open_database(settings: Settings) -> Database:
 
     Raises StartError.
     """
-    return sqlite.open_database(settings)
+    if not settings.of(DatabaseSettings).is_postgresql:
+        return sqlite.open_database(settings)
+    try:
+        from authapi.database import postgresql  # noqa: PLC0415 - psycopg takes 11 MiB
+    except ImportError as error:
+        raise StartError(
+            f"AUTHAPI_DATABASE_URL names a PostgreSQL server, and psycopg cannot be imported "
+            f"({error}): pip install 'authapi-server[postgres]'."
+        ) from error
+    return postgresql.open_database(settings)
 
 
 def lacks_database(settings: Settings) -> bool:
-    """Return whether `open_database` would make the database."""
-    return sqlite.is_missing(settings.of(DatabaseSettings).database_path)
+    """Return whether `open_database` would make the database file."""
+    group = settings.of(DatabaseSettings)
+    return not group.is_postgresql and sqlite.is_missing(group.database_path)
 
 
 def open_replaced(path: Path) -> AbstractContextManager[Database]:

@@ -54,7 +54,7 @@ class ReplacedSessions:
 
     def include(self, claims: Claims, now: float) -> bool:
         """Return whether a live session took the place of a token's session a moment ago."""
-        since = now - REMEMBERED_FOR
+        since = int(now) - REMEMBERED_FOR
         return bool(self._statements.has(id_hash=public_id(claims), since=since))
 
 

@@ -99,7 +99,8 @@ class SessionResource:
             current.require_fresh(core.clock())
         with core.database.transaction(of=current.user.id):
             self._sessions.require(principal_of(req).claims)
-            ended = self._sessions.end(session_id, current.user.id)
+            # NOTE: PostgreSQL takes no text with a NUL, which is no id anyway.
+            ended = "\0" not in session_id and self._sessions.end(session_id, current.user.id)
             if ended:
                 core.events.emit(SessionRevoked(current.user.id, caller_of(req), session_id))
         if not ended:

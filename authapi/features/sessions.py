@@ -78,7 +78,7 @@ class SessionRepository:
     def authenticate(self, claims: Claims, now: float) -> Session | None:
         """Return the session of a token, or None if it ended or expired or its user is disabled."""
         id_hash = digest(claims.sid)
-        row = self._statements.authenticate(id_hash=id_hash, user_id=claims.id, now=now)
+        row = self._statements.authenticate(id_hash=id_hash, user_id=claims.id, now=int(now))
         return row and Session(id_hash, User(*row[8:]), *row[:8])
 
     def of_user(self, user: User, now: float) -> list[Session]:
@@ -86,7 +86,7 @@ class SessionRepository:
 
         NOTE: to take a row apart by names takes half as long as by a slice.
         """
-        rows = self._statements.of_user(user_id=user.id, now=now)
+        rows = self._statements.of_user(user_id=user.id, now=int(now))
         return [
             Session(id_hash, user, created, proved, seen, expires, ip, agent, methods, second)
             for id_hash, created, proved, seen, expires, ip, agent, methods, second in rows
@@ -124,26 +124,26 @@ class SessionRepository:
         )
         return bool(rotated)
 
-    def revoke(self, session_id: str, user_id: int, now: float) -> bool:
+    def revoke(self, session_id: str, user_id: int, now: int) -> bool:
         """End a session of a user, also one that has expired. Return whether there was one.
 
         SECURITY: a clock that is ahead may be set back, and then the session would count again.
         """
         return bool(self._statements.revoke(id_hash=session_id, user_id=user_id, now=now))
 
-    def revoke_all_but(self, kept: str | None, user_id: int, now: float) -> list[str]:
+    def revoke_all_but(self, kept: str | None, user_id: int, now: int) -> list[str]:
         """End all sessions of a user, or all but one; return the ids of those that were live."""
         rows = self._statements.revoke_all_but(user_id=user_id, kept=kept, now=now)
         return [session_id for session_id, was_live in rows if was_live]
 
-    def revoke_unused(self, user_id: int, *, kept: int, now: float) -> list[str]:
+    def revoke_unused(self, user_id: int, *, kept: int, now: int) -> list[str]:
         """End the longest unused sessions of a user until `kept` are left; return their ids."""
         rows = self._statements.revoke_unused(user_id=user_id, kept=kept, now=now)
         return [session_id for (session_id,) in rows]
 
     def exist(self, now: float) -> bool:
         """Return whether anybody has a session."""
-        return bool(self._statements.exist(now=now))
+        return bool(self._statements.exist(now=int(now)))
 
     def prune(self, now: float, at_most: int) -> int:
         """Delete up to `at_most` expired sessions, the oldest first; return how many."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -11,20 +12,47 @@ from authapi.settings.group import SettingError, SettingsGroup, setting
 if TYPE_CHECKING:
     from authapi.settings import Settings
 
+_SERVER = re.compile(r"postgres(ql)?://")
+# libpq's URLs. SECURITY: its messages quote parts of a URL that it cannot read, so what would be
+# read in another way than it was meant, such as a password with an @, is refused here.
+_HOST = r"(?:[^\s@/?#:,\[\]]*|\[[0-9a-fA-F:.%]+\])(?::[0-9]*)?"
+_SERVER_URL = re.compile(
+    rf"postgres(?:ql)?://(?:[^\s@/?#]*@)?{_HOST}(?:,{_HOST})*(?:/[^\s@?#]*)?(?:\?[^\s@#]*)?"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSettings(SettingsGroup):
-    """The URL of the database."""
+    """The URL of the database, and how many connections to a server there may be."""
 
     database_url: str = setting(
         "sqlite:///authapi.db",
-        "The database: sqlite:///relative.db or sqlite:////absolute.db.",
+        "The database: sqlite:///relative.db or sqlite:////absolute.db, or a PostgreSQL server, "
+        "postgresql://user@host/name.",
+        secret=True,
+    )
+    database_connections: int = setting(
+        4,
+        "Connections of each worker to a PostgreSQL server, at most.",
+        low=1,
+        high=1_000,
     )
 
     def completed(self, settings: Settings) -> Self:
-        """Return the group. Raises SettingError for a URL that names no SQLite file."""
-        _ = self.database_path
+        """Return the group. Raises SettingError for a URL that names no database."""
+        if not self.is_postgresql:
+            _ = self.database_path
+        elif not _SERVER_URL.fullmatch(self.database_url):
+            raise SettingError(
+                "AUTHAPI_DATABASE_URL must be postgresql://user:password@host:port/name, with each "
+                "of :/?#@ in a name or a password written as % and two digits, as in %40."
+            )
         return super().completed(settings)
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Return whether the database is a PostgreSQL server, which other machines may share."""
+        return bool(_SERVER.match(self.database_url))
 
     @property
     def database_path(self) -> Path:
@@ -33,6 +61,7 @@ class DatabaseSettings(SettingsGroup):
         if path == self.database_url or not path or path == ":memory:" or set(path) & set("?#\0"):
             # SECURITY: the value is not shown, for a URL of another database may hold a password.
             raise SettingError(
-                "AUTHAPI_DATABASE_URL must be sqlite:///relative.db or sqlite:////absolute.db."
+                "AUTHAPI_DATABASE_URL must be sqlite:///relative.db or sqlite:////absolute.db, or "
+                "postgresql://user@host/name."
             )
         return Path(path).absolute()

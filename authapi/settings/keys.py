@@ -53,6 +53,10 @@ class KeySettings(SettingsGroup):
 
     def completed(self, settings: Settings) -> Self:
         """Return the group with the paths of the files filled in. Raises SettingError."""
+        if settings.of(DatabaseSettings).is_postgresql:
+            self._check("")
+            self._require_shared()
+            return self
         path = settings.of(DatabaseSettings).database_path
         self._check(f"{path}.key")
         root = f"{path}.root" if self.has_key_file else ""
@@ -71,6 +75,19 @@ class KeySettings(SettingsGroup):
     def secret_bytes(self) -> bytes:
         """Return the secret key's bytes, also those of the environment that are not UTF-8."""
         return self.secret_key.encode(errors="surrogateescape")
+
+    def _require_shared(self) -> None:
+        """Raise SettingError where each node would make keys of its own."""
+        if self.has_key_file and not self.key_file:
+            raise SettingError(
+                "With a PostgreSQL server all nodes need the same key: set AUTHAPI_SECRET_KEY or "
+                "AUTHAPI_SECRET_KEY_FILE, or AUTHAPI_KEY_FILE and AUTHAPI_ROOT_KEY_FILE."
+            )
+        if self.has_key_file and not self.root_key_file:
+            raise SettingError(
+                "With a PostgreSQL server all nodes need the same root key: set "
+                "AUTHAPI_ROOT_KEY_FILE beside AUTHAPI_KEY_FILE."
+            )
 
     def _check(self, default: str) -> None:
         named = {

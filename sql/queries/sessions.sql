@@ -10,14 +10,15 @@ SELECT :id_hash, id, :now, :now, :now, :expires_at, :ip, :user_agent, :methods, 
  WHERE id = :user_id AND password_version = :password_version AND disabled_at IS NULL;
 
 -- name: authenticate(id_hash, user_id, now)^
--- The session check: one statement, two index searches.
+-- The session check: one statement, two index searches. The `+` keeps PostgreSQL from the index of user_id, which is the wrong one for
+-- a user with many sessions.
 SELECT sessions.created_at, sessions.authenticated_at, sessions.last_seen_at, sessions.expires_at,
        sessions.ip, sessions.user_agent, sessions.methods, sessions.second_factor_at,
        users.id, users.username, users.email, users.created_at, users.updated_at
   FROM sessions
   JOIN users ON users.id = sessions.user_id
  WHERE sessions.id_hash = :id_hash
-   AND sessions.user_id = :user_id
+   AND +sessions.user_id = :user_id
    AND sessions.expires_at > :now
    AND users.disabled_at IS NULL;
 
@@ -46,7 +47,7 @@ UPDATE sessions
 -- name: revoke(id_hash, user_id, now)$
 -- Returns whether it was live.
 DELETE FROM sessions
- WHERE id_hash = :id_hash AND user_id = :user_id
+ WHERE id_hash = :id_hash AND +user_id = :user_id
 RETURNING expires_at > :now;
 
 -- name: revoke_all_but(user_id, kept, now)

@@ -30,6 +30,8 @@ class SQLiteDatabase:
     Each thread reads on a connection of its own. Changes go through `transaction`, one at a time.
     """
 
+    is_local = True
+
     def __init__(
         self, path: Path, most_waiting: int = 8, clock: Callable[[], float] = time.monotonic
     ) -> None:
@@ -130,6 +132,10 @@ class SQLiteDatabase:
             self._local.actions.append(action)
         else:
             action()
+
+    def clock(self, local: Callable[[], float]) -> Callable[[], float]:
+        """Return this machine's clock: all processes that share the file run on it."""
+        return local
 
     def use_write_ahead_log(self) -> bool:
         """Keep a write-ahead log from now on; return False where the file system cannot."""

@@ -44,6 +44,7 @@ def migrate(database: SQLiteDatabase, known: Sequence[Migration] | None = None) 
             )
         known = migrations("sqlite") if known is None else known
         schema = _Schema(database, known)
+        schema.complete_ledger()
         schema.copy_database()
         while schema.apply_next():
             pass
@@ -73,6 +74,14 @@ class _Schema:
         self._database = database
         self._statements = database.statements("migrations")
         self._ledger = Ledger(self._statements, known, str(database.path))
+
+    def complete_ledger(self) -> None:
+        """Add the column of the ledger that earlier releases did not have."""
+        statements = self._statements
+        if statements.has_ledger() and statements.lacks_needs():
+            with self._database.transaction():
+                if statements.lacks_needs():  # another process may have been quicker
+                    statements.add_needs()
 
     def copy_database(self) -> None:
         """Copy a database whose schema is about to change: its older release can open the copy.

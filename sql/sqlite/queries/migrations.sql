@@ -11,8 +11,16 @@ CREATE TABLE migrations (
     version    INTEGER PRIMARY KEY,
     name       TEXT    NOT NULL,
     checksum   TEXT    NOT NULL,
-    applied_at INTEGER NOT NULL DEFAULT (unixepoch())
+    applied_at INTEGER NOT NULL DEFAULT (unixepoch()),
+    needs      INTEGER
 ) STRICT;
+
+-- name: lacks_needs()$
+SELECT NOT EXISTS (SELECT 1 FROM pragma_table_info('migrations') WHERE name = 'needs');
+
+-- name: add_needs()!
+-- Release 0.1 made the table without the column, and do not mind it.
+ALTER TABLE migrations ADD COLUMN needs INTEGER;
 
 -- name: copy_to(path)!
 -- The file must be empty.

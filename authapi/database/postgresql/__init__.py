@@ -1,0 +1,26 @@
+"""PostgreSQL: the only package that imports psycopg, and it is imported for its URLs alone.
+
+`schema` looks at a server and migrates it, `database` runs statements and transactions, `binding`
+turns named statements into psycopg's, `pool` lends connections that `connections` opens, `circuit`
+refuses while the server is away, `errors` knows what an error means.
+"""
+
+from __future__ import annotations
+
+from authapi.database.postgresql.database import PostgreSQLDatabase
+from authapi.database.postgresql.schema import migrate
+from authapi.settings import DatabaseSettings, Settings
+
+__all__ = ["PostgreSQLDatabase", "migrate", "open_database"]
+
+
+def open_database(settings: Settings) -> PostgreSQLDatabase:
+    """Open the settings' database, and bring its schema up to date. Raises StartError."""
+    group = settings.of(DatabaseSettings)
+    database = PostgreSQLDatabase(group.database_url, group.database_connections)
+    try:
+        migrate(database)
+    except BaseException:
+        database.close()
+        raise
+    return database

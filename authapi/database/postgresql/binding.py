@@ -1,0 +1,58 @@
+"""Named statements for psycopg: `:name` becomes PostgreSQL's own `$1`, once for each statement."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import aiosql
+
+from authapi.database.postgresql.connections import Connection, Cursor
+
+if TYPE_CHECKING:
+    from authapi.database.postgresql.database import PostgreSQLDatabase
+
+# What is quoted or commented, a cast, or a parameter.
+_TOKEN = re.compile(r"'[^']*'|--[^\n]*|::|:([a-z_]+)")
+
+_KINDS = aiosql.types.SQLOperationType
+_RESULTS: dict[Any, Callable[[Cursor], object]] = {
+    _KINDS.SELECT: lambda cursor: cursor.fetchall(),
+    _KINDS.SELECT_ONE: lambda cursor: cursor.fetchone(),
+    _KINDS.SELECT_VALUE: lambda cursor: (cursor.fetchone() or (None,))[0],
+    _KINDS.INSERT_UPDATE_DELETE: lambda cursor: cursor.rowcount,
+}
+
+
+@cache
+def positional(text: str) -> tuple[bytes, tuple[str, ...]]:
+    """Return a statement with `$1` in the place of `:name`, and the names by their numbers."""
+    names: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        name = match[1]
+        if name is None:
+            return match[0]
+        if name not in names:
+            names.append(name)
+        return f"${names.index(name) + 1}"
+
+    return _TOKEN.sub(number, text).encode(), tuple(names)
+
+
+def bound(database: PostgreSQLDatabase, statement: Any) -> Callable[..., Any]:  # noqa: ANN401 - aiosql's
+    """Return a function that runs a statement: in the thread's transaction, or by itself."""
+    text, names = positional(statement.sql)
+    result = _RESULTS[statement.operation]
+
+    def run(**parameters: object) -> object:
+        values = [parameters[name] for name in names]
+
+        def execute(connection: Connection) -> object:
+            return result(connection.execute(text, values, prepare=True))
+
+        return database.run(execute)
+
+    return run

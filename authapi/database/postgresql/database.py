@@ -1,0 +1,181 @@
+"""A PostgreSQL database as the service's: statements, transactions, and what follows a commit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TypeVar
+
+import psycopg
+
+from authapi.database.postgresql.binding import bound
+from authapi.database.postgresql.connections import Connection, Connector, Deadlines
+from authapi.database.postgresql.errors import translated
+from authapi.database.postgresql.pool import Pool
+from authapi.database.statements import Statements, load
+from authapi.errors import Unavailable
+
+Result = TypeVar("Result")
+
+
+class PostgreSQLDatabase:
+    """One database of a PostgreSQL server, shared by threads of this process and by other nodes.
+
+    A thread has a connection of the pool for each statement, or for a whole transaction. Changes
+    to one user's rows happen one after the other, because each locks the user's row first.
+    """
+
+    is_local = False
+
+    def __init__(
+        self,
+        url: str,
+        connections: int = 4,
+        deadlines: Deadlines = Deadlines(),  # noqa: B008 - it is frozen
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Take the URL and the most connections of this process. Connect to nothing yet.
+
+        `wall` is this machine's clock in seconds since the epoch.
+        """
+        self.is_new = False
+        self.deadlines = deadlines
+        self.description = "PostgreSQL"
+        self.connector = Connector(url, deadlines, wall)
+        self.pool = Pool(self.connector, connections)
+        self._wall = wall
+        self._local = threading.local()
+        self._statements = self.statements("database")
+        self._lock_user = self.statements("users").lock
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the server does not answer."""
+        return self.pool.circuit.is_open
+
+    def statements(self, name: str) -> Statements:
+        """Return the statements of `sql/queries/{name}.sql`, with PostgreSQL's own on top."""
+        return Statements(load(name, "postgresql", "sqlite3"), partial(bound, self))
+
+    def run(self, execute: Callable[[Connection], Result]) -> Result:
+        """Run something on the thread's connection: its transaction's, or one of the pool.
+
+        Outside a transaction it must only read: it runs again where an idle connection was lost.
+        Raises UniqueViolation and Unavailable.
+        """
+        connection = self._current
+        with translated():
+            if connection is not None:
+                return execute(connection)
+            check = self.deadlines.check
+            connection, result = self.pool.lend(execute, check, check)
+            self.pool.give(connection)
+            return result
+
+    @contextmanager
+    def transaction(
+        self, patience: float | None = None, *, of: int | None = None
+    ) -> Iterator[None]:
+        """Run the block's statements as one change, kept by the server when the block is left.
+
+        `of` is a user's id: no other change of the same user begins until this one has ended. Each
+        statement sees what was committed before it began (READ COMMITTED).
+
+        Raises Unavailable where the change cannot begin within `patience` seconds or the server
+        refuses it.
+        """
+        if self._current is not None:
+            raise RuntimeError("transactions do not nest")
+        connection = self._begin(patience)
+        self._local.connection = connection
+        actions = self._local.actions = []
+        try:
+            with translated():
+                if patience is not None:
+                    self._statements.wait_at_most(milliseconds=f"{max(1, int(patience * 1000))}ms")
+                if of is not None:
+                    self._lock_user(id=of)
+                yield
+                _commit(connection)
+        except BaseException:
+            with suppress(psycopg.Error):
+                connection.rollback()
+            raise
+        finally:
+            self._local.connection = None
+            self.pool.give(connection)
+        for action in actions:
+            action()
+
+    @contextmanager
+    def without_deadline(self) -> Iterator[None]:
+        """Let the statements of the thread's transaction take as long as they need: migrations."""
+        connection = self._current
+        if connection is not None:
+            connection.patience = None
+        yield
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Call `action` after the calling thread's transaction is committed; now if it has none."""
+        if self._current is not None:
+            self._local.actions.append(action)
+        else:
+            action()
+
+    def clock(self, local: Callable[[], float]) -> Callable[[], float]:
+        """Return the server's clock, in the place of this machine's.
+
+        NOTE: all nodes have one clock so. Limits count wrongly where clocks differ by more than the
+        time in which a try comes back. Another clock than the machine's stays as it is.
+        """
+        if local is not self._wall:
+            return local
+        connector = self.connector
+        return lambda: local() + connector.offset
+
+    def maintain(self) -> None:
+        """Do nothing: the circuit has a thread that looks for a lost server, and logs the loss."""
+
+    def prepare_to_fork(self) -> None:
+        """Close the connections; the next use opens others."""
+        self.pool.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.pool.close()
+
+    @property
+    def _current(self) -> Connection | None:
+        """The connection of the calling thread's transaction."""
+        return getattr(self._local, "connection", None)
+
+    def _begin(self, patience: float | None) -> Connection:
+        """Return a connection with a transaction on it, which is the thread's from now on."""
+        change = self.deadlines.change
+
+        def begin(connection: Connection) -> None:
+            self._local.connection = connection
+            try:
+                self._statements.begin()
+            except BaseException:
+                self._local.connection = None
+                raise
+
+        connection, _ = self.pool.lend(begin, change if patience is None else patience, change)
+        return connection
+
+
+def _commit(connection: Connection) -> None:
+    """Commit a transaction. Raises Unavailable where a standby may not have it.
+
+    NOTE: COMMIT of a failed transaction is a ROLLBACK without a word.
+    """
+    if connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.INTRANS:
+        raise Unavailable from psycopg.InterfaceError("the transaction has failed already")
+    connection.warned = False
+    connection.commit()
+    if connection.warned:
+        raise Unavailable from psycopg.OperationalError("the commit may not be on a standby")

@@ -1,0 +1,20 @@
+-- The ledger as PostgreSQL has it: its catalogue, and a lock for one node at a time.
+
+-- name: lock()!
+-- Until the transaction ends. The number is the service's own, so that it meets no other program's lock.
+SELECT pg_advisory_xact_lock(7321840953116002);
+
+-- name: has_ledger()$
+SELECT to_regclass('migrations') IS NOT NULL;
+
+-- name: is_empty()$
+SELECT NOT EXISTS (SELECT 1 FROM pg_class WHERE relnamespace = CAST(current_schema() AS regnamespace));
+
+-- name: create_ledger()!
+CREATE TABLE migrations (
+    version    bigint PRIMARY KEY,
+    name       text   NOT NULL,
+    checksum   text   NOT NULL,
+    applied_at bigint NOT NULL DEFAULT floor(extract(epoch FROM now())),
+    needs      bigint NOT NULL
+);
