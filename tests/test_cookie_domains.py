@@ -15,6 +15,7 @@ from conftest import (
     cookie_of,
     empty_application,
     parsed_cookie,
+    token_of,
 )
 from falcon import testing
 from tokens_of_requests import CHANGED, FOREIGN, PROVED, RENEWED_AFTER
@@ -230,6 +231,27 @@ def test_a_logout_without_a_cookie(make_client):
         lines = set_cookies(client, "/logout")
 
         assert [parsed_cookie(line)[2].get("domain") for line in lines] == scopes
+
+
+def test_what_a_new_token_expires(make_client, clock):
+    """A new token expires the cookies of other domains if the request brings two tokens."""
+    client = make_client(public_url=f"http://{HOST}")
+    older = token_of(client.register())
+    clock.move(RENEWED_AFTER)
+    newer = token_of(client.get_as(older))
+
+    assert renewed(client, older, newer)[1] == [HOST, "example.test", None]
+    token, scopes = renewed(client, token_of(client.log_in()))
+    assert scopes == [None]
+    assert renewed(client, token, token)[1] == [None]
+
+
+def renewed(client, *tokens):
+    """The new token that a request with these cookies gets, and the domains of its lines."""
+    headers = {"Cookie": "; ".join(f"jwt={token}" for token in tokens)}
+    lines = set_cookies(client, "/sessions/reauthenticate", PROVED, headers)
+    *_, (_, token, _), _ = parsed = [parsed_cookie(line) for line in lines]
+    return token, [attributes.get("domain") for name, _, attributes in parsed if name == "jwt"]
 
 
 def set_cookies(client, path, body=None, headers=None):
