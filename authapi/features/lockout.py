@@ -52,7 +52,6 @@ class LoginLimits(SettingsGroup):
     )
 
 
-@dataclass(frozen=True, slots=True)
 class LoginFailed(Event):
     """A proof, such as a password, was refused at a login or in a session.
 
@@ -61,12 +60,10 @@ class LoginFailed(Event):
     """
 
 
-@dataclass(frozen=True, slots=True)
 class LockedOut(Event):
     """A name, a browser or a user's sessions had too many wrong passwords in a row."""
 
 
-@dataclass(frozen=True, slots=True)
 class Unlocked(Event):
     """An operator cleared failed logins."""
 

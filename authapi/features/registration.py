@@ -36,7 +36,6 @@ class RegistrationClosed(Failure):
     status, error, message = 403, "registration_closed", "Registration is closed."
 
 
-@dataclass(frozen=True, slots=True)
 class Registered(Event):
     """A user registered."""
 

@@ -6,7 +6,6 @@ Endpoints: none. Table: none of its own.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 import falcon
 import msgspec
@@ -28,7 +27,6 @@ PATIENCE = 0.05  # seconds; a renewal that must wait longer is left to a later r
 logger = logging.getLogger("authapi")
 
 
-@dataclass(frozen=True, slots=True)
 class SessionRenewed(Event):
     """A session that was in use had its expiry moved."""
 

@@ -5,8 +5,6 @@ Endpoints: none of its own. Table: sessions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import falcon
 
 from authapi.core import Core
@@ -23,22 +21,18 @@ REQUIRES = ("users",)
 PRUNED_EVERY = 60  # seconds
 
 
-@dataclass(frozen=True, slots=True)
 class LoggedIn(Event):
     """A session was opened for an existing user."""
 
 
-@dataclass(frozen=True, slots=True)
 class LoggedOut(Event):
     """A session was ended by a logout in it."""
 
 
-@dataclass(frozen=True, slots=True)
 class Reauthenticated(Event):
     """A session was made fresh by a proof of its user."""
 
 
-@dataclass(frozen=True, slots=True)
 class SessionRevoked(Event):
     """A session was ended by another one, by a change of credentials, or as one too many."""
 

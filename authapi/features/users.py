@@ -43,22 +43,18 @@ class EmailTaken(Failure):
     status, error, message = 409, "email_taken", "The email is already taken."
 
 
-@dataclass(frozen=True, slots=True)
 class PasswordChanged(Event):
     """A user's password changed."""
 
 
-@dataclass(frozen=True, slots=True)
 class CredentialsChanged(Event):
     """A user's credentials changed. All that the older ones opened ends, except this session."""
 
 
-@dataclass(frozen=True, slots=True)
 class UserRenamed(Event):
     """A user's username changed."""
 
 
-@dataclass(frozen=True, slots=True)
 class UserDeleted(Event):
     """A user was deleted, with everything that belongs to them."""
 
