@@ -42,8 +42,8 @@ def test_the_page(tmp_path):
     listed = tmp_path / "authapi" / "features" / "__init__.py"
     line = files.pop("authapi/features/__init__.py")
     listed.write_text(listed.read_text().replace("\n)\n", f"\n{line})\n"))
-    number = len(list((ROOT / "sql" / "sqlite" / "migrations").iterdir())) + 1
     for path, text in files.items():
+        number = len(list((tmp_path / path).parent.iterdir())) + 1
         (tmp_path / path.replace("NNNN", f"{number:04}")).write_text(text)
     (tmp_path / "docs" / "features" / "terms.md").touch()
 
@@ -57,4 +57,4 @@ def test_the_page(tmp_path):
     )
 
     assert run.returncode == 0, run.stdout
-    assert len(files) == 4
+    assert len(files) == 5
