@@ -25,6 +25,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from cluster import _cluster  # noqa: F401 - a fixture
+from engines import _engine, engines_of, query  # noqa: F401 - a fixture, too
 from falcon import testing
 
 from authapi import AuthAPI, Settings, create_app, protect
@@ -92,7 +93,7 @@ class Client(testing.TestClient):
 
     def query(self, statement, *parameters):
         """Run a statement on the database and return its rows."""
-        return self.app.core.database.connection.execute(statement, parameters).fetchall()
+        return query(self.app.core.database, statement, parameters)
 
 
 def token_of(result):
@@ -137,8 +138,16 @@ def deletes_cookie(result, name="jwt", **also):
     return line is not None and parsed_cookie(line) == (name, "", {**DELETED, **also})
 
 
-def pytest_configure():
+def pytest_generate_tests(metafunc):
+    """Run a test of what the service does on each engine."""
+    engines = engines_of(metafunc)
+    if "engine" in metafunc.fixturenames and len(engines) > 1:
+        metafunc.parametrize("engine", engines, indirect=True)
+
+
+def pytest_configure(config):
     """Reset signals that a background job ignores, and give Hypothesis no deadline."""
+    config.addinivalue_line("markers", "sqlite(reason): a test of SQLite's own ways")
     hypothesis.settings.register_profile("unhurried", deadline=None)
     hypothesis.settings.load_profile("unhurried")
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -157,12 +166,13 @@ def _clock():
 
 
 @pytest.fixture(name="make_app")
-def _make_app(tmp_path, clock):
+def _make_app(engine, clock):
     apps = []
 
     def make_app(**settings):
-        defaults = {"database_url": f"sqlite:///{tmp_path}/authapi.db", **CHEAP}
-        apps.append(create_app(Settings(**{**defaults, **settings}), clock=clock))
+        values = engine.settings(**{**CHEAP, **settings})
+        apps.append(create_app(Settings(**values), clock=clock))
+        engine.prepare(apps[-1].core.database)
         apps[-1].jobs.pace = Pace(first_look=math.inf)  # jobs run when a test asks for it
         return apps[-1]
 
@@ -203,9 +213,9 @@ def _dead(client, token):
 
 
 @pytest.fixture(name="guarded")
-def _guarded(tmp_path, clock, client):
+def _guarded(engine, clock, client):
     """Return a client of `empty_application` behind `protect`, on the service's database."""
-    settings = Settings(database_url=f"sqlite:///{tmp_path}/authapi.db", **CHEAP)
+    settings = Settings(**engine.settings(**CHEAP))
     protected = protect(empty_application, settings, required=True, clock=clock)
     yield testing.TestClient(protected)
     protected.close()

@@ -9,6 +9,7 @@ from tries import fail
 from authapi import Settings, create_app
 
 
+@pytest.mark.sqlite("it makes a second file")
 def test_names_are_no_text_in_the_table(client, token):
     """People type passwords into the wrong field: a row has a keyed digest."""
     fail(client, "my secret password")

@@ -81,6 +81,7 @@ def test_refused(client, token):
     assert named == []
 
 
+@pytest.mark.sqlite("it traces SQLite")
 def test_one_statement(client, token):
     """A verification runs one statement, and writes none."""
     statements = []

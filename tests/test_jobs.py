@@ -153,6 +153,7 @@ def test_a_database_that_is_away(app, steps, clock, caplog):
     assert not caplog.messages
 
 
+@pytest.mark.sqlite("it does so to the file")
 def test_a_database_that_is_locked(app, steps):
     """A job waits while another program keeps the database locked, and runs after that."""
     path = app.core.settings.database_path
@@ -166,6 +167,7 @@ def test_a_database_that_is_locked(app, steps):
 
 
 @pytest.mark.usefixtures("_at_once")
+@pytest.mark.sqlite("it does so to the file")
 def test_a_database_that_is_removed(app, steps, caplog):
     """Jobs leave no line of their own in the log while the database is gone, and run after that."""
     path = app.core.settings.database_path
@@ -386,6 +388,7 @@ def test_no_thread_is_left(app, waiting, monkeypatch):
 
 
 @pytest.mark.usefixtures("_at_once")
+@pytest.mark.sqlite("it does so to the file")
 def test_a_table_that_is_gone(app, caplog):
     """A look that fails is logged once, and taken again."""
     Client(app).query("DROP TABLE jobs")

@@ -120,6 +120,7 @@ def test_a_name_that_was_locked_out_before_it_had_a_user(client, clock):
 
 
 @pytest.mark.parametrize("lockout", [100, 10, 9])
+@pytest.mark.sqlite("the writer lock is SQLite's")
 def test_refused_tries_take_no_turn(make_client, clock, lockout):
     """A flood of refused tries keeps nobody from writing: they need no writer lock."""
     client = make_client()

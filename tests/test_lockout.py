@@ -11,7 +11,7 @@ NETWORK = "192.0.2.7"
 
 
 def url_of(client):
-    return f"sqlite:///{client.app.core.database.path}"
+    return client.app.core.settings.database_url
 
 
 def test_lockout(client, token, clock):

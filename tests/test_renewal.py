@@ -107,6 +107,7 @@ def test_renewal_is_a_setting(make_client, clock):
     assert client.get_as(token).cookies["jwt"].max_age == 60
 
 
+@pytest.mark.sqlite("it traces SQLite")
 def test_renewal_writes_once(client, token, clock):
     """However many requests come, a session is written to once an hour."""
     clock.move(3_600)
@@ -195,6 +196,7 @@ def test_revoked_session_is_not_renewed(client, token, clock):
     assert deletes_cookie(answer)
 
 
+@pytest.mark.sqlite("the writer lock is SQLite's")
 def test_renewal_that_cannot_write(client, token, clock, caplog):
     """A session check is answered also where the renewal cannot be written, and says so once."""
     clock.move(3_600)
@@ -226,6 +228,7 @@ def test_clock_back_after_a_renewal(client, token, clock):
     assert token_of(client.get_as(token)) == newest
 
 
+@pytest.mark.sqlite("the writer lock is SQLite's")
 def test_renewals_hold_nobody_up(make_app, clock, monkeypatch):
     """While the writer lock is held, renewals wait on threads; the loop goes on with the others."""
     monkeypatch.setattr("authapi.features.renewal.PATIENCE", 60)
@@ -255,6 +258,7 @@ def test_renewals_hold_nobody_up(make_app, clock, monkeypatch):
     assert any(headers["Set-Cookie"] for *_, headers in answers)
 
 
+@pytest.mark.sqlite("the writer lock is SQLite's")
 def test_renewals_are_not_patient(client, token, clock):
     """A renewal waits for the writer lock a moment; other changes wait longer."""
     lock = client.app.core.database.writer_lock
@@ -271,6 +275,7 @@ def test_renewals_are_not_patient(client, token, clock):
     assert PATIENCE < 0.1
 
 
+@pytest.mark.sqlite("the writer lock is SQLite's")
 def test_renewal_where_writers_are_stuck(client, token, clock):
     """While another program keeps writers waiting, a check is answered in the loop, unrenewed."""
     clock.move(3_600)
@@ -348,6 +353,7 @@ def test_rotation_past_the_absolute_limit(make_app, clock):
     assert client.get_as(token_of(answer)).status_code == 401
 
 
+@pytest.mark.sqlite("the writer lock is SQLite's")
 def test_ended_while_it_was_renewed(client, token, clock, monkeypatch):
     """A session that has expired by the time of the write is not renewed."""
     monkeypatch.setattr("authapi.features.renewal.PATIENCE", 60)

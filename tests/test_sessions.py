@@ -33,6 +33,7 @@ def public_id(token):
     return hashlib.sha256(claims_of(token)["sid"].encode()).hexdigest()
 
 
+@pytest.mark.sqlite("it reads the file")
 def test_only_a_digest_is_stored(client, token):
     """The row holds the SHA-256 of a 256-bit id, and the id is nowhere in the database."""
     secret = claims_of(token)["sid"]
@@ -126,7 +127,8 @@ def test_the_oldest_are_pruned_first(client, token):
     """Sessions that expired first are pruned first, a bounded number at once."""
     for number in range(120):
         client.query(
-            "INSERT INTO sessions VALUES (NULL, ?, 1, 0, 0, 0, ?, '', '', 'pwd', NULL)",
+            "INSERT INTO sessions (id_hash, user_id, created_at, authenticated_at, last_seen_at,"
+            " expires_at, ip, user_agent) VALUES (?, 1, 0, 0, 0, ?, '', '')",
             f"{number:064}",
             1_000 + number,
         )
@@ -138,6 +140,7 @@ def test_the_oldest_are_pruned_first(client, token):
 
 
 @pytest.mark.parametrize("path", ["/user", "/"])
+@pytest.mark.sqlite("it traces SQLite")
 def test_one_statement(client, token, path):
     """A session check runs one statement, and writes none."""
     statements = []
@@ -330,6 +333,7 @@ def earlier(path, number, *statements):
     database.close()
 
 
+@pytest.mark.sqlite("a migration of SQLite's")
 def test_migration_keeps_sessions(tmp_path, make_client, clock):
     """A session of a release before the list goes on, with what is known of it."""
     secret, now = "s" * 43, int(clock.now)
@@ -345,6 +349,7 @@ def test_migration_keeps_sessions(tmp_path, make_client, clock):
 
 
 @pytest.mark.parametrize("disabled_at", [None, 1])
+@pytest.mark.sqlite("a migration of SQLite's")
 def test_migration_ends_sessions_of_the_disabled(tmp_path, make_client, disabled_at):
     """The migration deletes the sessions of disabled users."""
     earlier(
@@ -361,6 +366,7 @@ def test_migration_ends_sessions_of_the_disabled(tmp_path, make_client, disabled
 
 
 @pytest.mark.parametrize("path", ["/", "/user", "/verify"])
+@pytest.mark.sqlite("the loop waits for no server")
 def test_checks_are_quick(client, path):
     """Session checks are answered in the server's loop, and lists of sessions are not."""
     assert client.app.inline.takes("GET", path)

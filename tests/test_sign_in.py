@@ -197,7 +197,7 @@ def test_what_follows_a_proof(client, core, token):
 
 def test_credentials_version(client, core, token):
     """Each change of credentials counts, the password's and any other, and no other event."""
-    versions = "SELECT password_version, credentials_version FROM users"
+    versions = "SELECT password_version, credentials_version FROM users ORDER BY id"
     client.register(**OTHER)
     with core.database.transaction():
         core.events.emit(CredentialsChanged(1, Caller("", "", "")))

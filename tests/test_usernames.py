@@ -323,6 +323,7 @@ def test_a_refused_name_leaves_nothing(client, monkeypatch):
     assert client.query("SELECT * FROM username_lookalikes") == []
 
 
+@pytest.mark.sqlite("a migration of SQLite's")
 def test_users_from_before(make_client, tmp_path):
     """The migration knows what the names of older users look like, and lets them be."""
     database = opened(tmp_path / "authapi.db", until=6)

@@ -1,0 +1,120 @@
+"""The databases that tests run on: a SQLite file, and a PostgreSQL server for what both must do."""
+
+import importlib.util
+import itertools
+import re
+import sqlite3
+
+import pytest
+from cluster import Cluster
+
+REFUSALS = (sqlite3.IntegrityError,)  # what the schema refuses
+if importlib.util.find_spec("psycopg"):
+    import psycopg
+
+    from authapi.database.postgresql.connections import Deadlines
+
+    PATIENT = Deadlines(connect=30, change=30, check=30)
+    REFUSALS += (psycopg.errors.RaiseException, psycopg.errors.IntegrityError)
+    REFUSALS += (psycopg.errors.GeneratedAlways,)
+
+# Tests of what the service does run on both engines; the others are about something else.
+BOTH = {
+    f"test_{name}"
+    for name in (
+        *("accounts", "attackers", "audit", "budget_rows", "cross_site", "devices", "forward_auth"),
+        *("jobs", "limits", "lockout", "login", "logout", "model", "network_limits"),
+        *("password_change", "presented_tokens", "races", "reauthentication", "registration"),
+        *("renewal", "replaced_sessions", "replay", "second_factor", "session_list", "sessions"),
+        *("sign_in", "usernames", "users", "wrong_clock"),
+    )
+}
+SECRET = "8f2d1c6b7a90e35f4d2c1b0a9988776655443322110f1e2d3c4b5a6978"
+TABLES = (
+    *("replaced_sessions", "username_lookalikes", "sessions", "users"),
+    *("audit_log", "limits", "jobs", "root_keys"),
+)
+
+
+def engines_of(metafunc):
+    """Return the engines that a test runs on."""
+    if metafunc.module.__name__ in BOTH and not metafunc.definition.get_closest_marker("sqlite"):
+        return ["sqlite", "postgresql"]
+    return ["sqlite"]
+
+
+def query(database, statement, parameters):
+    """Run a statement of a test, with `?` for its parameters, and return its rows."""
+    if database.is_local:
+        return database.connection.execute(statement, parameters).fetchall()
+    numbers = itertools.count(1)
+    text = re.sub(r"\?", lambda _: f"${next(numbers)}", statement).encode()
+
+    def execute(connection):
+        cursor = connection.execute(text, parameters)
+        return cursor.fetchall() if cursor.description else []
+
+    return database.run(execute)
+
+
+class SQLiteEngine:
+    """A file in a test's own directory."""
+
+    def __init__(self, directory):
+        self._url = f"sqlite:///{directory}/authapi.db"
+
+    def settings(self, **values):
+        """Return the values of settings for the database, and others."""
+        return {"database_url": self._url, **values}
+
+    def prepare(self, database):
+        """Do nothing."""
+
+
+class PostgreSQLEngine:
+    """A database of the run's server, which is empty at the beginning of each test."""
+
+    def __init__(self, cluster: Cluster):
+        self._url = cluster.url
+        self._empty()
+
+    def settings(self, **values):
+        """Return the values of settings for the database, and others."""
+        keys = {} if {"secret_key", "secret_key_file", "key_file"} & {*values} else SHARED
+        return {"database_url": self._url, **keys, **values}
+
+    def prepare(self, database):
+        """Wait longer for answers: the machine of a test may be busy."""
+        database.deadlines = PATIENT
+
+    def _empty(self):
+        """Delete all rows; where a test has changed the schema, or there is none, begin anew."""
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            tables = [name for (name,) in connection.execute(SCHEMA_TABLES)]
+            triggers = connection.execute(TRIGGERS).fetchone()
+            if tables != sorted([*TABLES, "migrations"]) or triggers != (5,):
+                connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+                return
+            deletions = "; ".join(f"DELETE FROM {table}" for table in TABLES)
+            connection.execute(
+                f"SET session_replication_role = replica; {deletions};"
+                " SELECT setval('users_id_seq', 1, false), setval('sessions_id_seq', 1, false),"
+                " setval('audit_log_id_seq', 1, false)"
+            )
+
+
+SCHEMA_TABLES = (
+    "SELECT relname FROM pg_class"
+    " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY relname"
+)
+TRIGGERS = "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal"
+SHARED = {"secret_key": SECRET}
+
+
+@pytest.fixture(name="engine")
+def _engine(request, tmp_path, monkeypatch):
+    """Return the engine of a test."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return SQLiteEngine(tmp_path)
+    monkeypatch.setenv("AUTHAPI_SECRET_KEY", SECRET)  # for commands
+    return PostgreSQLEngine(request.getfixturevalue("cluster"))
