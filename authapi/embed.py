@@ -16,6 +16,7 @@ from authapi.app import AuthAPI, create_app
 from authapi.errors import CrossSiteRequest, Failure, InvalidToken, NotAuthenticated
 from authapi.headers import is_shared
 from authapi.middleware import add_headers, request_id_of
+from authapi.operations import operation_of, prepared
 from authapi.routing import check_resource
 from authapi.session_tokens import SessionTokens
 from authapi.settings import Settings
@@ -48,7 +49,7 @@ def mount(
     auth = create_app(settings, clock=clock)
     guard = _Guard(auth)
     app.add_middleware(guard)
-    app._router_search = _CheckedSearch(app._router_search)  # noqa: SLF001
+    app._router_search = _CheckedSearch(app._router_search, clock)  # noqa: SLF001
     app.add_error_handler(Failure, guard.fail)
     app.add_sink(_Mounted(auth, prefix), re.compile(rf"{re.escape(prefix)}(/|\Z)"))
     return auth
@@ -131,16 +132,24 @@ def protect(
 
 
 class _CheckedSearch:
-    """Falcon's search for a route, for applications whose resources must be protected."""
+    """Falcon's search for a route, for applications whose resources must be protected.
 
-    def __init__(self, search: Callable[..., Any]) -> None:
+    SECURITY: the host's router does not know what `@operation` declares, such as its needs.
+    """
+
+    def __init__(self, search: Callable[..., Any], clock: Callable[[], float]) -> None:
         self._search = search
+        self._clock = clock
 
     def __call__(self, uri: str, req: falcon.Request | None = None) -> Any:  # noqa: ANN401 - Falcon's
         route = self._search(uri, req=req)
-        if route is not None:
-            check_resource(route[0])
-        return route
+        if route is None:
+            return None
+        resource, responders, *rest = route
+        check_resource(resource)
+        if req and operation_of(responder := responders.get(req.method)):
+            responders = {**responders, req.method: prepared(responder, self._clock)}
+        return resource, responders, *rest
 
 
 def _require_wsgi(app: Callable[..., Any]) -> None:

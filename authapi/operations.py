@@ -71,12 +71,15 @@ def operation_of(responder: object) -> Operation | None:
 def prepared(responder: Callable[..., Any], clock: Callable[[], float]) -> Callable[..., Any]:
     """Return a resource's responder with what comes before it: its needs, and its body.
 
-    One without needs and without a body is returned as it is.
+    One without needs and without a body is returned as it is. Raises TypeError for needs in a
+    public resource, which nobody could meet.
     """
     declared = operation_of(responder)
     if declared is None or not (declared.needs or declared.body):
         return responder
     resource = getattr(responder, "__self__", None)
+    if declared.needs and getattr(resource, "public", False) is True:
+        raise TypeError(f"{type(resource).__name__} cannot be public and have needs")
 
     @wraps(responder)
     def respond(req: falcon.Request, resp: falcon.Response, **params: object) -> None:

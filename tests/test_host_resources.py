@@ -6,11 +6,13 @@ import re
 
 import falcon
 import falcon.asgi
+import msgspec
 import pytest
 from conftest import USER, Client, deletes_cookie, token_of
 from embedding import CROSS_SITE, SAFE_HEADERS, Notes, Under, Welcome, cookie
 
-from authapi import LoggedIn, Registered
+from authapi import LoggedIn, Registered, fresh
+from authapi.operations import operation
 
 pytest_plugins = ("embedding_fixtures",)
 
@@ -118,6 +120,44 @@ def test_fresh_resources(host, guest, clock):
     password = {"password": USER["password"]}
     again = host.under.post("/sessions/reauthenticate", password, headers=cookie(guest))
     assert host.get_as(token_of(again), "/danger").status_code == 200
+
+
+class WordBody(msgspec.Struct):
+    """A word."""
+
+    word: str
+
+
+class Declared:
+    @operation("Show.", needs=(fresh,))
+    def on_get(self, req, resp):
+        resp.media = {"id": req.context.user.id}
+
+    @operation("Write.", body=WordBody)
+    def on_post(self, req, resp, body):
+        resp.media = {"word": body.word}
+
+
+class Open(Declared):
+    public = True
+
+
+def test_operations_of_the_host(host, guest, clock):
+    """What `@operation` declares holds in a host's resource too: needs, and the body."""
+    host.app.add_route("/declared", Declared())
+    host.app.add_route("/open", Open())
+
+    assert host.get_as(guest, "/declared").json == {"id": 1}
+    written = host.simulate_post("/declared", json={"word": "a"}, headers=cookie(guest))
+    assert written.json == {"word": "a"}
+    refused = host.simulate_post("/declared", json={}, headers=cookie(guest))
+    assert (refused.status_code, refused.json["error"]) == (422, "validation_failed")
+    clock.move(300)
+    stale = host.get_as(guest, "/declared")
+    assert (stale.status_code, stale.json["error"]) == (403, "fresh_login_required")
+    assert host.simulate_get("/declared").status_code == 401
+    assert host.simulate_put("/declared", headers=cookie(guest)).status_code == 405
+    assert host.get_as(guest, "/open").status_code == 500
 
 
 def test_cross_site(host, guest):

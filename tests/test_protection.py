@@ -5,6 +5,7 @@ from conftest import token_of
 
 from authapi import Failure, fresh, principal_of
 from authapi.authentication import MOST_RESOURCES
+from authapi.operations import operation
 
 
 class Notes:
@@ -186,10 +187,18 @@ class Contradictory(Notes):
     needs = (fresh,)
 
 
-def test_public_and_needs_contradict(client):
+class ContradictoryOperation:
+    public = True
+
+    @operation("Open the vault.", needs=(fresh,))
+    def on_get(self, req, resp): ...
+
+
+@pytest.mark.parametrize("kind", [Contradictory, ContradictoryOperation])
+def test_public_and_needs_contradict(client, kind):
     """A resource that says both is refused: it would be open to everyone."""
     with pytest.raises(TypeError, match="cannot be public and have needs"):
-        client.app.add_route("/vault", Contradictory())
+        client.app.add_route("/vault", kind())
 
 
 @pytest.mark.parametrize(
