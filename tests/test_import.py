@@ -13,7 +13,7 @@ from authapi import SettingError, Settings
 from authapi.settings import declared_settings
 
 SECRET = "a planted secret, which nothing may show"
-LIBRARIES = {"aiosql", "argon2", "falcon", "jwt", "msgspec", "sqlite3", "waitress"}
+LIBRARIES = {"argon2", "falcon", "jwt", "msgspec", "sqlite3", "waitress"}
 
 
 def run(code, **environ):

@@ -13,7 +13,6 @@ from configparser import ConfigParser
 from contextlib import closing
 from pathlib import Path
 
-import aiosql
 import falcon
 import jwt
 import msgspec
@@ -180,16 +179,6 @@ def test_jwt():
     token = jws.encode(b"bytes", b"k" * 32, "HS256", headers={"kid": "1"})
 
     assert jws.decode(token, b"k" * 32, algorithms=["HS256"]) == b"bytes"
-
-
-def test_aiosql():
-    """A statement says its text and its kind, and a set of them its names."""
-    queries = aiosql.from_str("-- name: one()^\nSELECT 1\n\n-- name: many()\nSELECT 2", "sqlite3")
-    kinds = aiosql.types.SQLOperationType
-
-    assert {"one", "many"} <= set(queries.available_queries)
-    assert (queries.one.operation, queries.one.sql) == (kinds.SELECT_ONE, "SELECT 1")
-    assert queries.many.operation is kinds.SELECT
 
 
 def test_bounds():

@@ -36,12 +36,12 @@ def test_dependencies_are_declared():
     """The package imports the standard library and what setup.cfg names, and one extra's driver."""
     declared = re.search(r"install_requires =\n((?: +.+\n)+)", (ROOT / "setup.cfg").read_text())[1]
     names = {re.match(r"\s+([\w-]+)", line)[1].lower() for line in declared.splitlines()}
-    packages = {"aiosql", "argon2-cffi", "falcon", "msgspec", "pyjwt", "waitress"}
+    packages = {"argon2-cffi", "falcon", "msgspec", "pyjwt", "waitress"}
 
     assert names == packages
     used = {name.split(".")[0] for module in MODULES for name in imports(module)}
     others = used - set(sys.stdlib_module_names) - {"authapi", "__future__"}
-    assert others == {"aiosql", "argon2", "falcon", "jwt", "msgspec", "psycopg", "waitress"}
+    assert others == {"argon2", "falcon", "jwt", "msgspec", "psycopg", "waitress"}
 
 
 def test_chance():

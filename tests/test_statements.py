@@ -57,7 +57,17 @@ def test_an_engines_statement_replaces_the_common_one(tmp_path):
     common.write_text("-- name: one()$\nSELECT 1;\n\n-- name: two()$\nSELECT 2;\n")
     own.write_text("-- Why.\n\n-- name: two()$\nSELECT 22;\n\n-- name: three()$\nSELECT 3;\n")
 
-    loaded = load("a", "sqlite", "sqlite3", tmp_path)
+    loaded = load("a", "sqlite", tmp_path)
 
-    texts = {name: getattr(loaded, name).sql for name in ("one", "two", "three")}
+    texts = {name: statement.sql for name, statement in loaded.items()}
     assert texts == {"one": "SELECT 1;", "two": "SELECT 22;", "three": "SELECT 3;"}
+
+
+@pytest.mark.parametrize("head", ["one()£", "one", "one() $", "one($)"])
+def test_a_misspelt_statement(tmp_path, head):
+    """A statement whose first line is misspelt stops the start, and is never left out unseen."""
+    (tmp_path / "queries").mkdir()
+    (tmp_path / "queries" / "a.sql").write_text(f"-- name: {head}\nSELECT 1;\n")
+
+    with pytest.raises(ValueError, match=r"queries/a\.sql: write -- name: statement"):
+        load("a", "sqlite", tmp_path)

@@ -7,16 +7,25 @@ engine's own, which replace those of the same name. Each of them says why it is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import aiosql
-
 # In the wheel sql/ is inside the package, in a checkout beside it.
 _PACKAGED = Path(__file__).parents[1] / "sql"
 SQL = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "sql"
+
+_HEAD = re.compile(r"(?m)^-- name: (\w+)\([\w, ]*\)([$^!]?)\n(?:--.*\n)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """The mark behind a statement's name, which says what it returns, and its SQL."""
+
+    mark: str
+    sql: str
 
 
 class Statements:
@@ -28,11 +37,12 @@ class Statements:
     read-only or damaged.
     """
 
-    def __init__(self, queries: Any, bind: Callable[[Any], Callable[..., Any]]) -> None:  # noqa: ANN401 - aiosql's
+    def __init__(
+        self, statements: Mapping[str, Statement], bind: Callable[[Statement], Callable[..., Any]]
+    ) -> None:
         """Take what `load` returned, and the engine's way to make a callable of a statement."""
-        for name in queries.available_queries:
-            if not name.endswith("_cursor"):
-                setattr(self, name, bind(getattr(queries, name)))
+        for name, statement in statements.items():
+            setattr(self, name, bind(statement))
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Raise AttributeError: every statement was set at the start."""
@@ -40,14 +50,16 @@ class Statements:
 
 
 @cache
-def load(name: str, engine: str, driver: str, root: Path = SQL) -> Any:  # noqa: ANN401 - aiosql's
-    """Return the statements of a name for an engine, by aiosql for its driver."""
+def load(name: str, engine: str, root: Path = SQL) -> Mapping[str, Statement]:
+    """Return a file's statements for an engine, by name. Raises ValueError for a misspelt head."""
     files = [root / "queries" / f"{name}.sql", root / engine / "queries" / f"{name}.sql"]
-    blocks = {key: text for file in files if file.exists() for key, text in _blocks(file)}
-    return aiosql.from_str("\n".join(blocks.values()), driver)
+    return {name: each for file in files if file.exists() for name, each in _read(file)}
 
 
-def _blocks(file: Path) -> list[tuple[str, str]]:
-    """Return the name and the text of each statement in a file."""
-    parts = re.split(r"(?m)^-- name: (?=(\w+))", file.read_text())[1:]
-    return [(key, f"-- name: {text}") for key, text in zip(parts[::2], parts[1::2], strict=True)]
+def _read(file: Path) -> list[tuple[str, Statement]]:
+    text = file.read_text()
+    _, *parts = _HEAD.split(text)
+    if len(parts) != 3 * text.count("-- name:"):
+        raise ValueError(f"{file}: write -- name: statement(parameters), then $, ^, ! or nothing")
+    rows = zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+    return [(name, Statement(mark, sql.strip())) for name, mark, sql in rows]

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import aiosql
-
 from authapi.database.postgresql.connections import Connection, Cursor
+from authapi.database.statements import Statement
 
 if TYPE_CHECKING:
     from authapi.database.postgresql.database import PostgreSQLDatabase
@@ -17,12 +16,11 @@ if TYPE_CHECKING:
 # What is quoted or commented, a cast, or a parameter.
 _TOKEN = re.compile(r"'[^']*'|--[^\n]*|::|:([a-z_]+)")
 
-_KINDS = aiosql.types.SQLOperationType
-_RESULTS: dict[Any, Callable[[Cursor], object]] = {
-    _KINDS.SELECT: lambda cursor: cursor.fetchall(),
-    _KINDS.SELECT_ONE: lambda cursor: cursor.fetchone(),
-    _KINDS.SELECT_VALUE: lambda cursor: (cursor.fetchone() or (None,))[0],
-    _KINDS.INSERT_UPDATE_DELETE: lambda cursor: cursor.rowcount,
+_RESULTS: dict[str, Callable[[Cursor], object]] = {
+    "": lambda cursor: cursor.fetchall(),
+    "^": lambda cursor: cursor.fetchone(),
+    "$": lambda cursor: (cursor.fetchone() or (None,))[0],
+    "!": lambda cursor: cursor.rowcount,
 }
 
 
@@ -42,10 +40,10 @@ def positional(text: str) -> tuple[bytes, tuple[str, ...]]:
     return _TOKEN.sub(number, text).encode(), tuple(names)
 
 
-def bound(database: PostgreSQLDatabase, statement: Any) -> Callable[..., Any]:  # noqa: ANN401 - aiosql's
+def bound(database: PostgreSQLDatabase, statement: Statement) -> Callable[..., Any]:
     """Return a function that runs a statement: in the thread's transaction, or by itself."""
     text, names = positional(statement.sql)
-    result = _RESULTS[statement.operation]
+    result = _RESULTS[statement.mark]
 
     def run(**parameters: object) -> object:
         values = [parameters[name] for name in names]

@@ -58,7 +58,7 @@ class PostgreSQLDatabase:
 
     def statements(self, name: str) -> Statements:
         """Return the statements of `sql/queries/{name}.sql`, with PostgreSQL's own on top."""
-        return Statements(load(name, "postgresql", "sqlite3"), partial(bound, self))
+        return Statements(load(name, "postgresql"), partial(bound, self))
 
     def run(self, execute: Callable[[Connection], Result]) -> Result:
         """Run something on the thread's connection: its transaction's, or one of the pool.

@@ -118,7 +118,7 @@ class Connections:
         """
         if self._log_is_empty:
             return
-        empty_log = load("database", "sqlite", "sqlite3").empty_log
+        empty_log = load("database", "sqlite")["empty_log"].sql
         with suppress(sqlite3.Error, Unavailable), self._writer_lock.hold(deadline):
             opened = [(connection, connection.log_files) for connection in self.opened]
             ours = [
@@ -126,7 +126,9 @@ class Connections:
                 for connection, log_files in opened
                 if log_files and self._identity.is_ours_alone(log_files)
             ]
-            self._log_is_empty = not any(empty_log(connection)[0] for connection in ours)
+            self._log_is_empty = not any(
+                connection.execute(empty_log).fetchone()[0] for connection in ours
+            )
 
     def _connect(self) -> Connection:
         with self._identity.opening():

@@ -7,17 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import aiosql
 
 from authapi.database.sqlite.connections import Connections
 from authapi.database.sqlite.errors import is_busy, is_read_only, raise_ours, translated
 from authapi.database.sqlite.file_identity import FileIdentity
 from authapi.database.sqlite.writer_lock import POLL_INTERVAL, WriterLock
-from authapi.database.statements import Statements, load
+from authapi.database.statements import Statement, Statements, load
 from authapi.errors import Unavailable
 
 SQLITE_VERSION = sqlite3.sqlite_version
@@ -71,7 +69,7 @@ class SQLiteDatabase:
 
     def statements(self, name: str) -> Statements:
         """Return the statements of `sql/queries/{name}.sql`, with SQLite's own on top."""
-        return Statements(load(name, "sqlite", "sqlite3"), partial(_bound, self.connections))
+        return Statements(load(name, "sqlite"), partial(_bound, self.connections))
 
     @contextmanager
     def transaction(
@@ -167,23 +165,26 @@ class SQLiteDatabase:
         self.connections.close()
 
 
-def _bound(connections: Connections, statement: Any) -> Callable[..., Any]:  # noqa: ANN401 - aiosql's
-    """Return a function that runs a statement on the calling thread's connection.
+def _value(cursor: sqlite3.Cursor) -> object:
+    row = cursor.fetchone()
+    return row[0] if row else None
 
-    NOTE: one that returns a row is run without aiosql, whose call and context manager take as
-    long as SQLite itself takes to find a session.
-    """
-    one = statement.operation is aiosql.types.SQLOperationType.SELECT_ONE
-    many = statement.operation is aiosql.types.SQLOperationType.SELECT
-    text = statement.sql
 
-    @wraps(statement)
+_RESULTS: dict[str, Callable[[sqlite3.Cursor], object]] = {
+    "": sqlite3.Cursor.fetchall,
+    "^": sqlite3.Cursor.fetchone,
+    "$": _value,
+    "!": lambda cursor: cursor.rowcount,
+}
+
+
+def _bound(connections: Connections, statement: Statement) -> Callable[..., Any]:
+    """Return a function that runs a statement on the calling thread's connection."""
+    sql, result = statement.sql, _RESULTS[statement.mark]
+
     def run(**parameters: object) -> object:
         try:
-            if one:
-                return connections.current.execute(text, parameters).fetchone()
-            result = statement(connections.current, **parameters)
-            return list(result) if many else result
+            return result(connections.current.execute(sql, parameters))
         except sqlite3.Error as error:
             raise_ours(error)
             raise
