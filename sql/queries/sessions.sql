@@ -10,8 +10,8 @@ SELECT :id_hash, id, :now, :now, :now, :expires_at, :ip, :user_agent, :methods, 
  WHERE id = :user_id AND password_version = :password_version AND disabled_at IS NULL;
 
 -- name: authenticate(id_hash, user_id, now)^
--- The session check: one statement, two index searches. The `+` keeps PostgreSQL from the index of user_id, which is the wrong one for
--- a user with many sessions.
+-- The session check: one statement, two index searches. Each `+` keeps PostgreSQL from another index than that of id_hash: a plan that
+-- it made for a few rows would be slow for many.
 SELECT sessions.created_at, sessions.authenticated_at, sessions.last_seen_at, sessions.expires_at,
        sessions.ip, sessions.user_agent, sessions.methods, sessions.second_factor_at,
        users.id, users.username, users.email, users.created_at, users.updated_at
@@ -19,7 +19,7 @@ SELECT sessions.created_at, sessions.authenticated_at, sessions.last_seen_at, se
   JOIN users ON users.id = sessions.user_id
  WHERE sessions.id_hash = :id_hash
    AND +sessions.user_id = :user_id
-   AND sessions.expires_at > :now
+   AND +sessions.expires_at > :now
    AND users.disabled_at IS NULL;
 
 -- name: of_user(user_id, now)

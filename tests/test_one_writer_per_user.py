@@ -1,0 +1,99 @@
+"""Two nodes on one PostgreSQL server: the changes of a user happen one after the other.
+
+Triggers that wait widen the moment between what a change reads and what it writes. Each race is
+lost without the lock on the user's row, so the tests would notice if it was forgotten.
+"""
+
+import pytest
+from cluster import why_none
+from conftest import CHEAP, USER, Client, token_of
+from engines import PostgreSQLEngine
+from test_races import at_once
+
+from authapi import Settings, create_app
+
+if why_none():
+    pytest.skip(why_none(), allow_module_level=True)
+
+NEW = "another one 42"
+SLOW = """
+CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_sleep(0.1); IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END; $$;
+CREATE TRIGGER slow BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION slow();
+"""
+
+
+@pytest.fixture(name="nodes", params=["locked", "unlocked"])
+def _nodes(cluster, clock, request):
+    """Return the clients of two nodes, which lock a user's row or do not."""
+    engine = PostgreSQLEngine(cluster)
+    values = engine.settings(**CHEAP, rate_limits="off", hash_slots=8, max_sessions=3)
+    nodes = [Client(create_app(Settings(**values), clock=clock)) for _ in range(2)]
+    for node in nodes:
+        database = node.app.core.database
+        engine.prepare(database)
+        if request.param == "unlocked":
+            database.transaction = lambda patience=None, of=None, begin=database.transaction: begin(
+                patience
+            )
+    yield nodes, request.param == "locked"
+    for node in nodes:
+        node.app.close()
+
+
+def widen(node, event, table):
+    text = SLOW.format(event=event, table=table).encode()
+    node.app.core.database.run(lambda connection: connection.execute(text, prepare=False))
+
+
+def test_most_sessions(nodes):
+    """Ten logins at once leave as many sessions as a user may have."""
+    (one, other), is_locked = nodes
+    one.register()
+    widen(one, "INSERT", "sessions")
+
+    answers = at_once([one.log_in, other.log_in] * 5)
+
+    live = one.query("SELECT count(*) FROM sessions")[0][0]
+    assert {answer.status_code for answer in answers} == {200}
+    assert live == 3 if is_locked else live > 3
+
+
+def test_a_login_beside_a_change_of_the_password(nodes):
+    """A session that the old password opened does not outlive its change."""
+    (one, other), is_locked = nodes
+    token, password, outlived = token_of(one.register()), USER["password"], 0
+    widen(one, "INSERT", "sessions")
+
+    for number in range(3):
+        change = {"current_password": password, "new_password": f"{NEW}{number}"}
+        changed, *logins = at_once(
+            [lambda t=token, c=change: one.request_as(t, "PUT", "/user/password", c)]
+            + [lambda p=password: other.log_in(password=p)] * 2
+        )
+        token, password = token_of(changed), change["new_password"]
+        opened = [token_of(login) for login in logins if login.status_code == 200]
+        outlived += sum(one.get_as(each).status_code == 200 for each in opened)
+
+    assert outlived == 0 if is_locked else outlived > 0
+
+
+def test_two_sessions_end_each_other(nodes):
+    """Where two sessions end all others at once, one of them is left."""
+    (one, other), is_locked = nodes
+    one.register()
+    widen(one, "DELETE", "sessions")
+    both_ended = 0
+
+    for _ in range(3):
+        first, second = token_of(one.log_in()), token_of(other.log_in())
+        answers = at_once(
+            [
+                lambda token=first: one.request_as(token, "DELETE", "/sessions"),
+                lambda token=second: other.request_as(token, "DELETE", "/sessions"),
+            ]
+        )
+        statuses = sorted(answer.status_code for answer in answers)
+        both_ended += statuses == [200, 200]
+
+    assert both_ended == 0 if is_locked else both_ended > 0
