@@ -1,8 +1,9 @@
 """authapi: a small, fast, self-hosted authentication service.
 
-`create_app(Settings(...))` gives a Falcon application to serve, or to add resources to. `mount`
-puts it into a Falcon application that is there already, and `protect` tells any WSGI application
-whose session a request comes in. `app.core.events.subscribe` takes the classes of events below.
+`create_app(Settings(...))` returns a Falcon application; add your resources to it, or serve it as it
+is. `mount` adds its routes to your own Falcon application, and `protect` tells any WSGI application
+which user sends a request. `app.core.events.subscribe` calls a function with each event, or with
+those of one class below.
 """
 
 from importlib import import_module

@@ -56,7 +56,7 @@ def mount(
 
 
 class Protected:
-    """A WSGI application that is told whose session a request comes in; `auth` knows that."""
+    """A WSGI application behind `protect`. `auth` is the application that serves our routes."""
 
     def __init__(self, app: WSGIApplication, auth: AuthAPI, *, required: bool) -> None:
         """Take the application, who knows the sessions, and whether one is required."""
@@ -119,7 +119,7 @@ def protect(
     required: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> Protected:
-    """Tell a WSGI application, such as Flask's or Django's, whose session a request comes in.
+    """Tell a WSGI application, such as Flask's or Django's, which user sends a request.
 
     A live session puts REMOTE_USER (the user's id in decimal), `authapi.user` and
     `authapi.session` into the environ, and is renewed. A request without a session is passed on

@@ -41,7 +41,7 @@ def example(folder, name):
 
 def test_every_example_is_run():
     """The page has the examples that are run here, and no other Python."""
-    assert set(examples()) == {"shop.py", "pages.py", "site.py", "welcome.py"}
+    assert set(examples()) == {"shop.py", "pages.py", "portal.py", "welcome.py"}
     assert PAGE.count("```python") == 4
 
 
@@ -120,7 +120,7 @@ def test_flask_run(tmp_path):
 
 def test_example_of_django(tmp_path):
     """The Django example knows its users by id: one who takes a freed name is another."""
-    with example(tmp_path, "site.py") as url:
+    with example(tmp_path, "portal.py") as url:
         assert request(f"{url}/")[1] == {"key": "", "hello": "stranger"}
         _, _, headers = request(f"{url}/auth/register", {**USER, "username": "first"})
         first = headers["Set-Cookie"].partition(";")[0]

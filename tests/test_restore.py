@@ -294,4 +294,4 @@ def test_the_page_runs_the_script():
     """The page on operations names the script."""
     page = (SCRIPT.parent.parent / "operations.md").read_text()
 
-    assert f"sqlite3 -bail authapi.db < docs/examples/{SCRIPT.name}" in page
+    assert f"sqlite3 -bail authapi.db < /path/to/the/clone/docs/examples/{SCRIPT.name}" in page

@@ -124,7 +124,7 @@ STUBBORN = """
 import logging, os, signal
 from authapi.server import workers
 logging.basicConfig()
-workers.STOP_DEADLINE = 0.05
+workers.STOP_DEADLINE = 0.5
 def work(ready):
     signal.signal(signal.SIGTERM, lambda *_: print("no", flush=True))
     ready()

@@ -65,7 +65,7 @@ Group = TypeVar("Group", bound=SettingsGroup)
 
 
 class Settings:
-    """Everything that can be set, with the defaults; `docs/settings.md` is the same for people.
+    """The settings of the service, with their defaults. `docs/settings.md` describes each.
 
     `Settings(port=8080)` sets by name; the names are those of every group. `settings.of(Group)`
     returns a group, with its types. `settings.port` is the value of a name in any group. Settings

@@ -21,7 +21,7 @@ Value = str | int
 
 
 class SettingError(Exception):
-    """A setting that makes no sense. Its text is one sentence that names it and says what to do."""
+    """Raised when a setting cannot be used. Its text is one sentence that names it and says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
