@@ -75,6 +75,12 @@ class Cluster:
         """Return the URL of another database."""
         return f"{self.url.removesuffix('postgres')}{name}"
 
+    def create_database(self, name):
+        import psycopg  # noqa: PLC0415 - it may be missing
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+
     def create(self):
         """Make the data directory, and start the server."""
         if self._as:
@@ -95,6 +101,16 @@ class Cluster:
     def pid(self):
         """The process id of the server."""
         return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    def children(self):
+        """The process ids of the server's own processes, and of its connections."""
+        listed = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self.pid)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return [int(line) for line in listed.stdout.split()]
 
     def _run(self, program, *arguments):
         subprocess.run(

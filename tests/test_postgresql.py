@@ -1,21 +1,26 @@
 """PostgreSQL: the service on a real server, which goes away and comes back."""
 
+import os
+import signal
 import time
+from functools import partial
 
 import pytest
 from cluster import running_cluster, why_none
-from conftest import CHEAP, USER, Client, eventually, token_of
+from conftest import CHEAP, USER, Client, eventually, process, request, token_of
 from databases import is_unavailable
+from engines import SECRET, PostgreSQLEngine, query
+from test_races import at_once
 
 from authapi import Settings, StartError, create_app
+from authapi.database.migrations import Migration, migrations
+from authapi.features.restore import restored
 from authapi.settings import DatabaseSettings, SettingError
-
-SECRET = "8f2d1c6b7a90e35f4d2c1b0a9988776655443322110f1e2d3c4b5a6978"
 
 if why_none():
     pytest.skip(why_none(), allow_module_level=True)
 
-from authapi.database.postgresql import PostgreSQLDatabase  # noqa: E402 - it needs psycopg
+from authapi.database.postgresql import PostgreSQLDatabase, migrate
 
 
 @pytest.fixture(name="durable", scope="module")
@@ -27,6 +32,7 @@ def _durable():
 
 @pytest.fixture(name="served")
 def _served(durable):
+    PostgreSQLEngine(durable)  # empties it
     client = Client(create_app(settings(durable.url)))
     yield client
     client.app.close()
@@ -137,6 +143,122 @@ def test_urls(url):
     """All of libpq's URLs are taken, and none is shown."""
     assert url not in repr(settings(url))
     assert settings(url).of(DatabaseSettings).is_postgresql
+
+
+def test_restored(served):
+    """After a restore no session is live, and no id is given again."""
+    token = token_of(served.register(username="restored", email="restored@example.com"))
+    ((newest,),) = served.query("SELECT max(id) FROM users")
+
+    restored(served.app.core)
+
+    assert served.get_as(token).status_code == 401
+    user = served.register(username="later", email="later@example.com").json["user"]
+    assert user["id"] == newest + 1_000_001
+    ids = [number for (number,) in served.query("SELECT id FROM audit_log ORDER BY id")]
+    assert ids[-1] - ids[-3] > 1_000_000_000
+
+
+def test_an_older_node(durable):
+    """A node goes on beside the schema of a newer one that says that it may, and else refuses."""
+    durable.create_database("older")
+    database = PostgreSQLDatabase(durable.of("older"))
+    known = migrations("postgresql")
+    migrate(database, known)
+    kind = Migration(
+        2, "0002_later", f"-- needs: {known[-1].version}\nCREATE TABLE later (a int);\n"
+    )
+    migrate(database, [*known, kind])
+    migrate(database, known)
+    unkind = Migration(3, "0003_last", "DROP TABLE later;\n")
+    migrate(database, [*known, kind, unkind])
+    with pytest.raises(StartError, match="newer than this program .it has 0003_last"):
+        migrate(database, known)
+    database.close()
+
+
+def test_first_starts_at_once(durable):
+    """Of nodes that start at once on an empty database, one makes the tables."""
+    durable.create_database("first")
+    databases = [PostgreSQLDatabase(durable.of("first")) for _ in range(6)]
+
+    at_once([partial(migrate, database) for database in databases])
+
+    assert [database.is_new for database in databases].count(True) == 1
+    for database in databases:
+        database.close()
+
+
+def test_another_programs_database(durable):
+    """A database that holds another program's tables is left alone."""
+    durable.create_database("another")
+    database = PostgreSQLDatabase(durable.of("another"))
+    query(database, "CREATE TABLE users (a int)", ())
+
+    with pytest.raises(StartError, match="another program"):
+        migrate(database)
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("default_transaction_read_only=on", "can only be read"),
+        ("default_transaction_isolation=serializable", None),
+    ],
+)
+def test_servers_that_do_not_fit(durable, option, reason):
+    """A start refuses a server that it cannot use; a level that it sets itself does not matter."""
+    url = f"{durable.url}?options=-c%20{option.replace('=', '%3D')}"
+    if reason is None:
+        create_app(settings(url)).close()
+        return
+    with pytest.raises(StartError, match=reason):
+        create_app(settings(url))
+
+
+def test_a_server_that_hangs(served, durable):
+    """What the hang catches gets a 503 after a second, and what comes later at once."""
+    token = token_of(served.register())
+    pids = [durable.pid, *durable.children()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        assert is_unavailable(served.get_as(token))
+        assert served.app.core.database.is_stuck
+        assert is_unavailable(served.log_in())
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+    eventually(lambda: not served.app.core.database.is_stuck)
+    assert served.get_as(token).status_code == 200
+
+
+def test_a_user_who_is_locked(served):
+    """A change that waits too long for its user's lock is a 503, and others go on."""
+    token = token_of(served.register())
+    other = PostgreSQLDatabase(served.app.core.settings.database_url)
+
+    with other.transaction(of=1):
+        change = {"username": "renamed"}
+        assert is_unavailable(served.request_as(token, "PATCH", "/user", change))
+        assert served.get_as(token).status_code == 200
+
+    assert served.request_as(token, "PATCH", "/user", change).status_code == 200
+    other.close()
+
+
+def test_workers(durable, tmp_path):
+    """Several workers, forked from one process, have connections of their own."""
+    durable.create_database("workers")
+    environ = {"AUTHAPI_DATABASE_URL": durable.of("workers"), "AUTHAPI_SECRET_KEY": SECRET}
+    with process(tmp_path, AUTHAPI_WORKERS="2", **environ) as (_, url):
+        _, _, headers = request(f"{url}/register", USER)
+        cookies = [line.split(";")[0] for line in headers.get_all("Set-Cookie")]
+        cookie = next(each for each in cookies if each.startswith("jwt="))
+        statuses = {request(f"{url}/user", Cookie=cookie)[0] for _ in range(20)}
+    assert statuses == {200}
 
 
 def test_description(served):

@@ -121,7 +121,11 @@ class Connector:
             "keepalives_idle": 10,
             "tcp_user_timeout": int(self.deadlines.change * 1000),
         }
-        environment = {"application_name": "PGAPPNAME", "connect_timeout": "PGCONNECT_TIMEOUT"}
+        environment = {
+            "application_name": "PGAPPNAME",
+            "connect_timeout": "PGCONNECT_TIMEOUT",
+            "options": "PGOPTIONS",
+        }
         return {
             name: value
             for name, value in ours.items()
