@@ -35,6 +35,7 @@ from authapi.notices import Notices
 from authapi.passwords import Passwords
 from authapi.root import load_root
 from authapi.routing import Router
+from authapi.session_look_ups import SessionLookUps
 from authapi.session_tokens import SessionTokens
 from authapi.settings import Settings, WorkerSettings, require_settings
 from authapi.tokens import Tokens
@@ -63,6 +64,9 @@ class AuthAPI(_FalconApp):
             core.of(ReplacedSessions).include,
             core.of(Renewal).renewed,
         )
+        self.look_ups = core.of(SessionLookUps)
+        if not core.database.is_local:
+            self.authenticate.look_up = self.look_ups.find
         self._session_cookie = core.of(SessionTokens).cookie
         self.users = core.of(Users)
         self.jobs = core.of(Jobs)
@@ -118,11 +122,14 @@ class AuthAPI(_FalconApp):
         self, req: falcon.Request, resp: falcon.Response, failure: errors.Failure, _params: object
     ) -> None:
         """Answer a failure and log it; delete a session cookie that is bad."""
+        # NOTE: first, because this may leave the server's loop, and the thread logs then.
+        is_invalid = isinstance(failure, errors.InvalidToken)
+        has_bad_cookies = is_invalid and self.authenticate.has_bad_cookies(req)
         self.log(req, failure)
         self.core.wire.fail(req, resp, failure)
-        if isinstance(failure, errors.InvalidToken):
+        if is_invalid:
             self._session_cookie.leave(resp)
-            if self.authenticate.has_bad_cookies(req):
+            if has_bad_cookies:
                 self._session_cookie.delete(resp)
 
     def tell(self, req: falcon.Request, failure: errors.Failure) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import falcon
 
 from authapi.core import Core
 from authapi.errors import Failure, InvalidToken, NotAuthenticated, Unavailable
+from authapi.inline import IN_LOOP, leave_loop
 from authapi.principal import Claims, Principal, Session
 from authapi.session_tokens import Issued, Presented, SessionTokens
 
@@ -16,6 +18,7 @@ MOST_RESOURCES = 256  # whose methods are remembered
 
 
 Find = Callable[[Claims, float], Session | None]
+LookUp = Callable[[dict[str, Any], Claims, float], Session | None]
 WasReplaced = Callable[[Claims, float], bool]
 Renew = Callable[[falcon.Request], Issued | None]
 
@@ -38,7 +41,13 @@ def _require_unambiguous(found: list[tuple[Claims, Session]], bearer: Claims | N
 
 
 class Authentication:
-    """Finds the principal of a request by its tokens."""
+    """Finds the principal of a request by its tokens.
+
+    `look_up` finds a live session where a server's loop runs the request and must not wait for the
+    database; it is None where the loop may ask the database itself.
+    """
+
+    look_up: LookUp | None = None
 
     def __init__(self, core: Core, find: Find, was_replaced: WasReplaced) -> None:
         """Take the core, what finds a live session, and what knows those that were replaced."""
@@ -54,10 +63,13 @@ class Authentication:
         which counts.
         """
         now, presented = self._clock(), self._tokens.presented(req)
+        find = self.find
+        if self.look_up is not None and req.env.get(IN_LOOP):
+            find = partial(self.look_up, req.env)
         found = [
             (claims, session)
             for claims in presented.claims
-            if claims.exp > now and (session := self.find(claims, now))
+            if claims.exp > now and (session := find(claims, now))
         ]
         if not found:
             raise self._refusal(presented)
@@ -88,6 +100,8 @@ class Authentication:
         nobody out.
         """
         presented = self._tokens.presented(req)
+        if self.look_up is not None and presented.of_cookies:
+            leave_loop(req.env)
         try:
             return bool(presented.cookie_tokens) and not any(
                 map(self._may_be_good, presented.of_cookies)

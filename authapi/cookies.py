@@ -6,7 +6,7 @@ The rules are those of RFC 6265bis, *Cookies: HTTP State Management Mechanism*.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -86,6 +86,10 @@ class BoundCookie:
     def values(self, req: falcon.Request) -> list[str]:
         """Return the values that a request brings; several where several domains or paths do."""
         return values_of(req.env.get("HTTP_COOKIE", ""), self.name)
+
+    def values_in(self, headers: Mapping[str, str]) -> list[str]:
+        """Return what `values` does, of the fields of a request by their names in capitals."""
+        return values_of(headers.get("COOKIE", ""), self.name)
 
     def set(self, resp: falcon.Response, value: str, max_age: int | None = None) -> None:
         """Set the cookie in an answer, for so many seconds. The last call for a cookie counts.

@@ -5,40 +5,57 @@ itself for a resource that says `quick = True`, and for one that says `hashes = 
 refuses or leaves to a thread. Code that is about to wait calls `leave_loop` first. That ends the
 run, and a thread runs the same request again from its start, with a new environ.
 
-Running a request again is safe because its first run changed nothing: until `leave_loop` it has
-only read, in memory and in the database, and it has not read the body or sent a byte. The second
-run decides everything anew, with what is true by then: a session that was revoked in between is
-refused. What the first run took for the request, such as a place on the hash lane, is kept for the
-second run, so it is taken once, and it is given back when the request object goes away.
+Where a read of the database waits for a network, code that needs a row of it calls `looked_up`.
+That ends the run too. The server looks the row up, together with those of other requests, and the
+loop runs the request again with the row.
+
+Running a request again is safe because its first run changed nothing: until it ends, it has only
+read, in memory and in the database, and it has not read the body or sent a byte. The next run
+decides everything anew, with what is true by then: a session that was revoked in between is
+refused. Only a row that was looked up counts as it was read, after the request had come, so whoever
+revoked a session before that is heard. What a run took for the request, such as a place on the hash
+lane, is kept for the next one, so it is taken once, and it is given back when the request object
+goes away.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from authapi.database import Key, Row
+from authapi.errors import Unavailable
 from authapi.middleware import SAFE_METHODS
 
 IN_LOOP = "authapi.in_loop"  # in the environ: whether the server's loop runs the application
-KEPT = "authapi.kept"  # in the environ: what the loop's run left for the thread's
+KEPT = "authapi.kept"  # in the environ: what the loop's run left for the next one
+
+_ROWS = "rows"  # kept: the rows that were looked up, by their keys
 
 
 class HandOver(BaseException):
-    """Ends the loop's run of a request, which a thread then runs again.
+    """Ends the loop's run of a request, which is then run again: by a thread, without a key.
+
+    With a key, the loop runs it again when the key's row was looked up.
 
     NOTE: it is no Exception, so that no error handler on its way to the server answers it.
     """
 
-    def __init__(self, kept: dict[str, object]) -> None:
-        """Take what the second run needs, by name."""
+    def __init__(self, kept: Mapping[str, object], key: Key | None = None) -> None:
+        """Take what the next run needs, by name, and the key that is to be looked up."""
         super().__init__()
-        self.kept = kept
+        self.kept, self.key = kept, key
 
 
 class InlineRoutes:
     """The routes whose requests the loop may run, by method."""
 
     def __init__(self, *, reads_are_quick: bool = True) -> None:
-        """Start without a route. Where a read waits for a network, there will be none."""
+        """Start without a route.
+
+        Where a read waits for a network, a resource that hashes is left to threads: before it
+        hashes, it reads which tries are left.
+        """
         self._reads_are_quick = reads_are_quick
         self._quick: set[str] = set()
         self._hashing: set[str] = set()
@@ -48,11 +65,9 @@ class InlineRoutes:
 
         A path with parameters never matches, because requests are compared with its template.
         """
-        if not self._reads_are_quick:
-            return
         if getattr(resource, "quick", False) is True:
             self._quick.add(path)
-        if getattr(resource, "hashes", False) is True:
+        if getattr(resource, "hashes", False) is True and self._reads_are_quick:
             self._hashing.add(path)
 
     def takes(self, method: str, path: str) -> bool:
@@ -76,3 +91,26 @@ def leave_loop(environ: dict[str, Any], **kept: object) -> None:
 def kept_by_loop(environ: dict[str, Any], name: str) -> Any:  # noqa: ANN401 - of any kind
     """Return what the loop's run of this request kept by a name, or None."""
     return environ.get(KEPT, {}).get(name)
+
+
+def looked_up(environ: dict[str, Any], key: Key) -> Row | None:
+    """Return the row of a key, where the loop runs the request; None where there is no such row.
+
+    Raises HandOver until the server has looked it up, and Unavailable where it could not.
+    """
+    kept: Mapping[str, Any] = environ.get(KEPT, {})
+    rows: Mapping[Key, Row | Unavailable | None] = kept.get(_ROWS, {})
+    if key not in rows:
+        raise HandOver(kept, key)
+    found = rows[key]
+    if isinstance(found, Unavailable):
+        raise Unavailable  # without its cause, which the log has already: not one line a request
+    return found
+
+
+def with_row(
+    kept: Mapping[str, object], key: Key, row: Row | Unavailable | None
+) -> Mapping[str, object]:
+    """Return what is kept for a request, and the row of a key, or why it was not looked up."""
+    rows: Any = kept.get(_ROWS, {})
+    return {**kept, _ROWS: {**rows, key: row}}

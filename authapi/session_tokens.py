@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -91,6 +92,17 @@ class SessionTokens:
         )
         max_age = max(0, expires_at - int(self._clock()))
         return Issued(claims, self.issue(claims), max_age)
+
+    def foreseen(self, headers: Mapping[str, str]) -> Claims | None:
+        """Return the claims of the one token of ours that a request brings, in a cookie.
+
+        Return None where it brings another number of them, or a bearer token. The names of the
+        header fields are in capitals.
+        """
+        if "AUTHORIZATION" in headers:
+            return None
+        cookies = self.cookie.values_in(headers)
+        return self._signed.verified(cookies[0]) if len(cookies) == 1 else None
 
     def presented(self, req: falcon.Request) -> Presented:
         """Return the tokens that a request brings. They are read once."""

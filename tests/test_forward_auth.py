@@ -92,6 +92,7 @@ def test_one_statement(client, token):
     assert [statement.split()[0] for statement in statements] == ["SELECT"]
 
 
+@pytest.mark.sqlite("on a server the loop looks the session up first: see test_look_ups")
 def test_nothing_is_renewed(client, token, clock):
     """If a renewal is due, a verification stays in the loop, sets no cookie and writes nothing."""
     clock.move(3_601)

@@ -6,13 +6,16 @@ An engine is a package beside this file and the only place that imports its driv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from authapi.database.statements import Statements
 
-__all__ = ["Database", "Statements", "UniqueViolation"]
+__all__ = ["Database", "Key", "NoConnection", "Pipeline", "Row", "Statements", "UniqueViolation"]
+
+Key = tuple[str | int, ...]  # by which a pipeline looks a row up
+Row = tuple[Any, ...]
 
 
 class UniqueViolation(Exception):
@@ -22,6 +25,53 @@ class UniqueViolation(Exception):
         """Take the index's first column, as `table.column`."""
         super().__init__(column)
         self.column = column
+
+
+class NoConnection(Exception):
+    """Raised when there is no connection for look-ups, and the ordinary ones may answer."""
+
+
+class Pipeline(Protocol):
+    """Looks rows up by keys, in batches, for a loop that must not wait. No method waits.
+
+    A server that answers in its loop calls them there, and watches the descriptor for answers.
+    """
+
+    @property
+    def deadline(self) -> float:
+        """Return the seconds until a database that does not answer counts as away."""
+
+    @property
+    def descriptor(self) -> int | None:
+        """The descriptor that can be read when an answer has come; None without a connection."""
+
+    def is_ready(self, wake: Callable[[], None]) -> bool:
+        """Return whether keys can be sent. If not, a thread connects, and calls `wake` after that.
+
+        Raises Unavailable while the database is away, and NoConnection.
+        """
+
+    def send(self, keys: Sequence[Key]) -> None:
+        """Send a batch of keys. Raises ConnectionError for a connection that was lost."""
+
+    def push(self) -> bool:
+        """Send what the socket did not take; return whether something is left.
+
+        Raises ConnectionError.
+        """
+
+    def receive(self) -> list[list[Row | None]]:
+        """Return the rows of the batches that were answered, oldest first, by the keys' places.
+
+        Raises ConnectionError for a connection that was lost, and NoConnection where the server
+        cannot run the statement. No batch under way is answered then.
+        """
+
+    def fail(self, cause: BaseException) -> None:
+        """Drop the connection, because the server does not answer: it is away until it does."""
+
+    def close(self) -> None:
+        """Close the connection. No other is opened."""
 
 
 class Database(Protocol):
@@ -45,6 +95,12 @@ class Database(Protocol):
 
     def statements(self, name: str) -> Statements:
         """Return the statements of `sql/queries/{name}.sql`, with the engine's own on top."""
+
+    def pipeline(self, statement: str) -> Pipeline | None:
+        """Return what looks rows up for a server's loop, unconnected; None where `is_local`.
+
+        The statement is named as `sessions.authenticate_all`, where `sessions` names its file.
+        """
 
     def transaction(
         self, patience: float | None = None, *, of: int | None = None

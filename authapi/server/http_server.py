@@ -20,6 +20,7 @@ from authapi.server.bounds import DEFAULT, Bounds
 from authapi.server.channel import Channel
 from authapi.server.eviction import Eviction
 from authapi.server.forwarded import Forwarding
+from authapi.server.look_ups import look_ups_of
 from authapi.server.loop import Loop
 from authapi.server.pool import Pool
 
@@ -84,6 +85,7 @@ class Server(TcpWSGIServer):
             sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
             bind_socket=False,
         )
+        self._look_ups = look_ups_of(app, self.loop, self.task_dispatcher.add, self._wake)
         self.loop.watch(self.trigger.socket.fileno(), self.trigger.handle_read)
         self.acceptor = Acceptor(listener, self.loop, self._begin, bounds, self.active_channels)
         self.acceptor.listen()
@@ -116,6 +118,8 @@ class Server(TcpWSGIServer):
         channel.is_inline = bool(request.error or self._takes_inline(request.command, request.path))
         if not channel.is_inline:
             self.task_dispatcher.add(channel)
+        elif self._look_ups:
+            self._look_ups.foresee(channel)
 
     def _answer(self, channel: Channel) -> None:
         channel.is_inline = False
@@ -123,7 +127,10 @@ class Server(TcpWSGIServer):
             channel.service()
         except HandOver as handed_over:
             channel.requests[0].kept_by_loop = handed_over.kept
-            self.task_dispatcher.add(channel)
+            if self._look_ups and handed_over.key:
+                self._look_ups.ask(channel, handed_over.key)
+            else:
+                self.task_dispatcher.add(channel)
         else:
             if channel.close_when_flushed and not channel.is_closed:
                 channel.handle_write()
@@ -151,12 +158,14 @@ class Server(TcpWSGIServer):
         self.acceptor.stop()
         wasyncore.dispatcher.close(self)  # the listener alone: threads still pull the trigger
         deadline = time.monotonic() + self.bounds.drain
-        while self._close_idle() and time.monotonic() < deadline:
+        while _close_idle(self) and time.monotonic() < deadline:
             self.turn(0.05)
         self.task_dispatcher.shutdown(1)
         for channel in list(self.active_channels.values()):
             channel.handle_close()
         self.acceptor.close()
+        if self._look_ups:
+            self._look_ups.close()
         with self._trigger_lock:
             self._ended = True
             self.trigger.close()
@@ -174,7 +183,7 @@ class Server(TcpWSGIServer):
 
     def turn(self, seconds: float) -> None:
         """Wait for the sockets, at most so long, then work for a while."""
-        self.loop.wait(seconds)
+        self.loop.wait(self._look_ups.patience(seconds) if self._look_ups else seconds)
         self.loop.work()
         if self._eviction.is_due(self.acceptor.taken, self.loop.kept, self.loop.unsent):
             everyone = [*self.active_channels.values(), *self.acceptor.unopened]
@@ -184,9 +193,10 @@ class Server(TcpWSGIServer):
             self._maintained = time.monotonic()
             self.maintenance(self.clock())
 
-    def _close_idle(self) -> bool:
-        """Close the connections with nothing to do; return whether any are left."""
-        for channel in list(self.active_channels.values()):
-            if not channel.busy:
-                channel.handle_close()
-        return bool(self.active_channels or self.acceptor.unopened)
+
+def _close_idle(server: Server) -> bool:
+    """Close the connections with nothing to do; return whether any are left."""
+    for channel in list(server.active_channels.values()):
+        if not channel.busy:
+            channel.handle_close()
+    return bool(server.active_channels or server.acceptor.unopened)

@@ -20,7 +20,10 @@ class Served:
     NOTE: in slots, because the attributes of an object are slower where it has more than 30.
     """
 
-    __slots__ = ("counted", "events", "interest", "is_inline", "is_paused", "is_queued", "waiting")
+    __slots__ = (
+        *("counted", "events", "interest", "is_inline", "is_paused", "is_queued", "looks_up"),
+        "waiting",
+    )
 
     def __init__(self) -> None:
         """Wait for nothing yet."""
@@ -29,6 +32,7 @@ class Served:
         self.is_paused = False  # whether it is not read for a moment
         self.is_queued = False  # whether it waits for its turn
         self.is_inline = False  # whether the loop answers its request
+        self.looks_up = False  # whether the request waits for a row of the database
 
 
 class Incoming(Served, HTTPChannel):

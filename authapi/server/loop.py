@@ -34,6 +34,7 @@ class Loop:
         """Take what answers a connection's request."""
         self.kept = self.unsent = 0  # bytes of all connections together
         self._answer = answer
+        self.flush: Callable[[], None] | None = None  # called after each batch
         self._selector = selectors.DefaultSelector()
         self._work: FairQueue[Channel | Callable[[], None]] = FairQueue()
         self._inline: list[Channel] = []  # to be answered in this batch
@@ -83,19 +84,12 @@ class Loop:
                 step = self._work.get()
                 if step is None:
                     break
-                self._attempt(self._advance if isinstance(step, Channel) else _call, step)
+                _attempt(self._advance if isinstance(step, Channel) else _call, step)
             for channel in self._inline:
-                self._attempt(self._finish, channel)
+                _attempt(self._finish, channel)
             self._inline.clear()
-
-    def _attempt(self, do: Callable[[Any], None], step: Any) -> None:  # noqa: ANN401 - either kind
-        """Do a step. A failure of ours ends its connection, and not the loop."""
-        try:
-            do(step)
-        except (Exception, SystemExit):  # nothing is above the loop; an application may raise both
-            logger.exception("a connection failed")
-            if isinstance(step, Channel):
-                step.handle_close()
+            if self.flush:
+                self.flush()
 
     def put(self, networks: tuple[str, ...], step: Callable[[], None]) -> None:
         """Do a step in the turn of its networks, which are given widest first."""
@@ -104,7 +98,7 @@ class Loop:
     def begin(self, channel: Channel) -> None:
         """Serve a new connection, whose first request has often come with it."""
         channel.events = EVENT_READ
-        self._attempt(self._advance, channel)
+        _attempt(self._advance, channel)
 
     def enqueue(self, channel: Channel) -> None:
         """Serve a connection when it is its network's turn."""
@@ -121,6 +115,8 @@ class Loop:
         if channel.may_proceed:
             self.enqueue(channel)
         wanted = EVENT_READ * channel.readable() | EVENT_WRITE * bool(channel.writable())
+        if wanted == channel.interest or channel.looks_up:
+            return
         if wanted and channel.interest:
             self._selector.modify(channel.socket, wanted, channel)
         elif wanted:
@@ -151,6 +147,8 @@ class Loop:
     def _advance(self, channel: Channel) -> None:
         """Do the next step of a connection: write, read, or parse what has arrived."""
         events, channel.events, channel.is_queued = channel.events, 0, False
+        if channel.looks_up:  # the client sends more, or has gone, while its request waits
+            channel.looks_up = False
         if events & EVENT_WRITE and channel.writable():
             channel.handle_write()
         if events & EVENT_READ and channel.readable():
@@ -170,6 +168,16 @@ class Loop:
         self.kept += kept - channel.counted
         self.unsent += unsent - channel.waiting
         channel.counted, channel.waiting = kept, unsent
+
+
+def _attempt(do: Callable[[Any], None], step: Any) -> None:  # noqa: ANN401 - either kind
+    """Do a step. A failure of ours ends its connection, and not the loop."""
+    try:
+        do(step)
+    except (Exception, SystemExit):  # nothing is above the loop; an application may raise both
+        logger.exception("a connection failed")
+        if isinstance(step, Channel):
+            step.handle_close()
 
 
 def _call(step: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ import psycopg
 from authapi.database.postgresql.binding import bound
 from authapi.database.postgresql.connections import Connection, Connector, Deadlines
 from authapi.database.postgresql.errors import translated
+from authapi.database.postgresql.pipeline import PostgreSQLPipeline, pipeline_of
 from authapi.database.postgresql.pool import Pool
 from authapi.database.statements import Statements, load
 from authapi.errors import Unavailable
@@ -59,6 +60,10 @@ class PostgreSQLDatabase:
     def statements(self, name: str) -> Statements:
         """Return the statements of `sql/queries/{name}.sql`, with PostgreSQL's own on top."""
         return Statements(load(name, "postgresql"), partial(bound, self))
+
+    def pipeline(self, statement: str) -> PostgreSQLPipeline:
+        """Return what looks rows up by a statement, such as `sessions.authenticate_all`."""
+        return pipeline_of(statement, self.connector, self.pool.circuit, self.deadlines.check)
 
     def run(self, execute: Callable[[Connection], Result]) -> Result:
         """Run something on the thread's connection: its transaction's, or one of the pool.

@@ -17,6 +17,11 @@ _UNAVAILABLE = (
     errors.ReadOnlySqlTransaction,  # a server that is no longer the primary
     errors.IdleInTransactionSessionTimeout,
 )
+_FULL = (  # of the server, of a role or a database, and for roles that have no reserved slot
+    "too many clients already",
+    "too many connections for",
+    "connection slots are reserved",
+)
 
 
 @contextmanager
@@ -42,5 +47,8 @@ def raise_ours(error: psycopg.Error) -> None:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Return whether the server has no connection left, while those that are open work."""
-    return isinstance(error, psycopg.Error) and error.sqlstate == "53300"
+    """Return whether the server has no connection left, while those that are open work.
+
+    NOTE: libpq gives no SQLSTATE of a connect that failed (it would be 53300), only its message.
+    """
+    return isinstance(error, psycopg.Error) and any(text in str(error) for text in _FULL)

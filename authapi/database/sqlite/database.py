@@ -135,6 +135,9 @@ class SQLiteDatabase:
         """Return this machine's clock: all processes that share the file run on it."""
         return local
 
+    def pipeline(self, _statement: str) -> None:
+        """Return None: a server's loop reads the file itself."""
+
     def use_write_ahead_log(self) -> bool:
         """Keep a write-ahead log from now on; return False where the file system cannot."""
         with self.writing() as deadline:
