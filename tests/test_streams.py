@@ -222,6 +222,27 @@ process.warn_of = say
         assert process.wait(PATIENCE) == 0
 
 
+def test_lines_that_clients_write(tmp_path):
+    """A path of a request, which waitress logs decoded, makes no line, and none of its own kind."""
+    program = """
+import logging
+from authapi.server import process
+warn_of = process.warn_of
+def say(settings):
+    logger = logging.getLogger('waitress')
+    logger.info('Client disconnected while serving /%s' % 'private')
+    logger.error('Exception while serving /%s' % 'a\\r\\nINFO forged \\x1b[1m \\u2028 \\u00e9')
+    warn_of(settings)
+process.warn_of = say
+"""
+    with (tmp_path / "log").open("w") as log, service(tmp_path, log, program=program):
+        lines = eventually(lambda: (tmp_path / "log").read_text().splitlines())
+
+    said = [line for line in lines if "serving" in line or "forged" in line]
+    written = r"/a\r\nINFO forged \x1b[1m \u2028 é"
+    assert [line.partition("serving ")[2] for line in said] == [written]
+
+
 def test_a_log_of_the_application(tmp_path):
     """Logging that an application has set up itself, on standard error, does not wait either."""
     program = "import logging; logging.basicConfig(level='DEBUG')"

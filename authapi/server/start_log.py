@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 
 from authapi.hosts import are_same_site
@@ -10,18 +11,31 @@ from authapi.settings import PasswordSettings, ServerSettings, Settings
 
 OWASP_KIB, OWASP_PASSES = 7_168, 5  # argon2id's least memory, with its passes (Password Storage)
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 logger = logging.getLogger("authapi.serve")
+
+
+class _OneLine(logging.Formatter):
+    """Formats a message as one line.
+
+    SECURITY: waitress logs paths of requests, decoded. A line break in one would forge a line.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's
+        record.message = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], record.message)
+        return super().formatMessage(record)
 
 
 def log_to_stderr(level: str) -> None:
     """Log to standard error, with times in UTC, unless the application has set up logging."""
     handler = logging.StreamHandler()
-    formatter = logging.Formatter(
-        "%(asctime)sZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S"
-    )
+    formatter = _OneLine("%(asctime)sZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    # SECURITY: a line for each client that ends a long answer would let clients fill the log.
+    logging.getLogger("waitress").setLevel(max(logging.WARNING, logging.root.level))
     # A line for each request that waits for a thread says nothing that the 503s do not.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
