@@ -1,8 +1,10 @@
 # docker build -t authapi .
-# docker build --build-arg ARGON2=avx2 -t authapi .    password hashes are faster; needs CPUs with AVX2
+# docker build --build-arg ARGON2=avx2 -t authapi .          password hashes are faster; needs CPUs with AVX2
+# docker build --build-arg EXTRAS='[postgres]' -t authapi .  several nodes on a PostgreSQL server
 
 FROM python:3.13-slim AS build
 ARG ARGON2=any
+ARG EXTRAS=
 RUN python -m venv /opt/authapi
 RUN if [ "$ARGON2" = avx2 ]; then \
         apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && \
@@ -10,7 +12,7 @@ RUN if [ "$ARGON2" = avx2 ]; then \
             --no-binary argon2-cffi-bindings argon2-cffi-bindings; \
     fi
 COPY . /src
-RUN /opt/authapi/bin/pip install --no-cache-dir /src
+RUN /opt/authapi/bin/pip install --no-cache-dir "/src$EXTRAS"
 
 FROM python:3.13-slim
 RUN groupadd --system --gid 10001 authapi && \

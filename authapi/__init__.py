@@ -1,7 +1,7 @@
 """authapi: a small, fast, self-hosted authentication service.
 
-`create_app(Settings(...))` returns a Falcon application; add your resources to it, or serve it as it
-is. `mount` adds its routes to your own Falcon application, and `protect` tells any WSGI application
+`create_app(Settings(...))` returns a Falcon application: serve it, or add your resources to it.
+`mount` adds its routes to your own Falcon application, and `protect` tells any WSGI application
 which user sends a request. `app.core.events.subscribe` calls a function with each event, or with
 those of one class below.
 """

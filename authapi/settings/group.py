@@ -21,7 +21,7 @@ Value = str | int
 
 
 class SettingError(Exception):
-    """Raised when a setting cannot be used. Its text is one sentence that names it and says what to do."""
+    """Raised for an invalid setting. Its text is one sentence that names it and says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
