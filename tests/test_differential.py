@@ -106,18 +106,14 @@ PARAMETERS = {
 
 def drawn(rng, database, file, name, parameter):
     """Return a value for a parameter of a statement, often one that the tables have."""
-    if (file, name, parameter) == ("sessions", "revoke_all_but", "kept"):
-        return rng.choice([None, *HASHES])
     if parameter == "kept":
-        return rng.choice([0, 1, 3])
+        return rng.choice([None, *HASHES] if name == "revoke_all_but" else [0, 1, 3])
     if (name, parameter) != ("insert", "id_hash") and parameter == "id_hash" and rng.random() < 0.8:
         parameter = "replaced_by"  # a live session's
     if (file, parameter) == ("audit", "id"):
         return None
-    if (file, parameter) == ("users", "key"):
+    if (file, parameter) in {("users", "key"), ("jobs", "name")}:
         return rng.choice(NAMES)
-    if (file, parameter) == ("jobs", "name"):
-        return rng.choice(["audit", "limits"])
     there = query(database, THERE[parameter], ()) if parameter in THERE else []
     if there and rng.random() < 0.9:
         return rng.choice(there)[0]

@@ -249,6 +249,16 @@ def test_a_user_who_is_locked(served):
     other.close()
 
 
+def test_a_primary_that_is_one_no_longer(served):
+    """A connection to a server that can only be read is not used again."""
+    served.register()
+    query(served.app.core.database, "SET default_transaction_read_only = on", ())
+
+    assert is_unavailable(served.log_in())
+
+    assert served.log_in().status_code == 200
+
+
 def test_workers(durable, tmp_path):
     """Several workers, forked from one process, have connections of their own."""
     durable.create_database("workers")

@@ -13,7 +13,7 @@ import psycopg
 
 from authapi.database.postgresql.binding import bound
 from authapi.database.postgresql.connections import Connection, Connector, Deadlines
-from authapi.database.postgresql.errors import translated
+from authapi.database.postgresql.errors import is_read_only, translated
 from authapi.database.postgresql.pipeline import PostgreSQLPipeline, pipeline_of
 from authapi.database.postgresql.pool import Pool
 from authapi.database.statements import Statements, load
@@ -105,9 +105,10 @@ class PostgreSQLDatabase:
                     self._lock_user(id=of)
                 yield
                 _commit(connection)
-        except BaseException:
-            with suppress(psycopg.Error):
-                connection.rollback()
+        except BaseException as error:
+            _undo(connection)
+            if is_read_only(error):  # the server is no longer the primary
+                self.pool.forget()
             raise
         finally:
             self._local.connection = None
@@ -171,6 +172,11 @@ class PostgreSQLDatabase:
 
         connection, _ = self.pool.lend(begin, change if patience is None else patience, change)
         return connection
+
+
+def _undo(connection: Connection) -> None:
+    with suppress(psycopg.Error):
+        connection.rollback()
 
 
 def _commit(connection: Connection) -> None:

@@ -52,3 +52,8 @@ def is_full(error: BaseException | None) -> bool:
     NOTE: libpq gives no SQLSTATE of a connect that failed (it would be 53300), only its message.
     """
     return isinstance(error, psycopg.Error) and any(text in str(error) for text in _FULL)
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Return whether the server, or the connection, could only be read."""
+    return isinstance(error.__cause__, errors.ReadOnlySqlTransaction)
