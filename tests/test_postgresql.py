@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from functools import partial
 
@@ -12,7 +13,7 @@ from databases import is_unavailable
 from engines import SECRET, PostgreSQLEngine, query
 from test_races import at_once
 
-from authapi import Settings, StartError, create_app
+from authapi import Registered, Settings, StartError, create_app
 from authapi.database.migrations import Migration, migrations
 from authapi.features.restore import restored
 from authapi.settings import DatabaseSettings, SettingError
@@ -80,6 +81,34 @@ def test_transactions_do_not_nest(served):
     database = served.app.core.database
     with database.transaction(), pytest.raises(RuntimeError), database.transaction():
         pass
+
+
+def test_lookalikes_at_once(served):
+    """Of two who register names that look alike at once, the second waits and is refused."""
+    second, answers = Client(served.app), []
+
+    def register_another(event):
+        if not answers:
+            answers.append(None)
+            thread.start()
+            eventually(lambda: not thread.is_alive() or waits_for_a_name(served))
+
+    def register():
+        answers.append(second.register(username="\u0441\u043e\u0441\u043e", email="b@example.com"))
+
+    thread = threading.Thread(target=register)
+    served.app.core.events.subscribe(register_another, Registered)
+    first = served.register(username="coco", email="a@example.com")
+    thread.join()
+
+    assert first.status_code == 201
+    assert (answers[1].status_code, answers[1].json["error"]) == (409, "username_taken")
+
+
+def waits_for_a_name(client):
+    """Return whether a connection waits for the lock on a name."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    return client.app.core.database.run(lambda each: each.execute(waiting).fetchone()[0])
 
 
 def test_the_servers_clock(durable):

@@ -146,11 +146,13 @@ class UserRepository:
 
         SECURITY: whoever reads a name takes it for the one that looks the same.
         """
-        keys = {username_key(username), *lookalikes(username)}
+        keys = _looks(username)
         if any(self._statements.is_lookalike(id=user_id, key=key) for key in keys):
             raise UsernameLookalike
 
     def _keep_lookalikes(self, user_id: int, username: str) -> None:
+        for key in _looks(username):
+            self._statements.hold_name(key=key)
         self._require_no_lookalike(user_id, username)
         for lookalike in lookalikes(username):
             self._statements.add_lookalike(user_id=user_id, lookalike=lookalike)
@@ -221,6 +223,11 @@ def _taken() -> Iterator[None]:
     except UniqueViolation as violation:
         taken = UsernameTaken if violation.column == "users.username_key" else EmailTaken
         raise taken from violation
+
+
+def _looks(username: str) -> list[str]:
+    """Return the key of a username, and what it looks like, in an order that all requests use."""
+    return sorted({username_key(username), *lookalikes(username)})
 
 
 def _credential(row: tuple[Any, ...]) -> Credential:
