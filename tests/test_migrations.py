@@ -3,7 +3,9 @@
 import hashlib
 import logging
 import os
+import sqlite3
 import stat
+from contextlib import closing
 
 import pytest
 from conftest import USER, Client
@@ -241,6 +243,18 @@ def test_ledger_of_an_earlier_release(db):
     migrate(db)
 
     assert db.connection.execute("SELECT max(needs) FROM migrations").fetchone() == (None,)
+
+
+def test_another_programs_ledger(path):
+    """A table of another program that has the ledger's name is not changed."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE migrations (id INTEGER, migration TEXT)")
+
+    with pytest.raises(StartError):
+        migrate(SQLiteDatabase(path))
+
+    (columns,) = rows(path, "SELECT sql FROM sqlite_schema")
+    assert columns == ("CREATE TABLE migrations (id INTEGER, migration TEXT)",)
 
 
 def test_a_migration_is_all_or_nothing(path):

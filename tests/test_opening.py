@@ -4,11 +4,13 @@ import multiprocessing
 import os
 import sqlite3
 import stat
+import sys
 
 import pytest
 from databases import MIGRATIONS, insert_user, locked, opened, rows, usernames
 
-from authapi import StartError
+from authapi import Settings, StartError, database
+from authapi.database.opening import open_database
 from authapi.database.sqlite import SQLiteDatabase, migrate
 
 
@@ -157,3 +159,19 @@ def test_a_hard_link(tmp_path, make_app):
     for name in ("authapi.db", "other.db"):
         with pytest.raises(StartError, match=f"{name} has a second name"):
             make_app(database_url=f"sqlite:///{tmp_path}/{name}")
+
+
+def test_a_server_without_its_driver(monkeypatch):
+    """Where psycopg is not installed, one line says how to install it, and shows no URL."""
+    for module in [name for name in sys.modules if name.startswith("authapi.database.postgresql")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delattr(database, "postgresql", raising=False)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    settings = Settings(
+        database_url="postgresql://user:zzzzzz@host/name", secret_key=os.urandom(32).hex()
+    )
+
+    with pytest.raises(StartError, match=r"psycopg cannot be imported .*\[postgres\]") as refusal:
+        open_database(settings)
+    assert "\n" not in str(refusal.value)
+    assert "zzzzzz" not in str(refusal.value)

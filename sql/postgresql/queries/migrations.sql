@@ -8,7 +8,16 @@ SELECT pg_advisory_xact_lock(7321840953116002);
 SELECT to_regclass('migrations') IS NOT NULL;
 
 -- name: is_empty()$
-SELECT NOT EXISTS (SELECT 1 FROM pg_class WHERE relnamespace = CAST(current_schema() AS regnamespace));
+-- Whether the schema has no tables, views and sequences but those of extensions.
+SELECT NOT EXISTS (SELECT 1
+                     FROM pg_class
+                    WHERE relnamespace = CAST(current_schema() AS regnamespace)
+                      AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+                      AND NOT EXISTS (SELECT 1
+                                        FROM pg_depend
+                                       WHERE classid = CAST('pg_class' AS regclass)
+                                         AND objid = pg_class.oid
+                                         AND deptype = 'e'));
 
 -- name: create_ledger()!
 CREATE TABLE migrations (

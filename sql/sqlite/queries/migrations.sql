@@ -16,7 +16,9 @@ CREATE TABLE migrations (
 ) STRICT;
 
 -- name: lacks_needs()$
-SELECT NOT EXISTS (SELECT 1 FROM pragma_table_info('migrations') WHERE name = 'needs');
+-- A table that has no checksums is another program's.
+SELECT count(*) FILTER (WHERE name = 'checksum') > count(*) FILTER (WHERE name = 'needs')
+  FROM pragma_table_info('migrations');
 
 -- name: add_needs()!
 -- Release 0.1 made the table without the column, and do not mind it.
