@@ -3,6 +3,7 @@
 python -m faults.spoilt late      answers first, and commits every half second
 python -m faults.spoilt NORMAL    commits with that PRAGMA synchronous
 python -m faults.spoilt cookies   takes quadratic time over a cookie
+python -m faults.spoilt patient   waits for a PostgreSQL server for half a minute
 """
 
 from __future__ import annotations
@@ -110,6 +111,16 @@ def create_slow(settings: Settings) -> AuthAPI:
     return app
 
 
+def create_patient(settings: Settings) -> AuthAPI:
+    """Return the application, with deadlines that nobody would wait for."""
+    from authapi.database.postgresql.connections import Deadlines  # noqa: PLC0415 - psycopg's
+
+    app = create_app(settings)
+    deadlines = Deadlines(connect=30, change=30, check=30)
+    app.core.database.deadlines = deadlines  # type: ignore[attr-defined]
+    return app
+
+
 def relax(level: str) -> None:
     """Make every connection commit with another PRAGMA synchronous."""
     Connections.setup += f"PRAGMA synchronous = {level};"
@@ -122,6 +133,8 @@ def main(how: str) -> None:
         run(create_late)
     elif how == "cookies":
         run(create_slow)
+    elif how == "patient":
+        run(create_patient)
     else:
         relax(how)
         run()

@@ -3,15 +3,14 @@
 import os
 import signal
 import socket
-import subprocess
 import threading
 from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 
 import pytest
-from cluster import running_cluster, why_none
+from cluster import DURABLE, running_cluster, why_none
 from conftest import CHEAP, USER, Client, connected, eventually, running, token_of
-from worker_service import ask, children
+from worker_service import ask
 from worker_service import serving as workers_serving
 
 from authapi import Settings, create_app
@@ -31,7 +30,7 @@ NAME = "authapi look-ups"  # of the loop's connection
 @pytest.fixture(name="durable", scope="module")
 def _durable():
     """Return a server that loses nothing when it is killed."""
-    with running_cluster(fsync="on", synchronous_commit="on", max_connections="20") as cluster:
+    with running_cluster(**DURABLE, max_connections="20") as cluster:
         yield cluster
 
 
@@ -83,34 +82,6 @@ def backends(cluster, name=NAME):
     """Return the process ids of the server's connections of a name."""
     found = run(cluster, "SELECT pid FROM pg_stat_activity WHERE application_name = %s", name)
     return [pid for (pid,) in found]
-
-
-@contextmanager
-def stopped(cluster):
-    """Stop every process of the server for the block: it hangs, and its sockets stay open."""
-    pid = cluster.pid
-    pids = [pid, *children(pid)]
-    for each in pids:
-        os.kill(each, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for each in pids:
-            os.kill(each, signal.SIGCONT)
-
-
-def killed(cluster):
-    """Kill the server, as a crash does."""
-    os.kill(cluster.pid, signal.SIGKILL)
-
-
-def started(cluster):
-    """Start the server again; a process of the killed one may be left for a moment."""
-    try:
-        cluster.start()
-    except subprocess.CalledProcessError:
-        return False
-    return True
 
 
 class Batches:
@@ -235,11 +206,11 @@ def test_a_server_that_is_killed(durable):
     token = token_of(client.log_in())
     with running(app) as port, checking(port, token) as check:
         assert check() == 200
-        killed(durable)
+        durable.kill()
         eventually(lambda: check() == 503)
         assert check() == 503
         assert check("/user", Cookie="jwt=none") == 401
-        eventually(lambda: started(durable))
+        eventually(durable.restarted)
         eventually(lambda: check() == 200)
     app.close()
 
@@ -272,7 +243,7 @@ def test_a_server_that_hangs(durable):
     token = token_of(client.log_in())
     with running(app) as port, checking(port, token) as check, connected(port) as waiting:
         assert check() == 200
-        with stopped(durable):
+        with durable.hanging():
             waiting.sendall(request_of(token))
             assert check("/user", Cookie="jwt=none") == 401
             waiting.settimeout(0)
@@ -314,7 +285,7 @@ def test_a_client_that_leaves(app, token, durable):
     """A client that ends its connection while its check waits harms nobody else's."""
     with running(app) as port, checking(port, token) as check:
         assert check() == 200
-        with stopped(durable):
+        with durable.hanging():
             for _ in range(5):
                 with connected(port) as connection:
                     connection.sendall(request_of(token))
@@ -338,7 +309,7 @@ def test_a_stop_answers_what_waits(durable):
             connection = stack.enter_context(connected(port))
             connection.sendall(request_of(token))
             assert status(connection) == 200
-            with stopped(durable):
+            with durable.hanging():
                 connection.sendall(request_of(token))
                 with checking(port, token) as check:
                     assert check("/user", Cookie="jwt=none") == 401

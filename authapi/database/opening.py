@@ -22,7 +22,8 @@ def open_database(settings: Settings) -> Database:
     except ImportError as error:
         raise StartError(
             f"AUTHAPI_DATABASE_URL names a PostgreSQL server, and psycopg cannot be imported "
-            f"({' '.join(str(error).split())}): install the extra, as by pip install '.[postgres]' in a clone."
+            f"({' '.join(str(error).split())}): install the extra, as by "
+            "pip install '.[postgres]' in a clone."
         ) from error
     return postgresql.open_database(settings)
 
