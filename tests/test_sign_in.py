@@ -30,6 +30,7 @@ class WordResource:
     public = True
 
     def __init__(self, core):
+        self._core = core
         self._sign_in, self._users = core.of(SignIn), core.of(UserRepository)
 
     def on_post(self, req, resp):
@@ -41,6 +42,17 @@ class WordResource:
 
     def _prove(self):
         return Proof(credential=self._users.by_id(1), methods=frozenset({"kba"}))
+
+
+class OvertakenResource(WordResource):
+    """A way in that a change of the user's credentials overtakes, after the proof was checked."""
+
+    def on_post(self, req, resp):
+        proof, caller = self._prove(), caller_of(req)
+        with self._core.database.transaction():
+            self._core.events.emit(CredentialsChanged(1, caller))
+        with self._sign_in.attempt([], caller, 1):
+            self._sign_in.finish(req, resp, lambda: proof)
 
 
 class CodeResource:
@@ -73,6 +85,7 @@ def _core(client):
     """Return an application with a second way in."""
     core = client.app.core
     client.app.add_route("/login/word", WordResource(core))
+    client.app.add_route("/login/overtaken", OvertakenResource(core))
     client.app.add_route("/code", CodeResource(core))
     client.app.add_route("/vault", Vault())
     return core
@@ -203,6 +216,14 @@ def test_credentials_version(client, core, token):
         core.events.emit(CredentialsChanged(1, Caller("", "", "")))
 
     assert client.query(versions) == [(1, 2), (1, 1)]
+
+
+def test_a_change_of_credentials_overtakes_a_login(client, core, token):
+    """A proof by a credential that has changed meanwhile, a second factor too, opens no session."""
+    answer = client.simulate_post("/login/overtaken")
+
+    assert (answer.status_code, answer.json["error"]) == (401, "invalid_credentials")
+    assert client.query("SELECT count(*) FROM sessions") == [(0,)]
 
 
 def has_second_factor(core, *, given):

@@ -60,6 +60,7 @@ class SessionRepository:
             id_hash=session_id,
             user_id=credential.user.id,
             password_version=credential.password_version,
+            credentials_version=credential.credentials_version,
             now=now,
             expires_at=expires_at,
             ip=caller.ip,

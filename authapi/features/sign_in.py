@@ -160,7 +160,7 @@ class SignIn:
         it writes (a new user, a used-up code) is kept with it. `of` is the user's id, unless
         `prove` adds the user. `event` is emitted with the session, or, with `always`, also without
         one where a step refuses it. Raises the failure of that step, and InvalidCredentials where
-        the user was deleted or disabled, or the password changed, meanwhile.
+        the user was deleted or disabled, or a credential changed, after the proof's was read.
         """
         core, caller = self._core, caller_of(req)
         with core.database.transaction(of=of):

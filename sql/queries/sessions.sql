@@ -1,13 +1,16 @@
 -- Sessions.
 
--- name: insert(id_hash, user_id, password_version, now, expires_at, ip, user_agent, methods, second_factor_at)!
--- Adds nothing if the user was deleted or disabled, or the password changed, since it was checked.
+-- name: insert(id_hash, user_id, password_version, credentials_version, now, expires_at, ip, user_agent, methods, second_factor_at)!
+-- Adds nothing if the user was deleted or disabled, or the password or another credential changed, since the proof was checked.
 INSERT INTO sessions
        (id_hash, user_id, created_at, authenticated_at, last_seen_at, expires_at, ip, user_agent,
         methods, second_factor_at)
 SELECT :id_hash, id, :now, :now, :now, :expires_at, :ip, :user_agent, :methods, :second_factor_at
   FROM users
- WHERE id = :user_id AND password_version = :password_version AND disabled_at IS NULL;
+ WHERE id = :user_id
+   AND password_version = :password_version
+   AND credentials_version = :credentials_version
+   AND disabled_at IS NULL;
 
 -- name: authenticate(id_hash, user_id, now)^
 -- The session check: one statement, two index searches. Each `+` keeps PostgreSQL from another index than that of id_hash: a plan that
