@@ -24,7 +24,7 @@ def files_of_the_page():
 
 def copy_of_the_repository(root):
     """Make a copy that has what a feature changes and what its tests need."""
-    for name in ("authapi", "docs", "sql"):
+    for name in ("authapi", "docs", "faults", "sql"):
         shutil.copytree(ROOT / name, root / name)
     (root / "tests").mkdir()
     shutil.copy(ROOT / "setup.cfg", root / "setup.cfg")
