@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None, listed: Listed = features.COMMA
 
     `listed` has the features' commands: for each name the feature, and the line of help.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = _joined(sys.argv[1:] if arguments is None else arguments, listed)
     parser = _parser(arguments, listed)
     known, others = parser.parse_known_args(arguments)
     try:
@@ -43,6 +43,12 @@ def main(arguments: Sequence[str] | None = None, listed: Listed = features.COMMA
     except (StartError, CommandError) as error:
         return _refuse(error, 1)
     return 0
+
+
+def _joined(arguments: Sequence[str], listed: Listed) -> Sequence[str]:
+    """Return the arguments with a command's name of two words, such as `db copy`, as one."""
+    name = " ".join(arguments[:2])
+    return [name, *arguments[2:]] if name in listed else arguments
 
 
 def _refuse_others(parser: argparse.ArgumentParser, others: list[str]) -> None:

@@ -34,6 +34,14 @@ def lacks_database(settings: Settings) -> bool:
     return not group.is_postgresql and sqlite.is_missing(group.database_path)
 
 
+def open_exclusively(path: Path) -> AbstractContextManager[Database]:
+    """Open a database file that no other program uses or can open meanwhile, to read from it.
+
+    Raises StartError where it is missing or in use, and where its schema is not this program's.
+    """
+    return sqlite.open_exclusively(path)
+
+
 def open_replaced(path: Path) -> AbstractContextManager[Database]:
     """Open a database file that was replaced, to read from it. Its schema is left as it is.
 

@@ -10,6 +10,7 @@ DEFAULT = (
     "limits",
     "lockout",
     "restore",
+    "database_copy",
     "accounts",
     "devices",
     "sessions",
@@ -28,4 +29,5 @@ DEFAULT = (
 # NOTE: the help must know them without the features, which import the service's libraries.
 COMMANDS: dict[str, tuple[str | ModuleType, str]] = {
     "unlock": ("lockout", "let a user log in who was locked out"),
+    "db copy": ("database_copy", "move from SQLite to PostgreSQL"),
 }

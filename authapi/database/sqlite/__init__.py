@@ -12,13 +12,25 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from authapi.database.migrations import Ledger, migrations
 from authapi.database.sqlite.database import SQLiteDatabase
+from authapi.database.sqlite.errors import is_busy, translated
 from authapi.database.sqlite.files import is_missing
 from authapi.database.sqlite.schema import migrate
-from authapi.errors import Unavailable
+from authapi.database.statements import SQL
+from authapi.errors import StartError, Unavailable
 from authapi.settings import DatabaseSettings, Settings, WorkerSettings
 
-__all__ = ["SQLiteDatabase", "is_missing", "migrate", "open_database", "open_replaced"]
+__all__ = [
+    "SQLiteDatabase",
+    "is_missing",
+    "migrate",
+    "open_database",
+    "open_exclusively",
+    "open_replaced",
+]
+
+EXCLUSIVE = (SQL / "sqlite" / "exclusive.sql").read_text()
 
 
 def open_database(settings: Settings) -> SQLiteDatabase:
@@ -35,6 +47,43 @@ def open_database(settings: Settings) -> SQLiteDatabase:
         database.close()
         raise
     return database
+
+
+@contextmanager
+def open_exclusively(path: Path) -> Iterator[SQLiteDatabase]:
+    """Open a file that no other program uses or can open meanwhile, to read from it.
+
+    Raises StartError where it is missing or in use, where its schema is not this program's, and
+    where a row refers to none.
+    """
+    if is_missing(path):
+        raise StartError(f"There is no database {path}.")
+    with closing(SQLiteDatabase(path)) as database:
+        database.connections.setup = EXCLUSIVE + database.connections.setup
+        try:
+            with translated():
+                _ = database.connection
+            ledger = database.statements("migrations")
+            is_ours = ledger.has_ledger() and not ledger.lacks_needs()
+            orphan = database.statements("database").orphan()
+            missing = is_ours and Ledger(ledger, migrations("sqlite"), str(path)).missing()
+        except Unavailable as error:
+            raise StartError(
+                f"Another program uses {path}: stop the service first."
+                if is_busy(error)
+                else f"The database {path} cannot be read ({error.__cause__})."
+            ) from error
+        if not is_ours or missing:
+            raise StartError(
+                f"{path} is not a database of this release: start this release with it once, which "
+                "updates it, and stop it again."
+            )
+        if orphan:
+            raise StartError(
+                f"{path} has rows in {orphan[0]} that belong to no row of {orphan[2]}: see PRAGMA "
+                "foreign_key_check in sqlite3, and delete them."
+            )
+        yield database
 
 
 @contextmanager

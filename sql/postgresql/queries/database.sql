@@ -13,3 +13,7 @@ SELECT set_config('lock_timeout', '0', true), set_config('statement_timeout', '0
 
 -- name: isolation()$
 SELECT current_setting('transaction_isolation');
+
+-- name: lock_tables()!
+-- No other node changes them until the transaction ends.
+LOCK TABLE users, username_lookalikes, sessions, replaced_sessions, audit_log, root_keys IN SHARE ROW EXCLUSIVE MODE;
