@@ -15,6 +15,7 @@ from pathlib import Path
 import login
 import machine
 import memory
+import postgresql
 import request_path
 import scaling
 import session
@@ -32,7 +33,9 @@ MEASUREMENTS = {
     "storm": storm.measure,
     "start": start.measure,
     "memory": memory.measure,
+    "postgresql": postgresql.measure,
 }
+UNASKED = [name for name in MEASUREMENTS if name != "postgresql"]  # which needs a server
 
 
 def show(title: str, rows: list[tuple[str, ...]]) -> None:
@@ -82,7 +85,7 @@ def main() -> int:
     if shutil.which("wrk") is None:
         sys.exit("bench.py needs wrk, which is not installed: apt-get install wrk.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are stopped
-    names = [options.only] if options.only else list(MEASUREMENTS)
+    names = [options.only] if options.only else UNASKED
     try:
         with tempfile.TemporaryDirectory(prefix="authapi-bench-") as directory:
             run(Bench(options.rounds, options.seconds, Path(directory), Settings()), names)

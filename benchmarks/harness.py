@@ -37,6 +37,7 @@ PLACEHOLDERS = (
     (re.escape(f"{Path(__file__).parent}/"), "benchmarks/"),
     (r"(Cookie: [\w.-]+=)[^' ]+", r"\1TOKEN"),
     (r"\bSECRET=\w+", "SECRET=SECRET"),
+    (r"SECRET_KEY=\w+", "SECRET_KEY=SECRET"),
     (rf"{HOST}:\d+", f"{HOST}:PORT"),
     (r"PORT=\d+", "PORT=PORT"),
     (r"--port \d+", "--port PORT"),

@@ -189,7 +189,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = options.parse_args(arguments)
     reason = why_none()
     if reason:
-        return conclude([reason])
+        print(reason, file=sys.stderr)
+        return 2
     broken: list[str] = []
     with tempfile.TemporaryDirectory() as folder, running_cluster(**DURABLE) as cluster:
         service = served(Path(folder), cluster, spoilt=given.spoilt)
