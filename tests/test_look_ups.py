@@ -235,6 +235,25 @@ def test_a_connection_that_is_ended(app, token, durable):
             assert check() == 200
 
 
+def test_a_connection_that_is_old(app, token, durable):
+    """An old connection is replaced between two checks, so that a new primary is found."""
+
+    class Worn(Batches):
+        is_worn = True
+
+    pipeline = Worn(app.look_ups.pipeline())
+    app.look_ups.pipeline = lambda: pipeline
+    with running(app) as port, checking(port, token) as check:
+        seen = set()
+        for _ in range(5):
+            assert check() == 200
+            seen.update(backends(durable))
+        assert len(seen) == 5
+        pipeline.is_worn = False
+        assert [check() for _ in range(3)] == [200] * 3
+        assert seen.union(backends(durable)) == seen
+
+
 def test_a_server_that_hangs(durable):
     """Checks end with 503 where the server hangs; meanwhile the loop answers others."""
     app = application(durable)

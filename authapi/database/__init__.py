@@ -45,6 +45,10 @@ class Pipeline(Protocol):
     def descriptor(self) -> int | None:
         """The descriptor that can be read when an answer has come; None without a connection."""
 
+    @property
+    def is_worn(self) -> bool:
+        """Return whether the connection should be replaced, once no batch is under way."""
+
     def is_ready(self, wake: Callable[[], None]) -> bool:
         """Return whether keys can be sent. If not, a thread connects, and calls `wake` after that.
 
@@ -67,8 +71,14 @@ class Pipeline(Protocol):
         cannot run the statement. No batch under way is answered then.
         """
 
-    def fail(self, cause: BaseException) -> None:
-        """Drop the connection, because the server does not answer: it is away until it does."""
+    def drop(self) -> None:
+        """Close the connection. The next `is_ready` opens another one."""
+
+    def fail(self) -> None:
+        """Drop the connection, because the server does not answer: it is away until it does.
+
+        Raises Unavailable.
+        """
 
     def close(self) -> None:
         """Close the connection. No other is opened."""

@@ -91,7 +91,8 @@ class LookUps:
             return
         try:
             if since + self._pipeline.deadline <= time.monotonic():
-                self._end_wait()
+                self._unwatch()
+                self._pipeline.fail()
             while self._waiting and len(self._under_way) < UNDER_WAY and self._is_ready():
                 self._send()
         except ConnectionError:
@@ -113,6 +114,9 @@ class LookUps:
         return self._waiting[0].since if self._waiting else None
 
     def _is_ready(self) -> bool:
+        if self._pipeline.is_worn and not self._under_way:
+            self._unwatch()
+            self._pipeline.drop()
         if not self._pipeline.is_ready(self._wake):
             return False
         if self._watched is None and self._pipeline.descriptor is not None:
@@ -153,13 +157,6 @@ class LookUps:
         self._under_way.clear()
         self._waiting.extendleft(reversed(lost))
         self._wake()
-
-    def _end_wait(self) -> None:
-        """Drop the connection of a database that does not answer. Raises Unavailable."""
-        self._unwatch()
-        cause = TimeoutError("the server did not answer in time")
-        self._pipeline.fail(cause)
-        raise Unavailable from cause
 
     def _leave_all(self) -> None:
         """Leave the requests to threads: their connections are open, and the loop can have none."""

@@ -95,6 +95,7 @@ class Opening:
         """Return a connection in pipeline mode, whose first result is the preparation's."""
         connection = self._connector.connect()
         try:
+            _require_primary(connection)
             connection.execute(self.setup.encode(), prepare=False)
             pgconn = connection.pgconn
             pgconn.nonblocking = 1
@@ -106,3 +107,12 @@ class Opening:
             close(connection)
             raise
         return connection
+
+
+def _require_primary(connection: Connection) -> None:
+    """Raise OperationalError where the server is a standby.
+
+    SECURITY: a standby learns late which sessions have ended.
+    """
+    if connection.info.parameter_status("in_hot_standby") == "on":
+        raise psycopg.OperationalError("the server is a standby")

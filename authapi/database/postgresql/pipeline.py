@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -16,7 +17,9 @@ from authapi.database.postgresql.binding import positional
 from authapi.database.postgresql.circuit import Circuit
 from authapi.database.postgresql.connections import Connection, Connector, close
 from authapi.database.postgresql.opening import NAME, Opening
+from authapi.database.postgresql.pool import LIFETIME
 from authapi.database.statements import load
+from authapi.errors import Unavailable
 
 _TEXT, _BIGINT = 25, 20  # types of PostgreSQL, by their numbers
 _BINARY = [pq.Format.BINARY, pq.Format.BINARY]
@@ -51,6 +54,16 @@ class PostgreSQLPipeline:
     def descriptor(self) -> int | None:
         """Return the socket's descriptor, to watch it for answers; None without a connection."""
         return None if self._connection is None else self._connection.pgconn.socket
+
+    @property
+    def is_worn(self) -> bool:
+        """Return whether the connection should be replaced, once no batch is under way.
+
+        SECURITY: names are resolved anew then. A server that is the primary no longer, and still
+        answers, would not see which sessions have ended.
+        """
+        connection = self._connection
+        return connection is not None and time.monotonic() - connection.opened_at > LIFETIME
 
     def is_ready(self, wake: Callable[[], None]) -> bool:
         """Return whether keys can be sent. If not, a thread connects, and calls `wake` after that.
@@ -98,15 +111,17 @@ class PostgreSQLPipeline:
                         batches.append(self._placed(size))
         return batches
 
-    def fail(self, cause: BaseException) -> None:
-        """Drop the connection, because the server does not answer."""
-        self._drop()
+    def fail(self) -> None:
+        """Drop the connection, because the server does not answer. Raises Unavailable."""
+        self.drop()
+        cause = TimeoutError("the server did not answer in time")
         self._circuit.fail(cause)
+        raise Unavailable from cause
 
     def close(self) -> None:
         """Close the connection. No other is opened."""
         self._opening.close()
-        self._drop()
+        self.drop()
 
     def _take(self, result: pq.abc.PGresult) -> bool:
         """Take a result; return whether it ends a batch.
@@ -126,7 +141,7 @@ class PostgreSQLPipeline:
             if not state or state[:2] in _ENDING:
                 raise psycopg.OperationalError(message)
             logger.warning("session checks go to threads for a moment: %s", message)
-            self._drop()
+            self.drop()
             self._opening.pause()
             raise NoConnection
         return False
@@ -146,10 +161,11 @@ class PostgreSQLPipeline:
                 raise psycopg.InterfaceError("there is no connection")
             yield self._connection.pgconn
         except psycopg.Error as error:
-            self._drop()
+            self.drop()
             raise ConnectionError(str(error)) from error
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Close the connection. The next `is_ready` opens another one."""
         connection, self._connection = self._connection, None
         self._sizes, self._unsent = [], False
         if connection is not None:
