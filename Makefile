@@ -16,7 +16,10 @@ bench:
 	$(BIN)/python benchmarks/bench.py && $(BIN)/python benchmarks/size.py && $(BIN)/python benchmarks/enumeration.py && $(BIN)/python benchmarks/compare.py
 
 faults:
-	$(BIN)/python -m faults.crash && ! $(BIN)/python -m faults.crash --spoilt --rounds 3 && MODEL_EXAMPLES=1000 $(BIN)/pytest -q tests/test_model.py && DIFFERENTIAL_CALLS=50000 $(BIN)/pytest -q tests/test_differential.py && $(BIN)/python -m faults.powercut && ! $(BIN)/python -m faults.powercut --synchronous NORMAL --cuts 200 && $(BIN)/python -m faults.mutations && $(BIN)/python -m faults.slow && $(BIN)/python -m faults.cost && ! $(BIN)/python -m faults.cost --spoilt --rounds 1 --places '^Cookie of GET' && $(BIN)/python -m faults.memory && $(BIN)/python -m faults.away && ! $(BIN)/python -m faults.away --spoilt --rounds 1
+	$(BIN)/python -m faults.crash && ! $(BIN)/python -m faults.crash --spoilt --rounds 3 && MODEL_EXAMPLES=1000 $(BIN)/pytest -q tests/test_model.py && DIFFERENTIAL_CALLS=50000 $(BIN)/pytest -q tests/test_differential.py && $(BIN)/python -m faults.powercut && ! $(BIN)/python -m faults.powercut --synchronous NORMAL --cuts 200 && $(BIN)/python -m faults.mutations && $(BIN)/python -m faults.slow && $(BIN)/python -m faults.cost && ! $(BIN)/python -m faults.cost --spoilt --rounds 1 --places '^Cookie of GET' && $(BIN)/python -m faults.memory && $(MAKE) postgresql-faults
+
+postgresql-faults:
+	$(BIN)/python -m faults.away && ! $(BIN)/python -m faults.away --spoilt --rounds 1 && $(BIN)/python -m faults.server_kills && ! $(BIN)/python -m faults.server_kills --control --rounds 2 && $(BIN)/python -m faults.several_nodes && ! $(BIN)/python -m faults.several_nodes --control
 
 soak:
 	$(BIN)/python -m faults.soak
@@ -27,4 +30,4 @@ mutants:
 sbom:
 	python3 -m venv .sbom && .sbom/bin/pip install -q . && $(BIN)/pip install -q -e '.[sbom]' && $(BIN)/cyclonedx-py environment .sbom -o sbom.json; status=$$?; rm -rf .sbom; exit $$status
 
-.PHONY: run test check bench faults soak mutants sbom
+.PHONY: run test check bench faults postgresql-faults soak mutants sbom

@@ -87,6 +87,7 @@ class Cluster:
         assert programs is not None
         self._programs = reachable(programs, directory, self._as)
         self._environ = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
+        self._given = options
         self._options = {**FAST, **options, "port": str(self.port)}
 
     @property
@@ -98,20 +99,39 @@ class Cluster:
         """Return the URL of another database."""
         return f"{self.url.removesuffix('postgres')}{name}"
 
-    def create_database(self, name: str) -> None:
-        """Make another database."""
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement on a connection of its own, and return its rows."""
         import psycopg  # noqa: PLC0415 - it may be missing
 
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def create_database(self, name: str) -> None:
+        """Make another database."""
+        self.query(f"CREATE DATABASE {name}")
 
     def create(self) -> None:
         """Make the data directory, and start the server."""
-        if self._as:
-            os.chown(self.directory, self._as["user"], self._as["group"])
+        self._own(self.directory)
         kind = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
         self._run("initdb", "-D", self._data, *kind)
         self.start()
+
+    def standby(self) -> Cluster:
+        """Copy the server, and start the copy as its streaming standby."""
+        directory = self.directory / "standby"
+        directory.mkdir()
+        self._own(directory)
+        other = Cluster(directory, **self._given)
+        copy = ["-R", "-X", "stream", "-c", "fast", "--no-sync"]
+        other._run("pg_basebackup", "-D", other._data, "-d", self.url, *copy)
+        other.start()
+        return other
+
+    def promote(self) -> None:
+        """Make a standby the primary."""
+        self._run("pg_ctl", "-D", self._data, "-w", "promote")
 
     def start(self) -> None:
         """Start the server, and wait until it answers. Raises CalledProcessError."""
@@ -131,6 +151,14 @@ class Cluster:
     def kill(self) -> None:
         """Kill the server, as a crash does."""
         os.kill(self.pid, signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """Kill all processes of the server at once: only what the kernel got remains."""
+        pids = [self.pid, *self.children()]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
     def restarted(self) -> bool:
         """Start a killed server; return False while one of its processes is left."""
@@ -162,6 +190,10 @@ class Cluster:
         )
         return [int(line) for line in listed.stdout.split()]
 
+    def _own(self, directory: Path) -> None:
+        if self._as:
+            os.chown(directory, self._as["user"], self._as["group"])
+
     def _run(self, program: str, *arguments: object) -> None:
         subprocess.run(
             [str(self._programs / program), *map(str, arguments)],
@@ -183,7 +215,10 @@ def running_cluster(**options: str) -> Iterator[Cluster]:
     try:
         cluster = Cluster(directory, **options)
         cluster.create()
-        yield cluster
-        cluster.stop()
+        try:
+            yield cluster
+        finally:
+            with suppress(subprocess.CalledProcessError):
+                cluster.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -19,7 +19,7 @@ from email.message import Message
 from pathlib import Path
 
 from authapi.settings import PREFIX
-from faults.accounts import Account, Answer, Ledger, Step
+from faults.accounts import BUSY, Account, Answer, Ledger, Step
 
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
@@ -131,12 +131,25 @@ class Client:
         self._connection.close()
 
 
+class UnsureClient(Client):
+    """A client of a node. A 503 is no answer: the commit may have been done when it was lost."""
+
+    def __call__(self, step: Step) -> Answer:
+        """Send a step's request. Raises OSError or HTTPException if the outcome is unknown."""
+        answered = super().__call__(step)
+        if answered.status == BUSY:
+            raise ConnectionError(answered.body)
+        return answered
+
+
 class Writer(threading.Thread):
     """A client that performs one step after another in accounts of its own.
 
     It ends when it is told to, after `at_most` steps if given, or if no answer comes. With
     `goes_on` it then leaves the account and turns to another.
     """
+
+    client: type[Client] = Client
 
     def __init__(
         self,
@@ -149,7 +162,7 @@ class Writer(threading.Thread):
     ) -> None:
         """Name the service's port. `start` starts the client."""
         super().__init__(daemon=True)
-        self._ledger, self._client, self._rng = ledger, Client(port), rng
+        self._ledger, self._client, self._rng = ledger, self.client(port), rng
         self._left, self._goes_on = at_most, goes_on
         self._accounts: list[Account] = []
         self.unanswered = 0
@@ -185,7 +198,13 @@ class Writer(threading.Thread):
         return self._rng.choice(self._accounts)
 
 
-def end(writers: list[Writer]) -> None:
+class UnsureWriter(Writer):
+    """A client of a node, whose step is of unknown outcome where the node says 503."""
+
+    client = UnsureClient
+
+
+def end(writers: Sequence[Writer]) -> None:
     """Stop writers, and wait for them."""
     for writer in writers:
         writer.stop()
@@ -237,3 +256,16 @@ def conclude(broken: Sequence[str], say: Callable[[str], None] = print) -> int:
     if len(broken) > SHOWN:
         say(f"... and {len(broken) - SHOWN} more")
     return int(bool(broken))
+
+
+def conclude_all(broken: dict[str, list[str]], *, is_control: bool = False) -> int:
+    """Print the promises that each mode broke; return the exit status.
+
+    A control fails only if promises were broken in each of its modes.
+    """
+    unfound = [mode for mode, texts in broken.items() if not texts]
+    status = conclude([f"{mode}: {text}" for mode, texts in broken.items() for text in texts])
+    if is_control and unfound:
+        print(f"the faults of the control were not found in {', '.join(unfound)}")
+        return 0
+    return status

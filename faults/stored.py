@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from faults.accounts import Account, State
+
+Query = Callable[[str], Iterable[tuple[Any, ...]]]
 
 
 @dataclass(frozen=True)
@@ -30,32 +33,34 @@ class Stored:
         """Read a database file, which the service may be using. Raises sqlite3.DatabaseError."""
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
             database.execute("BEGIN")
-            users = {
-                user_id: (username, email, version)
-                for user_id, username, email, version in database.execute(
-                    "SELECT id, username, email, password_version FROM users"
-                )
-            }
-            sessions = defaultdict(set)
-            for user_id, session_id in database.execute("SELECT user_id, id_hash FROM sessions"):
-                sessions[user_id].add(session_id)
-            events: dict[int, Counter[str]] = defaultdict(Counter)
-            request_ids = set()
-            for user_id, event, request_id in database.execute(
-                "SELECT user_id, event, request_id FROM audit_log"
-            ):
-                request_ids.add(request_id)
-                if user_id is not None:
-                    events[user_id][event] += 1
             damage = [row[0] for row in database.execute("PRAGMA integrity_check")]
             orphans = [str(row) for row in database.execute("PRAGMA foreign_key_check")]
-        return cls(
-            users,
-            {user_id: frozenset(ids) for user_id, ids in sessions.items()},
-            events,
-            frozenset(request_ids),
-            (*[text for text in damage if text != "ok"], *orphans),
-        )
+            return cls._of(database.execute, *[text for text in damage if text != "ok"], *orphans)
+
+    @classmethod
+    def query(cls, query: Query) -> Stored:
+        """Read a server's database by a function that runs a statement."""
+        return cls._of(query)
+
+    @classmethod
+    def _of(cls, query: Query, *damage: str) -> Stored:
+        users = {
+            user_id: (username, email, version)
+            for user_id, username, email, version in query(
+                "SELECT id, username, email, password_version FROM users"
+            )
+        }
+        sessions = defaultdict(set)
+        for user_id, session_id in query("SELECT user_id, id_hash FROM sessions"):
+            sessions[user_id].add(session_id)
+        events: dict[int, Counter[str]] = defaultdict(Counter)
+        request_ids = set()
+        for user_id, event, request_id in query("SELECT user_id, event, request_id FROM audit_log"):
+            request_ids.add(request_id)
+            if user_id is not None:
+                events[user_id][event] += 1
+        living = {user_id: frozenset(ids) for user_id, ids in sessions.items()}
+        return cls(users, living, events, frozenset(request_ids), damage)
 
     def find(self, account: Account) -> int | None:
         """Return the id of an account's user. If no registration was answered, find it by email."""
