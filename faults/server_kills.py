@@ -24,10 +24,12 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from faults.accounts import Ledger
 from faults.cluster import DURABLE, Cluster, running_cluster
+from faults.crash import are_gone
 from faults.harness import (
     PATIENCE,
     Client,
@@ -85,8 +87,9 @@ class Kills:
 
     def kill_backend(self) -> None:
         """Kill the process of one of the nodes' connections."""
-        pids = [pid for (pid,) in self.cluster.query(OTHERS)]
-        send(self.rng.choice(pids), signal.SIGKILL)
+        pids = {pid for (pid,) in self.cluster.query(OTHERS)}
+        send(self.rng.choice(sorted(pids)), signal.SIGKILL)
+        self.expect("the server keeps the other connections", partial(are_gone, pids))
 
     def kill_node(self) -> None:
         """Kill a node; the server undoes what it was about to do. Start it again on its port."""
