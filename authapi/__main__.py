@@ -3,15 +3,18 @@
 import sys
 from collections.abc import Sequence
 
+from authapi.descriptors import open_standard_streams
 from authapi.signals import end_at_once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit status.
 
-    NOTE: signals first, for all that is imported takes a good part of the start.
+    NOTE: signals first, because the imports take a good part of the start; and the streams, because
+    libraries that are imported keep files open.
     """
     end_at_once()
+    open_standard_streams()
     from authapi.cli import main as run  # noqa: PLC0415
 
     return run(arguments)

@@ -34,7 +34,7 @@ class Event:
 
     `user_id` is None where no user is known. `session_id` is the public id of the session that it
     happened to, or in. `detail` is one word for the operator, such as why a login failed. A
-    subclass without fields of its own needs no decorator.
+    subclass without fields of its own says `__slots__ = ()` in place of the decorator.
 
     SECURITY: a detail is never a secret, a name or an address, and no client may be told.
     """

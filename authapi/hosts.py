@@ -228,9 +228,11 @@ def look_up(host: str, port: int | None, **options: int) -> list[tuple[Any, ...]
     NOTE: it runs in a thread, because no signal handler runs while the main thread waits for a name
     server, and process 1 of a container ends only by a handler.
     """
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - `--help` needs none
+    from concurrent.futures import ThreadPoolExecutor, wait  # noqa: PLC0415 - `--help` needs none
 
     with ThreadPoolExecutor(1) as pool:
         with kept_from_threads():
             found = pool.submit(socket.getaddrinfo, host, port, **options)
+        while not wait([found], timeout=0.1).done:  # a signal just before a wait does not end it
+            pass
         return list(found.result())

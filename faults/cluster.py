@@ -182,13 +182,8 @@ class Cluster:
 
     def children(self) -> list[int]:
         """Return the process ids of the server's own processes, and of its connections."""
-        listed = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(self.pid)],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        return [int(line) for line in listed.stdout.split()]
+        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(pid) for pid in listed.split()]
 
     def _own(self, directory: Path) -> None:
         if self._as:

@@ -25,6 +25,7 @@ FEATURES = sorted(
 )
 STANDARD = {
     "characters",
+    "descriptors",
     "errors",
     "events",
     "fields",

@@ -59,13 +59,19 @@ class LoginFailed(Event):
     `outdated_credential`: the password or the user changed while it was checked.
     """
 
+    __slots__ = ()
+
 
 class LockedOut(Event):
     """A name, a browser or a user's sessions had too many wrong passwords in a row."""
 
+    __slots__ = ()
+
 
 class Unlocked(Event):
     """An operator cleared failed logins."""
+
+    __slots__ = ()
 
 
 class LoginBudgets:

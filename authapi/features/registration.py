@@ -39,6 +39,8 @@ class RegistrationClosed(Failure):
 class Registered(Event):
     """A user registered."""
 
+    __slots__ = ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class RegistrationSettings(SettingsGroup):

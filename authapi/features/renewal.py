@@ -30,6 +30,8 @@ logger = logging.getLogger("authapi")
 class SessionRenewed(Event):
     """A session that was in use had its expiry moved."""
 
+    __slots__ = ()
+
 
 class Renewal:
     """Renews sessions: at most one write in `session_renew_after` seconds for each."""

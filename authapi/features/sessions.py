@@ -24,17 +24,25 @@ PRUNED_EVERY = 60  # seconds
 class LoggedIn(Event):
     """A session was opened for an existing user."""
 
+    __slots__ = ()
+
 
 class LoggedOut(Event):
     """A session was ended by a logout in it."""
+
+    __slots__ = ()
 
 
 class Reauthenticated(Event):
     """A session was made fresh by a proof of its user."""
 
+    __slots__ = ()
+
 
 class SessionRevoked(Event):
     """A session was ended by another one, by a change of credentials, or as one too many."""
+
+    __slots__ = ()
 
 
 class SessionRepository:

@@ -46,17 +46,25 @@ class EmailTaken(Failure):
 class PasswordChanged(Event):
     """A user's password changed."""
 
+    __slots__ = ()
+
 
 class CredentialsChanged(Event):
     """A user's credentials changed. All that the older ones opened ends, except this session."""
+
+    __slots__ = ()
 
 
 class UserRenamed(Event):
     """A user's username changed."""
 
+    __slots__ = ()
+
 
 class UserDeleted(Event):
     """A user was deleted, with everything that belongs to them."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

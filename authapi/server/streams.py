@@ -15,6 +15,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
+from authapi.descriptors import open_standard_streams
 from authapi.signals import kept_from_threads
 
 MOST_KEPT = 1_048_576  # bytes of memory for unread output; what comes after it is dropped
@@ -156,7 +157,7 @@ def unblock() -> None:
 
     A stream that the application has replaced itself stays as it is.
     """
-    _open_closed_ones()
+    open_standard_streams()
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         original = getattr(sys, f"__{name}__")
         if original is None or getattr(sys, name) is not original:
@@ -175,15 +176,6 @@ def drain() -> None:
     deadline = time.monotonic() + DRAIN_DEADLINE
     for stream in list(_streams):
         stream.drain(deadline)
-
-
-def _open_closed_ones() -> None:
-    """Open the null device for each closed standard stream, or another file gets its number."""
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
 
 
 def _handlers() -> list[Any]:
