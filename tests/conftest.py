@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -27,6 +28,7 @@ import pytest
 from cluster import _cluster  # noqa: F401 - a fixture
 from engines import _engine, engines_of, query  # noqa: F401 - a fixture, too
 from falcon import testing
+from system_users import NOBODY
 
 from authapi import AuthAPI, Settings, create_app, protect
 from authapi.jobs import Pace
@@ -190,6 +192,21 @@ def _make_client(make_app):
 @pytest.fixture(name="client")
 def _client(make_client):
     return make_client()
+
+
+@pytest.fixture(name="path")
+def _path(client):
+    """Return the path of the client's database file."""
+    return client.app.core.database.path
+
+
+@pytest.fixture(name="folder")
+def _folder():
+    """Return a directory of the unprivileged user."""
+    with tempfile.TemporaryDirectory() as name:
+        if os.geteuid() == 0:
+            os.chown(name, NOBODY, NOBODY)
+        yield Path(name)
 
 
 @pytest.fixture(name="token")

@@ -53,7 +53,7 @@ class Greeted(Event):
 
 
 class GreetingBody(msgspec.Struct):
-    """Whom to greet."""
+    """The user to greet."""
 
     username: str
 
@@ -84,12 +84,12 @@ class Greetings:
         self._cookie = core.cookies.add(GUEST)
 
     def before(self, req):
-        """Whom a browser has greeted, as its cookie says. Raises InvalidToken."""
+        """Return the names that a browser has greeted, by its cookie. Raises InvalidToken."""
         now = self._clock()
         return [self._tokens.read(token, now).sub for token in self._cookie.values(req)]
 
     def remember(self, resp, username):
-        """Have the browser remember whom it greets."""
+        """Set the cookie that remembers who was greeted."""
         self.greeted.append(username)
         claims = GuestClaims(sub=username, exp=int(self._clock()) + GUEST.max_age)
         self._cookie.set(resp, self._tokens.issue(claims))

@@ -6,8 +6,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 from conftest import CHEAP, Client, process, request, token_of
@@ -22,20 +20,6 @@ from authapi.errors import Unavailable
 @pytest.fixture(name="client")
 def _client(make_client):
     return make_client(**UNLIMITED)
-
-
-@pytest.fixture(name="path")
-def _path(client):
-    return client.app.core.database.path
-
-
-@pytest.fixture(name="folder")
-def _folder():
-    """Return a directory of the unprivileged user."""
-    with tempfile.TemporaryDirectory() as name:
-        if os.geteuid() == 0:
-            os.chown(name, NOBODY, NOBODY)
-        yield Path(name)
 
 
 @pytest.mark.parametrize(

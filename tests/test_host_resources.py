@@ -275,8 +275,7 @@ def test_the_hosts_own_machinery(mount_on, order, independent):
     assert client.simulate_get("/failing?how=else").headers["x-caught"] == "1"
     assert client.simulate_get("/nowhere").text == "nothing here"
     assert client.post("/welcome", 1.50).json == {"got": "1.5"}
-    token = token_of(under.register())
-    assert client.get_as(token, "/notes").status_code == 200
+    assert client.get_as(token_of(under.register()), "/notes").status_code == 200
     assert under.simulate_get("/nowhere").json["error"] == "not_found"
     refused = client.get_as("bad", "/notes")
     assert (refused.status_code, refused.json["error"]) == (401, "invalid_token")

@@ -13,7 +13,7 @@ from conftest import CHEAP, USER, Client, connected, eventually, running, token_
 from worker_service import ask
 from worker_service import serving as workers_serving
 
-from authapi import Settings, create_app
+from authapi import Settings, StartError, create_app
 
 SECRET = "8f2d1c6b7a90e35f4d2c1b0a9988776655443322110f1e2d3c4b5a6978"
 
@@ -284,6 +284,8 @@ def test_a_server_without_a_connection_left(app, token, durable):
                 stack.enter_context(psycopg.connect(durable.url))
         assert [check() for _ in range(3)] == [200] * 3
         assert not app.core.database.is_stuck
+        with pytest.raises(StartError, match="too many clients.*: raise its max_connections, or"):
+            application(durable)
         stack.close()
         eventually(lambda: check() == 200 and backends(durable))
 

@@ -1,13 +1,12 @@
 """Keys or a database that are gone: under a running service, and at a start."""
 
 import os
-import tempfile
 from pathlib import Path
 
 import pytest
 from conftest import token_of
 from databases import UNLIMITED
-from system_users import NOBODY, unprivileged
+from system_users import unprivileged
 
 from authapi import Settings, StartError
 from authapi.keys import load_keys
@@ -16,20 +15,6 @@ from authapi.keys import load_keys
 @pytest.fixture(name="client")
 def _client(make_client):
     return make_client(**UNLIMITED)
-
-
-@pytest.fixture(name="path")
-def _path(client):
-    return client.app.core.database.path
-
-
-@pytest.fixture(name="folder")
-def _folder():
-    """Return a directory of the unprivileged user."""
-    with tempfile.TemporaryDirectory() as name:
-        if os.geteuid() == 0:
-            os.chown(name, NOBODY, NOBODY)
-        yield Path(name)
 
 
 def test_keys_are_gone_under_a_running_service(client, token, path):

@@ -84,7 +84,7 @@ def test_transactions_do_not_nest(served):
 
 
 def test_lookalikes_at_once(served):
-    """Of two who register names that look alike at once, the second waits and is refused."""
+    """When two names that look alike are registered at once, the second waits and is refused."""
     second, answers = Client(served.app), []
 
     def register_another(event):
@@ -207,7 +207,7 @@ def test_an_older_node(durable):
 
 
 def test_first_starts_at_once(durable):
-    """Of nodes that start at once on an empty database, one makes the tables."""
+    """When nodes start at once on an empty database, one of them makes the tables."""
     durable.create_database("first")
     databases = [PostgreSQLDatabase(durable.of("first")) for _ in range(6)]
 

@@ -33,11 +33,6 @@ def _client(make_client):
     return make_client(**UNLIMITED)
 
 
-@pytest.fixture(name="path")
-def _path(client):
-    return client.app.core.database.path
-
-
 @pytest.fixture(name="looks_always")
 def _looks_always(client):
     """Make session checks look at the file's name each time, so that no test need wait."""

@@ -12,6 +12,7 @@ import psycopg
 from authapi.database.migrations import Ledger, Migration, migrations
 from authapi.database.postgresql.connections import Connection
 from authapi.database.postgresql.database import PostgreSQLDatabase
+from authapi.database.postgresql.errors import is_full
 from authapi.database.progress import progress
 from authapi.errors import StartError, Unavailable
 
@@ -107,7 +108,7 @@ def _as_start_errors() -> Iterator[None]:
         yield
     except (Unavailable, psycopg.Error) as error:
         cause = " ".join(str(error.__cause__ or error).split())
-        raise StartError(
-            f"The database cannot be used ({cause}): start it and let this user in, or set another "
-            "AUTHAPI_DATABASE_URL."
-        ) from error
+        advice = "start it and let this user in, or set another AUTHAPI_DATABASE_URL"
+        if is_full(error.__cause__) or is_full(error):
+            advice = "raise its max_connections, or lower AUTHAPI_DATABASE_CONNECTIONS"
+        raise StartError(f"The database cannot be used ({cause}): {advice}.") from error
