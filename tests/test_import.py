@@ -41,6 +41,23 @@ def test_no_service_is_loaded(code):
     assert not LIBRARIES & set(loaded.split())
 
 
+START = """
+from authapi import Settings, create_app
+create_app(Settings(database_url="sqlite:///start.db"))
+"""
+UNUSED = {"cryptography", "falcon.asgi", "falcon.testing", "psycopg", "smtplib", "unittest"}
+
+
+def test_a_start_loads_what_it_needs(tmp_path):
+    """The application on SQLite loads no library of another engine, and none for tests or mail."""
+    code = f"import os; os.chdir({str(tmp_path)!r})\n{START}\nimport sys\nprint(*sys.modules)"
+
+    loaded = set(run(code).split())
+
+    assert "falcon" in loaded
+    assert not UNUSED & loaded
+
+
 def test_public_names():
     """Every public name is there and listed, and no other."""
     assert set(authapi.__all__) <= set(dir(authapi))
