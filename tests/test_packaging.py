@@ -1,6 +1,8 @@
 """The package: its name, version and changelog, what a build of it holds, and its container."""
 
 import ast
+import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -166,6 +168,30 @@ def test_metadata(wheel):
     assert "\nName: authapi-server\n" in metadata
     assert f"\nVersion: {authapi.__version__}\n" in metadata
     assert "\nLicense-Expression: MIT\n" in metadata
+
+
+def hashed(kind, folder, umask, time):
+    """Build from a new copy of the repository, as somebody with another umask does; hash it."""
+    copy(sources(), folder)
+    for path in folder.rglob("*"):
+        os.utime(path, (time, time))
+        path.chmod(
+            0o777 & ~umask if path.is_dir() or path.stat().st_mode & 0o100 else 0o666 & ~umask
+        )
+    before = os.umask(umask)
+    try:
+        return hashlib.sha256(build(kind, folder, folder / "dist").read_bytes()).hexdigest()
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_reproducible_builds(tmp_path, kind):
+    """Two directories, two times and two umasks give the same bytes."""
+    first = hashed(kind, tmp_path / "one", 0o022, 1_700_000_000)
+    second = hashed(kind, tmp_path / "another" / "directory", 0o077, 1_800_000_000)
+
+    assert first == second
 
 
 def instructions(name):
