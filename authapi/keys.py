@@ -85,7 +85,7 @@ def with_secret_key(settings: Settings) -> Settings:
     if not file:
         return settings
     path = Path(file).absolute()
-    owners = _owners(settings.of(DatabaseSettings))
+    owners = settings.of(DatabaseSettings).owners
     try:
         key = read_secret(path, "The secret key file", owners=owners).rstrip(b"\r\n")
     except OSError as error:
@@ -99,10 +99,3 @@ def with_secret_key(settings: Settings) -> Settings:
     if fault:
         raise StartError(f"The secret key file {path} {fault}.")
     return settings.replace(secret_key=key.decode(errors="surrogateescape"), secret_key_file="")
-
-
-def _owners(database: DatabaseSettings) -> list[int]:
-    """Return the users who may own the secret key file beside root and this process's user."""
-    if database.is_postgresql or not database.database_path.exists():
-        return []
-    return [database.database_path.stat().st_uid]

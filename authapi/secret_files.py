@@ -19,11 +19,14 @@ MOUNTED = "/run/secrets"  # where Docker and Podman mount the secrets of a conta
 logger = logging.getLogger("authapi.files")
 
 
-def read_secret(path: Path, what: str, *, mended: int = 0, owners: Iterable[int] = ()) -> bytes:
+def read_secret(
+    path: Path, what: str, *, mended: int = 0, shared: int = 0, owners: Iterable[int] = ()
+) -> bytes:
     """Return the bytes of a secret file. Raises OSError, and StartError for an unsafe file.
 
     `what` names the file in the error, before its path. `mended` are mode bits to remove if this
-    process owns the file. `owners` are users who may own it, besides root and this process's user.
+    process owns the file, and `shared` are bits that any file of this kind may have. `owners` are
+    users who may own it, besides root and this process's user.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -31,18 +34,23 @@ def read_secret(path: Path, what: str, *, mended: int = 0, owners: Iterable[int]
             raise StartError(f"{what} {path} is not a file: name another one.")
         for bits in (mended, 0):  # a second time, in case they could not be removed
             found = os.fstat(descriptor)
-            if fault := fault_of(path, found, mended=bits, owners=owners):
+            if fault := fault_of(path, found, mended=bits, shared=shared, owners=owners):
                 raise StartError(f"{what} {path} {fault}.")
             if found.st_uid == os.geteuid():
                 keep_to_owner(path, bits)
-        if found.st_mode & GROUP and not _is_handed_over(path):
+        if found.st_mode & GROUP & ~shared and not _is_handed_over(path):
             mode = stat.S_IMODE(found.st_mode)
             logger.warning("the group %d can read %s (mode %04o)", found.st_gid, path, mode)
         return file.read()
 
 
 def fault_of(
-    path: Path, found: os.stat_result, *, mended: int = 0, owners: Iterable[int] = ()
+    path: Path,
+    found: os.stat_result,
+    *,
+    mended: int = 0,
+    shared: int = 0,
+    owners: Iterable[int] = (),
 ) -> str | None:
     """Return why a file is unsafe for a secret and what to do about it, or None.
 
@@ -57,7 +65,7 @@ def fault_of(
             f"belongs to another user ({found.st_uid}): chown it to this one ({os.geteuid()}), "
             "or run as that user"
         )
-    open_to = mode & (GROUP | OTHERS)
+    open_to = mode & (GROUP | OTHERS) & ~shared
     if handed_over:
         open_to &= WRITE
     if found.st_uid == os.geteuid():
@@ -67,7 +75,8 @@ def fault_of(
     if not open_to:
         return None
     how = "written" if open_to & WRITE else "read"
-    return f"can be {how} by others (mode {mode:04o}): chmod 600 it"
+    change = "go-w" if shared else "600"
+    return f"can be {how} by others (mode {mode:04o}): chmod {change} it"
 
 
 def keep_to_owner(path: Path, mended: int = GROUP | OTHERS) -> None:

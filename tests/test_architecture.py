@@ -34,6 +34,7 @@ STANDARD = {
     "feature",
     "machine",
     "normalization",
+    "secret_files",
     "signals",
     "settings",
     "stored_hashes",

@@ -53,6 +53,7 @@ class RegistrationSettings(SettingsGroup):
     reserved_usernames: str = setting(
         RESERVED,
         "Usernames that nobody may take, separated by spaces; none reserves none.",
+        items=True,
     )
 
     def completed(self, settings: Settings) -> Self:

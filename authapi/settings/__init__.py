@@ -21,7 +21,6 @@ from authapi.settings.declared import (
     refuse_settings_of,
     switched_off,
 )
-from authapi.settings.environment import read_environment
 from authapi.settings.group import (
     PREFIX,
     Rate,
@@ -29,9 +28,8 @@ from authapi.settings.group import (
     SettingsGroup,
     Value,
     checked,
-    likeliest,
-    parse,
     refused,
+    require_known,
     setting,
     variable,
 )
@@ -39,6 +37,7 @@ from authapi.settings.keys import KeySettings, weak_key
 from authapi.settings.passwords import PasswordSettings
 from authapi.settings.server import ServerSettings
 from authapi.settings.sessions import SessionSettings
+from authapi.settings.sources import Given, read_sources
 from authapi.settings.workers import WorkerSettings
 
 __all__ = [
@@ -80,6 +79,7 @@ class Settings:
     _asked_for: tuple[str | ModuleType, ...]
     _values: dict[str, Value]
     _groups: dict[type[SettingsGroup], SettingsGroup]
+    given: Mapping[str, Given]  # what `from_env` found, and where
 
     def __init__(self, *, features: Iterable[str | ModuleType] = DEFAULT, **values: Value) -> None:
         """Check every value by its declaration, then what follows from several."""
@@ -87,13 +87,13 @@ class Settings:
         loaded = load(asked_for)
         declared = every_setting(loaded)
         for name in values:
-            _require_known(name, declared)
+            require_known(name, declared)
         used = {
             name: checked(each, values.get(name, each.default)) for name, each in declared.items()
         }
         off = switched_off(loaded, used)
         refuse_settings_of(off, values)
-        vars(self).update(_asked_for=asked_for, _values=values, _groups={})
+        vars(self).update(_asked_for=asked_for, _values=values, _groups={}, given={})
         vars(self).update(features=tuple(each for each in loaded if each not in off))
         unchecked = {group for feature in off for group in groups_of(feature)}
         for kind in every_group(loaded):
@@ -119,26 +119,23 @@ class Settings:
         cls,
         environ: Mapping[str, str] | None = None,
         *,
+        config: str | os.PathLike[str] | None = None,
         features: Iterable[str | ModuleType] = DEFAULT,
         **overrides: str | None,
     ) -> Settings:
-        """Read every `AUTHAPI_…` variable of the process's environment, or of another mapping.
+        """Read the settings file, then every `AUTHAPI_…` variable of the environment or a mapping.
 
-        An override wins over its variable. An empty text is as good as none. Raises SettingError,
-        for an unknown `AUTHAPI_…` name too.
+        `config` names the settings file, as `AUTHAPI_CONFIG` does. A variable wins over the file,
+        and an override over both. An empty text is as good as none. Raises SettingError, for an
+        unknown name too.
         """
         asked_for = tuple(features)
-        known = {each.name.upper(): each for each in declared_settings(asked_for)}
-        texts = read_environment(os.environ if environ is None else environ)
-        for name in texts:
-            if name not in known:
-                meant = _meant(name, list(known), PREFIX)
-                raise SettingError(f"{PREFIX}{name} is not a setting{meant}: rename or unset it.")
-        for name in overrides:
-            _require_known(name, [each.lower() for each in known])
-        texts |= {name.upper(): text for name, text in overrides.items() if text}
-        values = {known[name].name: parse(known[name], text) for name, text in texts.items()}
-        return cls(features=asked_for, **values)
+        declared = {each.name: each for each in declared_settings(asked_for)}
+        environ = os.environ if environ is None else environ
+        given = read_sources(declared, environ, config, overrides)
+        settings = cls(features=asked_for, **{name: each.value for name, each in given.items()})
+        vars(settings).update(given=given)
+        return settings
 
     def __repr__(self) -> str:
         """Show every value that is no secret."""
@@ -196,16 +193,3 @@ def require_settings(settings: object) -> None:
     elif isinstance(settings, Mapping):
         advice = "write Settings(**values), or Settings.from_env(environ) for AUTHAPI_… names"
     raise TypeError(f"authapi takes Settings, not {type(settings).__name__}: {advice}")
-
-
-def _require_known(name: str, known: Iterable[str]) -> None:
-    """Raise TypeError for a name that is no setting's."""
-    names = list(known)
-    if name not in names:
-        raise TypeError(f"there is no setting {name!r}{_meant(name, names)}")
-
-
-def _meant(name: str, known: list[str], prefix: str = "") -> str:
-    """Return what to add to the refusal of a name: the known one that is most like it, if any."""
-    meant = likeliest(name, known)
-    return f"; {prefix}{meant} was likely meant" if meant else ""

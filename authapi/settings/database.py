@@ -21,6 +21,12 @@ _SERVER_URL = re.compile(
 )
 
 
+def without_password(url: str) -> str:
+    """Return a database's URL with `***` in the place of its password."""
+    hidden = re.sub(r"(?<=://)([^:@/?#]*):[^/?#]*@", r"\1:***@", url)
+    return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", hidden)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSettings(SettingsGroup):
     """The URL of the database, and how many connections to a server there may be."""
@@ -30,6 +36,7 @@ class DatabaseSettings(SettingsGroup):
         "The database: sqlite:///relative.db or sqlite:////absolute.db, or a PostgreSQL server, "
         "postgresql://user@host/name.",
         secret=True,
+        masked=without_password,
     )
     database_connections: int = setting(
         4,
@@ -53,6 +60,19 @@ class DatabaseSettings(SettingsGroup):
     def is_postgresql(self) -> bool:
         """Return whether the database is a PostgreSQL server, which other machines may share."""
         return bool(_SERVER.match(self.database_url))
+
+    @property
+    def owners(self) -> list[int]:
+        """Return the user ids that may own secret files beside root's and this process's.
+
+        They are the owner of the database file: root may run a command for that user.
+        """
+        if self.is_postgresql:
+            return []
+        try:
+            return [self.database_path.stat().st_uid]
+        except OSError:  # there is none yet
+            return []
 
     @property
     def database_path(self) -> Path:

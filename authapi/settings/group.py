@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import os
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -62,11 +63,22 @@ class Rate:
 def setting(default: Value, text: str, *, secret: bool = False, **rule: object) -> Any:  # noqa: ANN401 - as dataclasses.field itself
     """Declare a setting. A default of 0 or "" that `text` explains is worked out at the start.
 
-    A rule is `low`, `high` and perhaps a `unit` for a number, `choices` for a text, or `rate=True`.
-    A number may have a `word`, which stands for 0.
+    A rule is `low`, `high` and perhaps a `unit` for a number, `choices` for a text, `rate=True`, or
+    `items=True` for a list with spaces between its items. A number may have a `word`, which stands
+    for 0. A `secret` may also stand in a file, which `AUTHAPI_…_FILE` names; it is shown as `***`,
+    or by a function `masked`.
     """
     metadata = {"help": text, "low": 0, "high": 0, "unit": "", "choices": (), "rate": False}
-    return field(default=default, metadata={**metadata, "word": "", **rule}, repr=not secret)
+    metadata |= {"word": "", "items": False, "masked": None}
+    return field(default=default, metadata={**metadata, **rule}, repr=not secret)
+
+
+def masked(declared: dataclasses.Field[Any], value: Value) -> Value:
+    """Return a value without what is secret in it."""
+    if declared.repr or value == "":
+        return value
+    mask: Callable[[str], str] = declared.metadata["masked"] or (lambda _: "***")
+    return mask(str(value))
 
 
 def refused(name: str, value: object, wanted: str, *, secret: bool = False) -> SettingError:
@@ -84,6 +96,19 @@ def variable(name: str) -> str:
 def likeliest(name: str, known: list[str]) -> str | None:
     """Return the known name that is most like another one, if any is."""
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), None)
+
+
+def meant(name: str, known: list[str], prefix: str = "") -> str:
+    """Return what to add to the refusal of a name: the known one that is most like it, if any."""
+    found = likeliest(name, known)
+    return f"; {prefix}{found} was likely meant" if found else ""
+
+
+def require_known(name: str, known: Iterable[str]) -> None:
+    """Raise TypeError for a name that is no setting's."""
+    names = list(known)
+    if name not in names:
+        raise TypeError(f"there is no setting {name!r}{meant(name, names)}")
 
 
 def parse(declared: dataclasses.Field[Any], text: str) -> Value:

@@ -36,11 +36,13 @@ class ServerSettings(SettingsGroup):
         "",
         "Origins of browser applications elsewhere that may call the service, separated by "
         "spaces or commas. Default: none.",
+        items=True,
     )
     trusted_proxy: str = setting(
         "",
         "The proxies whose X-Forwarded-For, -Proto and -Host are trusted: addresses, networks "
         "and host names, separated by spaces or commas. Default: none.",
+        items=True,
     )
     log_level: str = setting(
         "info",
