@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from authapi.descriptors import open_standard_streams
-from authapi.signals import end_at_once
+from authapi.signals import end_at_once, end_by
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,7 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_standard_streams()
     from authapi.cli import main as run  # noqa: PLC0415
 
-    return run(arguments)
+    status = run(arguments)
+    if status > 128:  # so that a shell ends a loop, too
+        end_by(status - 128)
+    return status
 
 
 if __name__ == "__main__":

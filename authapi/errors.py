@@ -1,4 +1,4 @@
-"""Failures: the base class, those of the core, and StartError.
+"""Failures: the base class and those of the core; and the errors that end a command or a start.
 
 A failure is raised where it is noticed, and one place (`wire`) renders it. Features declare
 their own in their modules.
@@ -13,8 +13,20 @@ LONGEST_FIELD = 80  # characters of a field's name in an answer
 MOST_FAULTS = 20  # faults in an answer
 
 
-class StartError(Exception):
+class OperatorError(Exception):
+    """Raised where a start or a command cannot go on. Its text is one sentence for the operator.
+
+    `error` is a stable name for programs.
+    """
+
+    error = "failed"
+    exit_status = 1
+
+
+class StartError(OperatorError):
     """Raised when the service cannot start. Its text is one sentence that says what to do."""
+
+    error = "cannot_start"
 
 
 class Failure(Exception):

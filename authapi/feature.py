@@ -1,6 +1,6 @@
 """Features: what a feature module may declare, and the loader.
 
-A feature is one module. All of these names but `setup` may be left out:
+A feature is one module. It has `setup` or `COMMANDS`; all other names may be left out:
 
 REQUIRES    the features that it builds on, which are loaded before it
 ENABLED_BY  the setting of its own that turns it on: without a value, the feature is off
@@ -48,9 +48,9 @@ class Feature:
 
     @classmethod
     def of(cls, module: ModuleType, requires: tuple[Feature, ...]) -> Feature:
-        """Return what a module declares. Raises TypeError for a module without `setup`."""
+        """Return what a module declares. Raises TypeError without `setup` and `COMMANDS`."""
         declared = vars(module)
-        if not callable(declared.get("setup")):
+        if not callable(declared.get("setup")) and "COMMANDS" not in declared:
             raise TypeError(f"{module.__name__} is not a feature: it has no setup(app, core)")
         return cls(
             module=module,
@@ -58,8 +58,12 @@ class Feature:
             enabled_by=declared.get("ENABLED_BY", ""),
             commands=tuple(declared.get("COMMANDS", ())),
             jobs=tuple(declared.get("JOBS", ())),
-            setup=declared["setup"],
+            setup=declared.get("setup", _set_nothing_up),
         )
+
+
+def _set_nothing_up(_app: AuthAPI, _core: Core) -> None:
+    """Do nothing: the feature has commands alone."""
 
 
 def load(names: Iterable[str | ModuleType]) -> list[Feature]:

@@ -127,13 +127,15 @@ def clear_greeted(core):
     return False
 
 
-def greet(core, arguments):
-    """Return a greeting. Raises CommandError where there is no such user."""
-    credential = core.of(UserRepository).by_identifier(arguments.name)
+def greet(call):
+    """Show a greeting. Raises CommandError where there is no such user."""
+    name = call.arguments.name
+    credential = call.core.of(UserRepository).by_identifier(name)
     if credential is None:
-        raise CommandError(f"There is no user {arguments.name!r}.")
-    greeting = f"{core.settings.of(GreetingSettings).greeting}, {credential.user.username}."
-    return greeting.upper() if arguments.loud else greeting
+        raise CommandError(f"There is no user {name!r}.", "no_such_user")
+    greeting = f"{call.settings.of(GreetingSettings).greeting}, {credential.user.username}."
+    text = greeting.upper() if call.arguments.loud else greeting
+    call.console.show({"greeting": text}, text)
 
 
 COMMANDS = (

@@ -26,13 +26,14 @@ def run(code, **environ):
 HELP_COMMAND = """
 import authapi.cli
 try:
-    authapi.cli.main(["--help"])
+    authapi.cli.main({})
 except SystemExit:
     pass
 """
+HELP_COMMANDS = [HELP_COMMAND.format(arguments) for arguments in (["--help"], ["user", "--help"])]
 
 
-@pytest.mark.parametrize("code", ["import authapi", HELP_COMMAND])
+@pytest.mark.parametrize("code", ["import authapi", *HELP_COMMANDS])
 def test_no_service_is_loaded(code):
     """Importing the package, or asking the command for help, loads none of the libraries."""
     loaded = run(f"{code}\nimport sys\nprint('loaded', *sys.modules)").rpartition("loaded")[2]

@@ -1,10 +1,13 @@
 """Lockout: too many failures in a row, which only the operator or the user ends."""
 
+import os
+from pwd import getpwuid
+
 import pytest
 from conftest import USER, cookie_of, token_of
 from tries import WRONG, fail, lock_out, statuses
 
-from authapi import Settings, create_app
+from authapi import Settings, __version__, create_app
 from authapi.cli import main
 
 NETWORK = "192.0.2.7"
@@ -87,8 +90,9 @@ def test_operator_unlocks(client, clock, capsys, name):
     assert client.log_in(USER["email"]).status_code == 200
     assert main(arguments) == 0
     assert capsys.readouterr().out == "There were no failed logins.\n"
+    operator = f"authapi-cli/{__version__} uid={os.getuid()} user={getpwuid(os.getuid()).pw_name}"
     events = client.query("SELECT user_id, ip, user_agent FROM audit_log WHERE event = 'unlocked'")
-    assert events == [(1, "", "authapi unlock")]
+    assert events == [(1, "", operator)]
 
 
 def test_operator_unlocks_a_name_that_is_nobodys(client, clock, capsys):

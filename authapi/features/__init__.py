@@ -25,9 +25,15 @@ DEFAULT = (
     "forward_auth",
 )
 
-# The commands: the feature that declares each, and its line in `authapi --help`.
-# NOTE: the help must know them without the features, which import the service's libraries.
+# The groups of commands; and the commands, with the feature that declares each and a line of help.
+# NOTE: the help must know them without the features, which import the service's libraries. A module
+# that has commands alone is not in DEFAULT, so that a server does not load it.
+GROUPS: dict[str, str] = {
+    "user": "find and change users",
+    "db": "look after the database",
+}
 COMMANDS: dict[str, tuple[str | ModuleType, str]] = {
-    "unlock": ("lockout", "let a user log in who was locked out"),
+    "user unlock": ("lockout", "let a user log in who was locked out"),
+    "unlock": ("lockout", "the same as user unlock"),
     "db copy": ("database_copy", "move from SQLite to PostgreSQL"),
 }

@@ -10,20 +10,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import falcon
 
-from authapi.commands import Argument, Command, CommandError
+from authapi.commands import Argument, Call, Command, CommandError
 from authapi.core import Core
 from authapi.database import Database, Row, Statements
 from authapi.database.opening import open_exclusively
 from authapi.database.progress import progress
 from authapi.errors import Unavailable
 from authapi.secret_files import become_owner
-
-if TYPE_CHECKING:
-    from argparse import Namespace
 
 PAGE = 500  # rows
 SMALLEST = -(2**63)  # no id is smaller
@@ -173,14 +170,14 @@ def _pages(table: Table, database: Database) -> Iterator[list[Row]]:
         after = rows[-1][:2]
 
 
-def _run(core: Core, arguments: Namespace) -> str:
-    path = Path(arguments.file).absolute()
+def _run(call: Call) -> None:
+    path = Path(call.arguments.file).absolute()
     become_owner(path)
-    counts = copy_database(core, path)
-    lines = [f"Copied {path} to {core.database.description}, and compared every row:"]
+    counts = copy_database(call.core, path)
+    lines = [f"Copied {path} to {call.core.database.description}, and compared every row:"]
     lines += [f"  {name}: {count}" for name, count in counts.items()]
     lines += [f"  {name}: left out, {reason}" for name, reason in LEFT_OUT.items()]
-    return "\n".join([*lines, NEXT])
+    call.console.show({"copied": counts, "left_out": [*LEFT_OUT]}, "\n".join([*lines, NEXT]))
 
 
 COMMANDS = (

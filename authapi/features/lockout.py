@@ -7,23 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import falcon
 
 from authapi.budgets import Budget
-from authapi.commands import Argument, Command, CommandError, utf8
+from authapi.commands import Argument, Call, Command, CommandError, utf8
 from authapi.core import Core
 from authapi.events import Caller, Event
 from authapi.features.limits import Limits
 from authapi.features.sessions import LoggedIn, Reauthenticated
 from authapi.features.users import PasswordChanged, UserDeleted, UserRepository
 from authapi.identifiers import name_key
-from authapi.middleware import new_request_id
 from authapi.settings import SettingsGroup, setting
-
-if TYPE_CHECKING:
-    from argparse import Namespace
 
 REQUIRES = ("limits", "sessions", "users")
 
@@ -135,7 +130,7 @@ class LoginBudgets:
                 self._limits.clear(*self.accounts(event.user_id))
 
 
-def unlock(core: Core, identifier: str) -> bool | None:
+def unlock(core: Core, identifier: str, operator: Caller) -> bool | None:
     """Clear the failed logins counted for a name and its user.
 
     Return False where there were none, and None where there is no such user either.
@@ -149,28 +144,30 @@ def unlock(core: Core, identifier: str) -> bool | None:
     with core.database.transaction():
         cleared = core.of(Limits).clear(*counted)
         if cleared:
-            caller = Caller(ip="", user_agent="authapi unlock", request_id=new_request_id())
-            core.events.emit(Unlocked(credential.user.id if credential else None, caller))
+            core.events.emit(Unlocked(credential.user.id if credential else None, operator))
     return cleared if cleared or credential else None
 
 
-def _unlock(core: Core, arguments: Namespace) -> str:
-    cleared = unlock(core, arguments.name)
+def _unlock(call: Call) -> None:
+    name = call.arguments.name
+    cleared = unlock(call.core, name, call.operator)
     if cleared is None:
         raise CommandError(
-            f"There is no user {arguments.name!r}, and no failed login with this name."
+            f"There is no user {name!r}, and no failed login with this name.", "no_such_user"
         )
-    return "Unlocked." if cleared else "There were no failed logins."
+    text = "Unlocked." if cleared else "There were no failed logins."
+    call.console.show({"name": name, "unlocked": cleared}, text)
 
 
-COMMANDS = (
+COMMANDS = tuple(
     Command(
-        "unlock",
+        command,
         description="Clear the failed logins of a user, while the service runs or not. Run it "
         "with the settings of the service, which name its database and its keys.",
         run=_unlock,
         arguments=(Argument("name", "username or email", metavar="NAME", type=utf8),),
-    ),
+    )
+    for command in ("user unlock", "unlock")
 )
 
 

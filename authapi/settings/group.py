@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from authapi.errors import OperatorError
+
 if TYPE_CHECKING:
     from authapi.settings import Settings
 
@@ -21,8 +23,11 @@ _RATE = re.compile(rf"([1-9][0-9]{{0,8}})/({'|'.join(_SECONDS)})")
 Value = str | int
 
 
-class SettingError(Exception):
+class SettingError(OperatorError):
     """Raised for an invalid setting. Its text is one sentence that names it and says what to do."""
+
+    error = "bad_setting"
+    exit_status = 2
 
 
 @dataclass(frozen=True, kw_only=True)
