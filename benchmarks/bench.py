@@ -10,22 +10,31 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import login
 import machine
 import memory
 import postgresql
+import postgresql_login
+import postgresql_session
 import request_path
 import scaling
 import session
 import start
 import storm
+from figures import Figure
 from harness import Bench, BenchError
 
 from authapi.settings import Settings
 
-MEASUREMENTS = {
+Measurement = Callable[[Bench], list[Figure]]
+
+MEASUREMENTS: dict[str, Measurement] = {
     "path": request_path.measure,
     "session": session.measure,
     "workers": scaling.measure,
@@ -33,9 +42,18 @@ MEASUREMENTS = {
     "storm": storm.measure,
     "start": start.measure,
     "memory": memory.measure,
-    "postgresql": postgresql.measure,
 }
-UNASKED = [name for name in MEASUREMENTS if name != "postgresql"]  # which needs a server
+NAMES = {"sqlite": tuple(MEASUREMENTS), "postgresql": ("session", "turns", "login", "storm")}
+
+
+def on_server(server: postgresql.PostgreSQL) -> dict[str, Measurement]:
+    """Return the measurements on a PostgreSQL server."""
+    return {
+        "session": partial(postgresql_session.measure, server=server),
+        "turns": session.measure_many,
+        "login": partial(postgresql_login.measure, server=server),
+        "storm": partial(storm.measure, kept=0.60),
+    }
 
 
 def show(title: str, rows: list[tuple[str, ...]]) -> None:
@@ -47,12 +65,14 @@ def show(title: str, rows: list[tuple[str, ...]]) -> None:
         print(f"  {'  '.join(cells)}".rstrip(), flush=True)
 
 
-def run(bench: Bench, names: list[str]) -> None:
+def run(
+    bench: Bench, measurements: dict[str, Measurement], server: postgresql.PostgreSQL | None = None
+) -> None:
     """Measure, and print everything."""
-    show("Machine", machine.describe(bench))
+    show("Machine", [*machine.describe(bench), *(server.describe() if server else ())])
     figures = []
-    for name in names:
-        measured = MEASUREMENTS[name](bench)
+    for name, measure in measurements.items():
+        measured = measure(bench)
         show(f"{name.capitalize()}: median, min - max", [figure.row() for figure in measured])
         figures += measured
     show("Commands", [(command,) for command in bench.commands])
@@ -75,8 +95,30 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=positive, default=3, help="of each measurement; default: 3"
     )
-    parser.add_argument("--only", choices=MEASUREMENTS, help="measure just this")
-    return parser.parse_args()
+    parser.add_argument(
+        "--database",
+        choices=NAMES,
+        default="sqlite",
+        help="what the service runs on; postgresql needs the extra test; default: sqlite",
+    )
+    choices = list(dict.fromkeys(name for names in NAMES.values() for name in names))
+    parser.add_argument("--only", choices=choices, help="measure just this")
+    options = parser.parse_args()
+    if options.only and options.only not in NAMES[options.database]:
+        names = ", ".join(NAMES[options.database])
+        parser.error(f"on {options.database} --only takes {names}")
+    return options
+
+
+def measure(options: argparse.Namespace, bench: Bench) -> None:
+    """Run what the options ask for."""
+    with ExitStack() as stack:
+        server, known = None, MEASUREMENTS
+        if options.database == "postgresql":
+            server = stack.enter_context(postgresql.running_server())
+            bench, known = replace(bench, variables=server.variables), on_server(server)
+        names = [options.only] if options.only else NAMES[options.database]
+        run(bench, {name: known[name] for name in names}, server)
 
 
 def main() -> int:
@@ -85,10 +127,10 @@ def main() -> int:
     if shutil.which("wrk") is None:
         sys.exit("bench.py needs wrk, which is not installed: apt-get install wrk.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are stopped
-    names = [options.only] if options.only else UNASKED
     try:
         with tempfile.TemporaryDirectory(prefix="authapi-bench-") as directory:
-            run(Bench(options.rounds, options.seconds, Path(directory), Settings()), names)
+            bench = Bench(options.rounds, options.seconds, Path(directory), Settings())
+            measure(options, bench)
     except BenchError as error:
         print(f"bench.py: {error}", file=sys.stderr)
         return 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import shutil
 import signal
 import sys
@@ -23,7 +22,7 @@ import results
 from bench import positive
 from contestants import OURS, Bare, Contestant, Installed, Ours
 from harness import Bench, BenchError, Server
-from peers import PEERS, MissingError, avx2_argon2
+from peers import PEERS, MissingError, avx2_argon2, default_home
 from results import COSTS, OWN, Results
 
 from authapi.settings import Settings
@@ -79,7 +78,7 @@ def with_workers(bench: Bench, one: Contestant, found: Results) -> None:
         time.sleep(REST)
         found.add("memory of 2", one, server.shared_memory())
         warm_up(bench, one, server, WORKERS)
-        checks = load.session_checks(bench, one, server, OWN, workers=WORKERS)
+        checks = load.session_checks(bench, one, server, OWN, WORKERS * load.CONNECTIONS)
         found.add("checks of 2", one, checks.rate)
 
 
@@ -104,7 +103,7 @@ def in_storm(bench: Bench, one: Contestant, found: Results) -> None:
 def warm_up(bench: Bench, one: Contestant, server: Server, workers: int = 1) -> None:
     """Run session checks that do not count."""
     for _ in range(math.ceil(WARM_UP / bench.seconds)):
-        load.session_checks(bench, one, server, OWN, workers=workers)
+        load.session_checks(bench, one, server, OWN, workers * load.CONNECTIONS)
 
 
 def parts(one: Contestant) -> list[Callable[[Bench, Contestant, Results], None]]:
@@ -129,12 +128,6 @@ def measure(bench: Bench, contestants: list[Contestant], found: Results) -> None
                 if part in parts(one):
                     print(f"round {turn + 1}: {one.title}, {part.__name__}", flush=True)
                     part(bench, one, found)
-
-
-def default_home() -> Path:
-    """Return where peers are installed: in the user's cache directory."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "authapi-benchmarks"
 
 
 def arguments() -> argparse.Namespace:

@@ -100,16 +100,19 @@ class Installed(Contestant):
 
     peer: Peer
     home: Path
+    url: str = ""  # of a PostgreSQL database; else it makes SQLite files
+    migrated: set[Cost] = field(default_factory=set, init=False)
 
     @contextmanager
     def running(self, bench: Bench, cost: Cost, workers: int = 1) -> Iterator[Server]:
         """Run it as its documentation says."""
-        database = bench.directory / f"{self.name}-{cost.memory_kib}.db"
+        database = self.url or str(bench.directory / f"{self.name}-{cost.memory_kib}.db")
         with reserved_port() as port:
             variables = self.peer.variables(database, port, workers, cost)
             migration = self.peer.migration(self.home)
-            if migration and not database.exists():
+            if migration and cost not in self.migrated:
                 attempt(self.title, migration, **variables)
+                self.migrated.add(cost)
             command = self.peer.command(self.home, port, workers)
             check, uninvited = self.service.check, self.service.uninvited
             with bench.running(command, port, uninvited, check, **variables) as server:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ PLACEHOLDERS = (
     (r"(Cookie: [\w.-]+=)[^' ]+", r"\1TOKEN"),
     (r"\bSECRET=\w+", "SECRET=SECRET"),
     (r"SECRET_KEY=\w+", "SECRET_KEY=SECRET"),
+    (r"(postgresql://\w+@[\d.]+):\d+", r"\1:PORT"),
     (rf"{HOST}:\d+", f"{HOST}:PORT"),
     (r"PORT=\d+", "PORT=PORT"),
     (r"--port \d+", "--port PORT"),
@@ -83,6 +84,7 @@ class Bench:
     seconds: int
     directory: Path
     settings: Settings
+    variables: Callable[[str], dict[str, str]] | None = None  # for a database on a server, by name
     commands: dict[str, None] = field(default_factory=dict)  # in order, each once
 
     def note(self, command: list[str], variables: Mapping[str, str]) -> None:
@@ -133,11 +135,11 @@ class Bench:
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
         command = [python, "-m", "authapi", "serve"]
-        url = f"sqlite:///{directory / 'authapi.db'}"
+        url = {"AUTHAPI_DATABASE_URL": f"sqlite:///{directory / 'authapi.db'}"}
         with reserved_port() as port:
             settings = {
                 "AUTHAPI_PORT": str(port),
-                "AUTHAPI_DATABASE_URL": url,
+                **(self.variables(name) if self.variables else url),
                 "AUTHAPI_RATE_LIMITS": "off",  # all load comes from one address
                 **variables,
             }

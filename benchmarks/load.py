@@ -65,6 +65,7 @@ end
 class Checks:
     """Session checks under load: answers per second, and their p99 in ms."""
 
+    answers: int
     rate: float
     p99: float
     bad: int = 0  # refused, late or broken
@@ -109,8 +110,8 @@ def session_checks(  # noqa: PLR0913 - what, where, how much and how strictly
     contestant: Contestant,
     server: Server,
     cost: Cost,
+    connections: int = CONNECTIONS,
     *,
-    workers: int = 1,
     strict: bool = True,
 ) -> Checks:
     """Load it with session checks. Raises BenchError if any answer was wrong.
@@ -121,16 +122,16 @@ def session_checks(  # noqa: PLR0913 - what, where, how much and how strictly
     size = contestant.check(server, cost) if strict else 0
     script = bench.directory / "check.lua"
     script.write_text(CHECK_SCRIPT)
-    path, count = contestant.service.check, CONNECTIONS * workers
+    path = contestant.service.check
     options = ["-H", f"Cookie: {contestant.cookies[cost]}", "-s", str(script)]
-    output = bench.wrk(server, path, count, *options, strict=strict)
+    output = bench.wrk(server, path, connections, *options, strict=strict)
     requests, read = number("requests:", output), number("bytes:", output)
     bad = sum(int(number(name, output)) for name in ("refused:", "late:", "broken:"))
-    if strict and (bad or not 0 <= read - requests * size <= count * size):
+    if strict and (bad or not 0 <= read - requests * size <= connections * size):
         raise BenchError(f"{contestant.title} gave wrong answers to session checks: {output}")
     rate = requests / number("microseconds:", output) * 1e6
     p99 = number("p99:", output) / 1_000 if requests else math.nan
-    return Checks(rate, p99, bad)
+    return Checks(int(requests), rate, p99, bad)
 
 
 def logins(bench: Bench, contestant: Contestant, server: Server) -> float:

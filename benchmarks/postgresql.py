@@ -1,66 +1,86 @@
-"""Session checks per second on a PostgreSQL server, compared with SQLite, and the server's CPU."""
+"""A PostgreSQL server for the measurements, and the CPU time of processes."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from figures import Figure, Goal, ratios
-from harness import Bench, BenchError, Server, check_user, register
-from session import CONNECTIONS, per_second
+from harness import BenchError, Server
 
 sys.path.append(str(Path(__file__).parents[1]))  # for the fault scripts' server
 
-from faults.cluster import Cluster, running_cluster, why_none
+from faults.cluster import DURABLE, Cluster, running_cluster, why_none
 
-MOST = CONNECTIONS[-1]
+TICKS = os.sysconf("SC_CLK_TCK")  # in a second of CPU time
+SETTINGS = {  # PostgreSQL's own defaults
+    **DURABLE,
+    "full_page_writes": "on",
+    "autovacuum": "on",
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+}
 
 
-def measure(bench: Bench) -> list[Figure]:
-    """Measure session checks on both databases in turn, with the default settings."""
-    reason = why_none()
-    if reason:
+@dataclass
+class PostgreSQL:
+    """A running server, in which each service has a database of its own."""
+
+    cluster: Cluster
+    key: str = field(default_factory=lambda: secrets.token_hex(32))
+    databases: set[str] = field(default_factory=set)
+
+    def url(self, name: str) -> str:
+        """Return the URL of a named database, which is made where it is missing."""
+        name = name.replace("-", "_")
+        if name not in self.databases:
+            self.cluster.create_database(name)
+            self.databases.add(name)
+        return self.cluster.of(name)
+
+    def variables(self, name: str) -> dict[str, str]:
+        """Return the settings with which the service runs on a named database."""
+        return {"AUTHAPI_DATABASE_URL": self.url(name), "AUTHAPI_SECRET_KEY": self.key}
+
+    def cpu(self) -> float:
+        """Return the seconds of CPU time of all its processes so far, also of ended ones."""
+        ended = sum(ticks(self.cluster.pid)[2:])
+        return (ended + sum(map(spent, (self.cluster.pid, *self.cluster.children())))) / TICKS
+
+    def describe(self) -> list[tuple[str, ...]]:
+        """Return rows of names and values."""
+        ((version,),) = self.cluster.query("SELECT version()")
+        options = ", ".join(f"{name} {value}" for name, value in SETTINGS.items())
+        return [("server", version), ("its settings", f"defaults: {options}; by TCP")]
+
+
+@contextmanager
+def running_server() -> Iterator[PostgreSQL]:
+    """Run a server with the settings of a production server. Raises BenchError if there is none."""
+    if reason := why_none():
         raise BenchError(f"There is no PostgreSQL server: {reason}.")
-    with running_cluster(autovacuum="on", shared_buffers="64MB") as cluster:
-        keys = {"AUTHAPI_DATABASE_URL": cluster.url, "AUTHAPI_SECRET_KEY": secrets.token_hex(32)}
-        with bench.authapi("sqlite") as local, bench.authapi("postgresql", **keys) as remote:
-            return compare(bench, cluster, local, remote)
+    with running_cluster(**SETTINGS) as cluster:
+        yield PostgreSQL(cluster)
 
 
-def compare(bench: Bench, cluster: Cluster, local: Server, remote: Server) -> list[Figure]:
-    """Return the figures. Servers take turns, and the first one changes from round to round."""
-    cookies = {server: register(server) for server in (local, remote)}
-    rates: dict[tuple[Server, int], list[float]] = {}
-    cpu: list[float] = []
-    for turn in range(bench.rounds + 1):  # round 0 is the warm-up
-        for count in CONNECTIONS if turn else (MOST,):
-            for server in (local, remote) if turn % 2 else (remote, local):
-                before = cpu_seconds(cluster)
-                rate = per_second(bench, server, count, "-H", f"Cookie: {cookies[server]}")
-                if turn:
-                    rates.setdefault((server, count), []).append(rate)
-                if turn and server is remote and count == MOST:
-                    cpu.append((cpu_seconds(cluster) - before) / (rate * bench.seconds) * 1e6)
-    check_user(remote, cookies[remote])
-    figures = []
-    for count in CONNECTIONS:
-        at = f"{count} connection{'s'[: count > 1]}"
-        ours, others = rates[remote, count], rates[local, count]
-        goal = Goal(">=", 0.85) if count == MOST else None
-        figures += [
-            Figure(f"session checks on PostgreSQL, {at}", ours, "/s"),
-            Figure(f"PostgreSQL : SQLite, {at}", ratios(ours, others), goal=goal),
-        ]
-    goal = Goal("<=", 15)
-    return [*figures, Figure(f"the database's CPU for one, {MOST} connections", cpu, "us", goal)]
+def ticks(pid: int) -> list[int]:
+    """Return a process's time in user and in system mode, and that of its ended children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return [int(text) for text in fields[11:15]]
 
 
-def cpu_seconds(cluster: Cluster) -> float:
-    """Return the CPU time of the server and its processes so far."""
-    ticks = 0
-    for pid in (cluster.pid, *cluster.children()):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+def spent(pid: int) -> int:
+    """Return the time of a process alone; none of one that has ended."""
+    try:
+        return sum(ticks(pid)[:2])
+    except FileNotFoundError:
+        return 0
+
+
+def cpu_of(server: Server) -> float:
+    """Return the seconds of CPU time of a service's processes so far."""
+    return sum(map(spent, server.processes())) / TICKS

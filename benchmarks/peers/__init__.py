@@ -51,7 +51,7 @@ class Service:
     """The requests that a service accepts.
 
     `check` is the path of a session check, and `uninvited` the status of one without a cookie.
-    `workers` says whether it can run in several processes.
+    `workers` says whether it can run in several processes, and `postgresql` whether on PostgreSQL.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Service:
     register: Request
     login: Request
     workers: bool
+    postgresql: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +98,10 @@ class Peer(Service):
         )
         return ", ".join(f"{name} {pinned[name]}" for name in self.shown)
 
-    def variables(self, database: Path, port: int, workers: int, cost: Cost) -> dict[str, str]:
+    def variables(self, database: str, port: int, workers: int, cost: Cost) -> dict[str, str]:
         """Return the environment variables that it reads."""
         return {
-            "DATABASE": str(database),
+            "DATABASE": database,
             "PORT": str(port),
             "SECRET": SECRET,
             "WORKERS": str(workers),
@@ -155,7 +156,7 @@ class BetterAuth(Peer):
         package = json.loads((self.folder / "package.json").read_text())
         return ", ".join(f"{name} {version}" for name, version in package["dependencies"].items())
 
-    def variables(self, database: Path, port: int, workers: int, cost: Cost) -> dict[str, str]:
+    def variables(self, database: str, port: int, workers: int, cost: Cost) -> dict[str, str]:
         """Return the environment variables that it and Node read."""
         return super().variables(database, port, workers, cost) | {"NODE_ENV": "production"}
 
@@ -166,6 +167,12 @@ class BetterAuth(Peer):
     def command(self, home: Path, _port: int, _workers: int) -> list[str]:
         """Return the command. The script reads the rest from the environment."""
         return ["node", str(home / "server.mjs")]
+
+
+def default_home() -> Path:
+    """Return where peers are installed: in the user's cache directory."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "authapi-benchmarks"
 
 
 def attempt(title: str, command: list[str], **variables: str) -> None:
@@ -206,6 +213,7 @@ PEERS: tuple[Peer, ...] = (
         ),
         login=Request("/login", json.dumps({"usernameOrEmail": NAME, "password": PASSWORD}), 200),
         workers=False,
+        postgresql=False,
         shown=("Flask", "Flask-SQLAlchemy", "SQLAlchemy", "PyJWT", "argon2-cffi", "waitress"),
     ),
     FastAPIUsers(
@@ -223,6 +231,7 @@ PEERS: tuple[Peer, ...] = (
             "fastapi",
             "SQLAlchemy",
             "aiosqlite",
+            "asyncpg",
             "pwdlib",
             "uvicorn",
             "uvloop",

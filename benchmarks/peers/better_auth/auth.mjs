@@ -1,7 +1,8 @@
-// The options of better-auth; DATABASE, PORT, SECRET and ARGON2_… come from the environment.
+// The options of better-auth; DATABASE (a file, or a URL of PostgreSQL), PORT, SECRET and ARGON2_… come from the environment.
 import { hash, verify } from "@node-rs/argon2";
 import { betterAuth } from "better-auth";
 import Database from "better-sqlite3";
+import pg from "pg";
 
 const { DATABASE, PORT, SECRET } = process.env;
 const ARGON2ID = 2; // a const enum of the package, which JavaScript cannot import
@@ -12,8 +13,14 @@ const cost = {
   parallelism: Number(process.env.ARGON2_LANES),
 };
 
-const database = new Database(DATABASE);
-database.pragma("journal_mode = WAL"); // as better-sqlite3's README says
+function sqlite() {
+  const database = new Database(DATABASE);
+  database.pragma("journal_mode = WAL"); // as better-sqlite3's README says
+  return database;
+}
+
+const onServer = DATABASE.startsWith("postgresql:");
+const database = onServer ? new pg.Pool({ connectionString: DATABASE }) : sqlite(); // 10 connections
 
 export const auth = betterAuth({
   baseURL: `http://127.0.0.1:${PORT}`,

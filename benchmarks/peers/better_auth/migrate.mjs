@@ -4,3 +4,4 @@ import { auth } from "./auth.mjs";
 
 const { runMigrations } = await getMigrations(auth.options);
 await runMigrations();
+process.exit(0); // a pool would keep it alive

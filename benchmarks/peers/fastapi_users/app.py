@@ -1,6 +1,7 @@
 """A service of fastapi-users as in its full example, with a cookie instead of the bearer token.
 
-Run by uvicorn; DATABASE, SECRET and ARGON2_… come from the environment.
+Run by uvicorn; DATABASE, SECRET and ARGON2_… come from the environment. DATABASE is a SQLite file,
+or a URL of PostgreSQL: then tokens are in the database, where they can be revoked.
 """
 
 from __future__ import annotations
@@ -13,18 +14,31 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI
 from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin, schemas
-from fastapi_users.authentication import AuthenticationBackend, CookieTransport, JWTStrategy
+from fastapi_users.authentication import (
+    AuthenticationBackend,
+    CookieTransport,
+    JWTStrategy,
+    Strategy,
+)
+from fastapi_users.authentication.strategy.db import AccessTokenDatabase, DatabaseStrategy
 from fastapi_users.db import SQLAlchemyBaseUserTableUUID, SQLAlchemyUserDatabase
 from fastapi_users.password import PasswordHelper
+from fastapi_users_db_sqlalchemy.access_token import (
+    SQLAlchemyAccessTokenDatabase,
+    SQLAlchemyBaseAccessTokenTableUUID,
+)
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
-SECRET = os.environ["SECRET"]
+DATABASE, SECRET = os.environ["DATABASE"], os.environ["SECRET"]
+ON_SERVER = DATABASE.startswith("postgresql://")
 LIFETIME = 259_200  # seconds
 
-engine = create_async_engine(f"sqlite+aiosqlite:///{os.environ['DATABASE']}")
+engine = create_async_engine(
+    DATABASE.replace("://", "+asyncpg://", 1) if ON_SERVER else f"sqlite+aiosqlite:///{DATABASE}"
+)
 new_session = async_sessionmaker(engine, expire_on_commit=False)
 hasher = Argon2Hasher(
     time_cost=int(os.environ["ARGON2_TIME_COST"]),
@@ -39,6 +53,10 @@ class Base(DeclarativeBase):
 
 class User(SQLAlchemyBaseUserTableUUID, Base):
     """The table of users."""
+
+
+class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
+    """The table of tokens."""
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
@@ -68,9 +86,23 @@ async def get_user_manager(
     yield UserManager(user_db, PasswordHelper(PasswordHash((hasher,))))
 
 
-def get_strategy() -> JWTStrategy[User, uuid.UUID]:
-    """Return how tokens are made and read."""
+async def get_tokens(
+    session: Annotated[AsyncSession, Depends(get_session)],
+) -> AsyncIterator[SQLAlchemyAccessTokenDatabase[AccessToken]]:
+    """Yield the tokens in that session."""
+    yield SQLAlchemyAccessTokenDatabase(session, AccessToken)
+
+
+def get_signed() -> Strategy[User, uuid.UUID]:
+    """Return how signed tokens are made and read."""
     return JWTStrategy(SECRET, lifetime_seconds=LIFETIME)
+
+
+def get_stored(
+    tokens: Annotated[AccessTokenDatabase[AccessToken], Depends(get_tokens)],
+) -> Strategy[User, uuid.UUID]:
+    """Return how tokens of the database are made and read."""
+    return DatabaseStrategy(tokens, lifetime_seconds=LIFETIME)
 
 
 @asynccontextmanager
@@ -82,9 +114,9 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
 
 
 backend = AuthenticationBackend(
-    name="jwt",
+    name="database" if ON_SERVER else "jwt",
     transport=CookieTransport(cookie_max_age=LIFETIME, cookie_secure=False),
-    get_strategy=get_strategy,
+    get_strategy=get_stored if ON_SERVER else get_signed,
 )
 users = FastAPIUsers[User, uuid.UUID](get_user_manager, [backend])
 app = FastAPI(lifespan=lifespan)
