@@ -12,7 +12,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -47,7 +47,7 @@ class LateDatabase(SQLiteDatabase):
         self,
         patience: float | None = None,  # noqa: ARG002
         *,
-        of: int | None = None,  # noqa: ARG002
+        of: int | Iterable[int] | None = None,  # noqa: ARG002
     ) -> Iterator[None]:
         """Leave the change to the next commit."""
         shared = self.connections.current

@@ -97,3 +97,45 @@ def test_two_sessions_end_each_other(nodes):
         both_ended += statuses == [200, 200]
 
     assert both_ended == 0 if is_locked else both_ended > 0
+
+
+def brought(*tokens):
+    """Return the headers of a browser that brings session cookies."""
+    return {"Cookie": "; ".join(f"jwt={token}" for token in tokens)}
+
+
+def test_logins_that_bring_each_others_sessions(nodes):
+    """Two users who log in, each with the other's session in the browser, both get a session."""
+    (one, other), is_locked = nodes
+    names = ("first", "second")
+    tokens = [token_of(one.register(username=n, email=f"{n}@example.com")) for n in names]
+    for name in names * 2:
+        one.log_in(name)  # so that the next login ends the oldest session, which the other brings
+    widen(one, "DELETE", "sessions")
+
+    answers = at_once(
+        [
+            lambda: one.log_in("first", headers=brought(tokens[1])),
+            lambda: other.log_in("second", headers=brought(tokens[0])),
+        ]
+    )
+
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses == [200, 200] if is_locked else statuses == [200, 503]
+
+
+def test_logouts_of_the_same_sessions(nodes):
+    """Two logouts that bring the same sessions in another order both end them."""
+    (one, other), is_locked = nodes
+    tokens = [token_of(one.register()), token_of(one.register(username="b", email="b@b.com"))]
+    widen(one, "DELETE", "sessions")
+
+    answers = at_once(
+        [
+            lambda: one.post("/logout", headers=brought(*tokens)),
+            lambda: other.post("/logout", headers=brought(*reversed(tokens))),
+        ]
+    )
+
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses == [200, 200] if is_locked else statuses == [200, 503]

@@ -6,7 +6,7 @@ An engine is a package beside this file and the only place that imports its driv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -113,12 +113,13 @@ class Database(Protocol):
         """
 
     def transaction(
-        self, patience: float | None = None, *, of: int | None = None
+        self, patience: float | None = None, *, of: int | Iterable[int] | None = None
     ) -> AbstractContextManager[None]:
         """Run the block's statements as one change, which is on the disk when the block is left.
 
-        A change to one user's rows passes the user's id as `of`: an engine with many writers makes
-        such changes of a user one after the other. Any exception in the block undoes the change.
+        A change to a user's rows passes the user's id as `of`, and one to several users' rows all
+        their ids: an engine with many writers makes such changes of a user one after the other, and
+        they never wait for each other in a circle. Any exception in the block undoes the change.
         After an error of the database in the block, no further statement may run in it.
         Transactions do not nest.
 

@@ -141,7 +141,7 @@ def unlock(core: Core, identifier: str, operator: Caller) -> bool | None:
         counted = [*budgets.accounts(credential.user.id), budgets.password(credential.user.id)]
     else:
         counted = [budgets.account(identifier, None)]
-    with core.database.transaction():
+    with core.database.transaction(of=credential.user.id if credential else None):
         cleared = core.of(Limits).clear(*counted)
         if cleared:
             core.events.emit(Unlocked(credential.user.id if credential else None, operator))

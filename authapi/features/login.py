@@ -175,7 +175,7 @@ class LogoutResource:
         """
         claims = self._core.of(SessionTokens).presented(req).claims
         if claims:
-            with self._core.database.transaction():
+            with self._core.database.transaction(of={each.id for each in claims}):
                 for each in claims:
                     self._end(each, caller_of(req))
 

@@ -32,8 +32,13 @@ class ReplacedSessions:
         self._tokens = core.of(SessionTokens)
         self._statements = core.database.statements("replaced_sessions")
 
+    def owners(self, req: falcon.Request, user_id: int | None) -> set[int]:
+        """Return a user's id, if there is one, and those of the users of cookies with `req`."""
+        ids = {claims.id for claims in self._tokens.presented(req).of_cookies}
+        return ids if user_id is None else {user_id, *ids}
+
     def end_brought(self, req: falcon.Request, caller: Caller) -> list[str]:
-        """End the sessions of the cookies that a request brings, inside a transaction.
+        """End the sessions of the cookies that a request brings, in a transaction of their owners.
 
         Return the public ids of those that were live, whoever's they were (ASVS 7.2.4).
         """

@@ -163,7 +163,7 @@ class SignIn:
         the user was deleted or disabled, or a credential changed, after the proof's was read.
         """
         core, caller = self._core, caller_of(req)
-        with core.database.transaction(of=of):
+        with core.database.transaction(of=self._replaced.owners(req, of)):
             proof = prove()
             user = proof.credential.user
             passed = _passed(self._steps, req, resp, proof)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TypeVar
@@ -82,12 +82,12 @@ class PostgreSQLDatabase:
 
     @contextmanager
     def transaction(
-        self, patience: float | None = None, *, of: int | None = None
+        self, patience: float | None = None, *, of: int | Iterable[int] | None = None
     ) -> Iterator[None]:
         """Run the block's statements as one change, kept by the server when the block is left.
 
-        `of` is a user's id: no other change of the same user begins until this one has ended. Each
-        statement sees what was committed before it began (READ COMMITTED).
+        `of` is a user's id, or several: no other change of the same users begins until this one has
+        ended. Each statement sees what was committed before it began (READ COMMITTED).
 
         Raises Unavailable where the change cannot begin within `patience` seconds or the server
         refuses it.
@@ -101,8 +101,8 @@ class PostgreSQLDatabase:
             with translated():
                 if patience is not None:
                     self._statements.wait_at_most(milliseconds=f"{max(1, int(patience * 1000))}ms")
-                if of is not None:
-                    self._lock_user(id=of)
+                for user_id in _in_order(of):
+                    self._lock_user(id=user_id)
                 yield
                 _commit(connection)
         except BaseException as error:
@@ -172,6 +172,15 @@ class PostgreSQLDatabase:
 
         connection, _ = self.pool.lend(begin, change if patience is None else patience, change)
         return connection
+
+
+def _in_order(of: int | Iterable[int] | None) -> list[int]:
+    """Return the users of a transaction in the order in which they are locked.
+
+    NOTE: it is the same for all transactions, so that no two wait for each other.
+    """
+    ids = () if of is None else (of,) if isinstance(of, int) else of
+    return sorted(set(ids))
 
 
 def _undo(connection: Connection) -> None:

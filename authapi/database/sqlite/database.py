@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -76,7 +76,7 @@ class SQLiteDatabase:
         self,
         patience: float | None = None,
         *,
-        of: int | None = None,  # noqa: ARG002 - changes of all users happen one after the other
+        of: int | Iterable[int] | None = None,  # noqa: ARG002 - changes of all users happen one after the other
     ) -> Iterator[None]:
         """Run the block's statements as one change, which is on the disk when the block is left.
 
