@@ -198,10 +198,18 @@ def create_app(
     database.prepare_to_fork()  # the server that gets the application may fork
     core.events.subscribe(lambda event: database.after_commit(lambda: log(event)))
     app = AuthAPI(core)
-    core.background.add(DatabaseWatch(database), core.passwords.lane, core.notices, app.jobs)
+    _add_services(app, core)
     # NOTE: only our own server wakes the services. Under any other, a committed change does it.
     core.events.subscribe(lambda _: database.after_commit(app.jobs.wake))
     for feature in settings.features:
         app.jobs.add(*feature.jobs)
         feature.setup(app, core)
     return app
+
+
+def _add_services(app: AuthAPI, core: Core) -> None:
+    """Add the background services of the core, and what must not fail in them."""
+    watch = DatabaseWatch(core.database)
+    core.background.add(watch, core.passwords.lane, core.notices, app.jobs)
+    core.readiness.require(watch.fault)
+    core.readiness.require(core.passwords.lane.fault)

@@ -12,6 +12,7 @@ from authapi.database import Database
 from authapi.events import Events
 from authapi.notices import Notices
 from authapi.passwords import Passwords
+from authapi.readiness import Readiness
 from authapi.root import Root
 from authapi.settings import Settings
 from authapi.tokens import Tokens
@@ -35,6 +36,7 @@ class Core:
     wire: Wire
     cookies: Cookies
     background: Background = field(default_factory=Background)
+    readiness: Readiness = field(default_factory=Readiness)
     _services: dict[object, object] = field(default_factory=dict, init=False, repr=False)
 
     def of(self, kind: Callable[[Core], Service]) -> Service:

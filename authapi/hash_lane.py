@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
@@ -105,6 +106,19 @@ class Lane(BackgroundService):
     def is_full(self) -> bool:
         """Return whether `run` would refuse a task now."""
         return self._taken >= self._places
+
+    def fault(self) -> str | None:
+        """Return `hashing_stopped` where a thread has died, which a shortage of memory can do."""
+        return None if all(each.is_alive() for each in self._threads) else "hashing_stopped"
+
+    def wake(self) -> None:
+        """Start a thread in the place of each that has died."""
+        if self.fault() is None:
+            return
+        with self._lock, suppress(Overloaded):
+            logger.error("a hashing thread has died; another one is started")
+            self._threads = [each for each in self._threads if each.is_alive()]
+            self._start_threads()
 
     def close(self) -> bool:
         """End the threads after the tasks that wait, which frees the memory that they keep."""

@@ -157,6 +157,8 @@ WALK = [  # a request, with the responder that answers it
     ("ExampleResource.on_get", "GET", "/", None),
     ("ExampleResource.on_get", "GET", "/user", None),
     ("VerificationResource.on_get", "GET", "/verify", None),
+    ("LivenessResource.on_get", "GET", "/livez", None),
+    ("ReadinessResource.on_get", "GET", "/readyz", None),
     ("SessionsResource.on_get", "GET", "/sessions", None),
     ("SessionsResource.on_delete", "DELETE", "/sessions", None),
     ("ActivityResource.on_get", "GET", "/user/activity", None),

@@ -65,6 +65,22 @@ def test_a_server_that_is_killed(served, durable, caplog):
     ]
 
 
+def test_readiness_while_the_server_is_away(served, durable, monkeypatch):
+    """/readyz notices a server that is gone although no other request comes, and its return."""
+    monkeypatch.setattr("authapi.database.watch.LOOK_EVERY", 0)
+
+    def reason():
+        return served.simulate_get("/readyz").json.get("reason")
+
+    assert reason() is None
+    durable.stop()
+    eventually(lambda: reason() == "database_unavailable")
+    assert served.simulate_get("/livez").status_code == 200
+    durable.start()
+
+    eventually(lambda: reason() is None)
+
+
 def test_a_connection_that_was_lost_while_idle(served):
     """The server drops the idle connections: the next requests open others, and nothing fails."""
     with served.app.core.database.transaction():

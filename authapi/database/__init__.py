@@ -103,6 +103,10 @@ class Database(Protocol):
     def is_stuck(self) -> bool:
         """Return whether changes have waited unusually long, so that more of them would pile up."""
 
+    @property
+    def is_blocked(self) -> bool:
+        """Return whether no change could begin for 5 seconds, although some were tried."""
+
     def statements(self, name: str) -> Statements:
         """Return the statements of `sql/queries/{name}.sql`, with the engine's own on top."""
 
@@ -140,9 +144,10 @@ class Database(Protocol):
         """
 
     def maintain(self) -> None:
-        """Notice a database that was lost or replaced. A server calls this about once a second.
+        """Notice a database that was lost or replaced. Raises Unavailable.
 
-        Raises Unavailable.
+        A server's loop calls this about once a second where the database `is_local`. Elsewhere a
+        thread does, because it waits for an answer.
         """
 
     def prepare_to_fork(self) -> None:

@@ -23,6 +23,7 @@ from authapi.server.forwarded import Forwarding
 from authapi.server.look_ups import look_ups_of
 from authapi.server.loop import Loop
 from authapi.server.pool import Pool
+from authapi.settings import ServerSettings
 
 OVERFLOW = 262_144  # bytes of an answer that wait in memory for the client; more wait in a file
 SEND_BYTES = 16_384  # an answer up to this size leaves in one piece
@@ -52,7 +53,7 @@ class Server(TcpWSGIServer):
 
     channel_class = Channel
     next_channel_cleanup = math.inf  # NOTE: `run` calls `maintenance` itself
-    _maintained = 0.0  # monotonic seconds
+    _maintained = _drain_ends = 0.0  # monotonic seconds
 
     def __init__(
         self,
@@ -73,6 +74,8 @@ class Server(TcpWSGIServer):
         self._takes_inline, self._maintain = app.inline.takes, app.maintain
         self.loop = Loop(self._answer)
         self._eviction = Eviction(bounds, app.core.notices)
+        self._readiness = app.core.readiness
+        self._drain_seconds = app.core.settings.of(ServerSettings).drain_seconds
         self._loop_thread = threading.get_ident()
         self._trigger_lock = threading.RLock()  # a signal handler may call `stop` anywhere
         self._ended = False
@@ -150,20 +153,16 @@ class Server(TcpWSGIServer):
     # From the start to the end
 
     def run(self) -> None:
-        """Answer requests until `stop`, then let those that run finish."""
+        """Answer requests until `stop` and the drain, then let those that run finish."""
         self._loop_thread = threading.get_ident()
         while not self.stopping:
             self.turn(self.bounds.maintenance)
+        self._readiness.drains = True
+        self._drain_ends = time.monotonic() + self._drain_seconds
+        while (rest := self._drain_ends - time.monotonic()) > 0:
+            self.turn(min(rest, self.bounds.maintenance))
         self._maintain()  # before another service can have the port
-        self.acceptor.stop()
-        wasyncore.dispatcher.close(self)  # the listener alone: threads still pull the trigger
-        deadline = time.monotonic() + self.bounds.drain
-        while _close_idle(self) and time.monotonic() < deadline:
-            self.turn(0.05)
-        self.task_dispatcher.shutdown(1)
-        for channel in list(self.active_channels.values()):
-            channel.handle_close()
-        self.acceptor.close()
+        _end_connections(self)
         if self._look_ups:
             self._look_ups.close()
         with self._trigger_lock:
@@ -192,6 +191,19 @@ class Server(TcpWSGIServer):
         if time.monotonic() >= self._maintained + self.bounds.maintenance:
             self._maintained = time.monotonic()
             self.maintenance(self.clock())
+
+
+def _end_connections(server: Server) -> None:
+    """Accept nothing more, let the requests that run finish, and close every connection."""
+    server.acceptor.stop()
+    wasyncore.dispatcher.close(server)  # the listener alone: threads still pull the trigger
+    deadline = time.monotonic() + server.bounds.drain
+    while _close_idle(server) and time.monotonic() < deadline:
+        server.turn(0.05)
+    server.task_dispatcher.shutdown(1)
+    for channel in list(server.active_channels.values()):
+        channel.handle_close()
+    server.acceptor.close()
 
 
 def _close_idle(server: Server) -> bool:

@@ -50,7 +50,8 @@ def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app
             _answer(settings, app, port, ready)
         else:
             app.prepare_to_fork()
-            Workers(workers, partial(_work, settings, app, port)).run(ready)
+            drain_seconds = settings.of(ServerSettings).drain_seconds
+            Workers(workers, partial(_work, settings, app, port), drain_seconds).run(ready)
 
 
 def _say_ready(settings: Settings, database: str, memory: str) -> None:

@@ -37,9 +37,12 @@ class Workers:
     it has registered with `atexit` is not called.
     """
 
-    def __init__(self, count: int, work: Callable[[Callable[[], None]], None]) -> None:
-        """Take the work. Nothing is started yet."""
+    def __init__(
+        self, count: int, work: Callable[[Callable[[], None]], None], drain_seconds: float = 0
+    ) -> None:
+        """Take the work, and for how long it goes on after SIGTERM. Nothing is started yet."""
         self._work = work
+        self._patience_to_stop = STOP_DEADLINE + drain_seconds
         self._workers = [Worker(number) for number in range(count)]
         self._kill_at = math.inf  # once stopping, when workers that still run are killed
         self._given_up = self._killed = False
@@ -107,7 +110,7 @@ class Workers:
                 self._killed = True
 
     def _end(self) -> None:
-        self._kill_at = time.monotonic() + STOP_DEADLINE
+        self._kill_at = time.monotonic() + self._patience_to_stop
         self._send(signal.SIGTERM)
 
     def _send(self, number: int) -> None:
@@ -172,7 +175,7 @@ class Workers:
     def _end_with_parent(self) -> None:
         os.read(self._alive, 1)  # nobody writes: it returns when no parent is left
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(STOP_DEADLINE)
+        time.sleep(self._patience_to_stop)
         os.kill(os.getpid(), signal.SIGKILL)
 
 

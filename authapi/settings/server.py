@@ -49,6 +49,13 @@ class ServerSettings(SettingsGroup):
         "The lowest level that is logged to standard error: debug, info, warning or error.",
         choices=LOG_LEVELS,
     )
+    drain_seconds: int = setting(
+        0,
+        "How long a stop goes on answering requests while GET /readyz says draining. Default: 0.",
+        low=0,
+        high=600,
+        unit="seconds",
+    )
 
     def completed(self, settings: Settings) -> Self:
         """Return the group with hosts and origins in canonical form. Raises SettingError."""

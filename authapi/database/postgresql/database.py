@@ -30,6 +30,7 @@ class PostgreSQLDatabase:
     """
 
     is_local = False
+    is_blocked = False  # changes wait for the rows of one user alone
 
     def __init__(
         self,
@@ -119,9 +120,8 @@ class PostgreSQLDatabase:
     @contextmanager
     def without_deadline(self) -> Iterator[None]:
         """Let the statements of the thread's transaction take as long as they need: migrations."""
-        connection = self._current
-        if connection is not None:
-            connection.patience = None
+        if self._current is not None:
+            self._current.patience = None
         yield
 
     def after_commit(self, action: Callable[[], None]) -> None:
@@ -139,11 +139,11 @@ class PostgreSQLDatabase:
         """
         if local is not self._wall:
             return local
-        connector = self.connector
-        return lambda: local() + connector.offset
+        return lambda: local() + self.connector.offset
 
     def maintain(self) -> None:
-        """Do nothing: the circuit has a thread that looks for a lost server, and logs the loss."""
+        """Read a setting of the server. Where that fails, the circuit opens. Raises Unavailable."""
+        self._statements.isolation()
 
     def prepare_to_fork(self) -> None:
         """Close the connections; the next use opens others."""

@@ -63,6 +63,11 @@ class SQLiteDatabase:
         return self.writer_lock.is_stuck
 
     @property
+    def is_blocked(self) -> bool:
+        """Return whether no writer got the lock for 5 seconds."""
+        return self.writer_lock.is_blocked
+
+    @property
     def connection(self) -> sqlite3.Connection:
         """Return the calling thread's connection, for the schema and tests. Raises Unavailable."""
         return self.connections.current

@@ -14,6 +14,7 @@ from authapi.errors import Unavailable
 
 POLL_INTERVAL = 0.001  # seconds between two tries for a lock
 STUCK_AFTER = 0.5  # seconds that one writer has held the lock; a commit takes some milliseconds
+BLOCKED_AFTER = 5.0  # seconds that changes waited in vain
 
 
 class WriterLock:
@@ -35,7 +36,8 @@ class WriterLock:
         self._path, self._most_waiting, self._clock = path, most_waiting, clock
         self._writer = threading.Lock()
         self._counting = threading.Lock()
-        self._held_since = math.inf
+        self._held_since = self._blocked_since = math.inf
+        self._blocked_until = -math.inf
 
     @property
     def is_stuck(self) -> bool:
@@ -44,6 +46,13 @@ class WriterLock:
         Then another program keeps the database locked, or the disk hangs.
         """
         return self._clock() - self._held_since > STUCK_AFTER
+
+    @property
+    def is_blocked(self) -> bool:
+        """Return whether no thread of this process could change anything for BLOCKED_AFTER."""
+        now = self._clock()
+        since = self._blocked_since if now <= self._blocked_until else math.inf
+        return now - min(since, self._held_since) > BLOCKED_AFTER
 
     @contextmanager
     def hold(self, deadline: float) -> Iterator[None]:
@@ -60,9 +69,21 @@ class WriterLock:
             self._held_since = self._clock()
             with file_locked(self._path, deadline, self._clock):
                 yield
+            self._blocked_since, self._blocked_until = math.inf, -math.inf
+        except Unavailable:
+            self._note_failure(deadline)
+            raise
         finally:
             self._held_since = math.inf
             self._writer.release()
+
+    def _note_failure(self, deadline: float) -> None:
+        """Remember since when changes have waited in vain, where the wait was the reason."""
+        now = self._clock()
+        if now >= deadline:
+            since = self._blocked_since if now <= self._blocked_until + BLOCKED_AFTER else math.inf
+            self._blocked_since = min(since, self._held_since)
+            self._blocked_until = now + BLOCKED_AFTER
 
     @contextmanager
     def _waiting_thread(self) -> Iterator[bool]:
