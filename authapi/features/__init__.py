@@ -37,4 +37,5 @@ COMMANDS: dict[str, tuple[str | ModuleType, str]] = {
     "user unlock": ("lockout", "let a user log in who was locked out"),
     "unlock": ("lockout", "the same as user unlock"),
     "db copy": ("database_copy", "move from SQLite to PostgreSQL"),
+    "ping": ("ping", "ask a running service whether it is ready"),
 }
