@@ -156,7 +156,7 @@ def plans(database):
 
 
 def test_no_statement_scans(client):
-    """Every statement uses an index, but at a start, a restore or a copy, and on few rows."""
+    """Every statement uses an index, but at a start, in an operator's command, and on few rows."""
     found = list(plans(client.app.core.database))
 
     scans = {
@@ -183,8 +183,10 @@ def test_no_statement_scans(client):
     of_a_restore |= {("users", "skip_versions"), ("sessions", "end_all")}
     of_a_start = {("migrations", name) for name in of_a_start}
     of_few_rows = {("jobs", "times"), ("root_keys", "has_any")}
+    of_a_command = {("contents", "users"), ("contents", "sessions"), ("database", "faults")}
+    of_a_command |= {("migrations", "is_ours")}
     of_a_copy = {("copy", "root_keys"), ("copy", "replaced_sessions")}
-    assert of_a_start | of_a_restore | of_a_copy | of_few_rows == scans
+    assert of_a_start | of_a_restore | of_a_copy | of_a_command | of_few_rows == scans
     of_no_rows = {("users", "hold_name")}
     assert {(file, name) for file, name, _ in found} == scans | searches | writes | of_no_rows
 

@@ -51,8 +51,8 @@ def test_a_copy_before_the_schema_changes(path, copy, caplog):
     assert rows(copy, "SELECT * FROM sqlite_sequence") == [("users", 1)]
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert [(newest,)] == rows(path, "SELECT max(version) FROM migrations")
-    line = f"{path} is updated from schema 2 to {newest}; the old version is kept as {copy}"
-    assert caplog.messages == [line]
+    line = f"{path} is updated from schema 2 to {newest}; to go back, install the older release"
+    assert caplog.messages == [f"{line} and run: authapi db restore {copy}"]
 
 
 def test_the_way_back(path, copy):
@@ -110,7 +110,7 @@ def test_a_long_migration_shows_its_progress(path, capsys, monkeypatch):
     """An upgrade that takes long names each step on standard error."""
     made_by(9, path).close()
     monkeypatch.setattr("authapi.database.progress.SILENT_FOR", 0)
-    monkeypatch.setattr("authapi.database.sqlite.schema.TICK_EVERY", 1)
+    monkeypatch.setattr("authapi.database.sqlite.backup.TICK_EVERY", 1)
 
     opened(path).close()
 
@@ -154,7 +154,7 @@ def test_a_copy_that_cannot_be_made(path, copy):
     made_by(2, path).close()
     (copy.with_name(f"{copy.name}.part")).mkdir()
 
-    with pytest.raises(StartError, match=f"{path} cannot be copied to {copy} before its schema"):
+    with pytest.raises(StartError, match=f"{path} cannot be copied to {copy}"):
         opened(path).close()
 
     assert rows(path, "SELECT max(version) FROM migrations") == [(2,)]

@@ -32,15 +32,14 @@ def test_schema(path):
 
 
 def test_file_mode(path):
-    """Only the owner can read the database, its log files and its lock."""
+    """Only the owner can read the database, its log files and its locks."""
     db = opened(path)
     with db.transaction():
         insert_user(db, "a")
 
     files = list(path.parent.glob("authapi.db*"))
-    assert {"authapi.db", "authapi.db-wal", "authapi.db-shm", "authapi.db.lock"} == {
-        file.name for file in files
-    }
+    endings = ("", "-wal", "-shm", ".lock", ".run")
+    assert {f"authapi.db{ending}" for ending in endings} == {file.name for file in files}
     assert {0o600} == {stat.S_IMODE(file.stat().st_mode) for file in files}
     db.close()
 

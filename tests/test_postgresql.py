@@ -13,7 +13,7 @@ from databases import is_unavailable
 from engines import SECRET, PostgreSQLEngine, query
 from test_races import at_once
 
-from authapi import Registered, Settings, StartError, create_app
+from authapi import Caller, Registered, Settings, StartError, create_app
 from authapi.database.migrations import Migration, migrations
 from authapi.features.restore import restored
 from authapi.settings import DatabaseSettings, SettingError
@@ -195,7 +195,7 @@ def test_restored(served):
     token = token_of(served.register(username="restored", email="restored@example.com"))
     ((newest,),) = served.query("SELECT max(id) FROM users")
 
-    restored(served.app.core)
+    restored(served.app.core, None, Caller("", "", ""))
 
     assert served.get_as(token).status_code == 401
     user = served.register(username="later", email="later@example.com").json["user"]

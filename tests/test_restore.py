@@ -1,21 +1,28 @@
-"""A restored backup: what ended stays ended, and no id is given again."""
+"""A restored backup: what ended stays ended, no id is given again, and nothing is lost."""
 
+import json
+import os
+import re
 import shutil
 import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import CHEAP, OTHER, USER, Client, cookie_of, token_of
-from databases import insert_user, opened, rows
+from databases import MIGRATIONS, insert_user, locked, opened, rows
 
-from authapi import Settings, StartError, create_app
-from authapi.commands import existing_service
-from authapi.features.restore import restored
+from authapi import Caller, Settings, StartError, create_app
+from authapi.database.opening import back_up
+from authapi.features.restore import restore
 
-SCRIPT = Path(__file__).parent.parent / "docs" / "examples" / "after-restore.sql"
 NEW = "another password"
+OPERATOR = Caller("", "authapi-cli/test", "an-id")
 
 
 class Service:
@@ -23,7 +30,7 @@ class Service:
 
     def __init__(self, folder, clock):
         self.path = folder / "authapi.db"
-        self.backup, self.lost = folder / "backup.db", folder / "lost.db"
+        self.backup = folder / "backup.db"
         self.settings = Settings(
             database_url=f"sqlite:///{self.path}", login_lockout=1, rate_limits="on", **CHEAP
         )
@@ -37,18 +44,20 @@ class Service:
         self.client.app.close()
 
     def back_up(self):
-        with (
-            closing(sqlite3.connect(self.path)) as one,
-            closing(sqlite3.connect(self.backup)) as to,
-        ):
-            one.backup(to)
+        back_up(self.path, self.backup)
 
-    def put_back(self):
-        """Stop, and put the backup into the place of the database, as the page says."""
+    def restore(self):
+        """Restore the backup while the service is stopped; return where the old one is kept."""
         self.stop()
-        self.path.replace(self.lost)
-        assert not [*self.path.parent.glob("authapi.db-*")]
-        shutil.copyfile(self.backup, self.path)
+        kept = restore(self.settings, self.backup, OPERATOR)
+        self.start()
+        return kept
+
+    @property
+    def files(self):
+        """The names in the directory, but the keys and the locks."""
+        names = {each.name for each in self.path.parent.iterdir()}
+        return names - {f"authapi.db.{ending}" for ending in ("key", "root", "lock", "run")}
 
 
 @pytest.fixture(name="service")
@@ -59,21 +68,7 @@ def _service(tmp_path, clock):
     service.stop()
 
 
-def restore(settings, lost=None):
-    with existing_service(settings) as app:
-        restored(app.core, lost)
-
-
-def run_script(settings, _lost=None):
-    with closing(sqlite3.connect(settings.database_path)) as connection:
-        connection.executescript(SCRIPT.read_text())
-
-
-ways = pytest.mark.parametrize("make_safe", [restore, run_script])
-
-
-@ways
-def test_what_ended_stays_ended(service, make_safe):
+def test_what_ended_stays_ended(service):
     """No session from before the restore is good after it."""
     ended = token_of(service.client.register())
     live = token_of(service.client.log_in())
@@ -81,9 +76,7 @@ def test_what_ended_stays_ended(service, make_safe):
     later = token_of(service.client.log_in())
     assert service.client.request_as(ended, "POST", "/logout").status_code == 200
 
-    service.put_back()
-    make_safe(service.settings)
-    service.start()
+    service.restore()
 
     for token in (ended, live, later):
         answer = service.client.get_as(token)
@@ -91,36 +84,30 @@ def test_what_ended_stays_ended(service, make_safe):
     assert service.client.log_in().status_code == 200
 
 
-@ways
-def test_no_id_is_given_again(service, make_safe):
+def test_no_id_is_given_again(service):
     """The id of a user who was lost with the database is not given again."""
     service.client.register()
     service.back_up()
     lost = service.client.register(**OTHER).json["user"]["id"]
 
-    service.put_back()
-    make_safe(service.settings)
-    service.start()
+    service.restore()
 
     found = service.client.register(**OTHER).json["user"]["id"]
-    assert (lost, found) == (2, 1_000_002)
+    assert (lost, found) == (2, 1_000_003)
 
 
-@ways
-def test_a_backup_without_users(service, make_safe):
+def test_a_backup_without_users(service):
     """Ids continue above those of the lost database even if the backup never had a user."""
     service.back_up()
     service.client.register()
 
-    service.put_back()
-    make_safe(service.settings)
-    service.start()
+    service.restore()
 
-    assert service.client.register().json["user"]["id"] == 1_000_001
+    assert service.client.register().json["user"]["id"] == 1_000_002
 
 
 def test_more_users_than_are_skipped(service):
-    """If the lost database can be read, ids continue above all that it gave."""
+    """Ids continue above all that the lost database gave."""
     service.client.register()
     service.back_up()
     with service.client.app.core.database.transaction():
@@ -129,9 +116,7 @@ def test_more_users_than_are_skipped(service):
             "INSERT INTO audit_log VALUES (7000000000, 1, 'x', 1, NULL, '', '', '', NULL)"
         )
 
-    service.put_back()
-    restore(service.settings, service.lost)
-    service.start()
+    service.restore()
 
     assert service.client.register(**OTHER).json["user"]["id"] == 6_000_001
     assert service.client.query("SELECT max(id) FROM audit_log") == [(8_000_000_001,)]
@@ -139,27 +124,31 @@ def test_more_users_than_are_skipped(service):
 
 @pytest.mark.parametrize("content", [b"no database at all, but long enough" * 40, b"", b"x"])
 def test_a_lost_database_that_cannot_be_read(service, content, caplog):
-    """If the lost database cannot be read, ids continue above the backup's."""
+    """A damaged database is kept as it is, with its log; ids continue above the backup's."""
     service.client.register()
     service.back_up()
-    service.put_back()
-    service.lost.write_bytes(content)
+    service.stop()
+    service.path.write_bytes(content)
+    log = service.path.with_name("authapi.db-wal")
+    log.write_bytes(b"its log")
 
-    restore(service.settings, service.lost)
-    service.start()
+    kept = service.restore()
 
+    assert kept.read_bytes() == content
+    assert kept.with_name(f"{kept.name}-wal").read_bytes() == b"its log"
     assert service.client.register(**OTHER).json["user"]["id"] == 1_000_002
-    assert any("cannot be read" in message for message in caplog.messages)
+    assert any("cannot be read" in message for message in caplog.messages) or not content
 
 
-def test_a_lost_database_that_is_not_there(service):
-    """A path without a file is refused, and nothing changes."""
-    token = token_of(service.client.register())
+def test_a_database_that_is_gone(service):
+    """Where there is no database, the backup takes its place."""
+    service.client.register()
+    service.back_up()
+    service.stop()
+    service.path.unlink()
 
-    with pytest.raises(StartError, match=r"There is no database .*lots\.db: name the one"):
-        restore(service.settings, service.path.with_name("lots.db"))
-
-    assert service.client.get_as(token).status_code == 200
+    assert service.restore() is None
+    assert service.client.log_in().status_code == 200
 
 
 def device_of(answer):
@@ -173,8 +162,7 @@ def log_in_with(service, device, password):
     return service.client.log_in(password=password, headers=headers).status_code
 
 
-@ways
-def test_no_browser_of_a_lost_password_is_known(service, make_safe):
+def test_no_browser_of_a_lost_password_is_known(service):
     """A device cookie of an earlier password no longer counts, before or after the loss."""
     answer = service.client.register()
     before = device_of(answer)
@@ -184,9 +172,7 @@ def test_no_browser_of_a_lost_password_is_known(service, make_safe):
     meanwhile = device_of(answer)
     assert log_in_with(service, meanwhile, NEW) == 200  # the lockout tells who is known
 
-    service.put_back()
-    make_safe(service.settings)
-    service.start()
+    service.restore()
     assert log_in_with(service, before, USER["password"]) == 429
     token = unlocked_token(service)
     assert service.client.request_as(token, "PUT", "/user/password", change).status_code == 200
@@ -201,97 +187,331 @@ def unlocked_token(service):
     return token_of(service.client.log_in())
 
 
-@ways
-def test_the_audit_log_tells(service, make_safe):
-    """The audit log gets one entry with an id that the lost log did not give."""
+def test_the_audit_log_tells(service):
+    """The audit log gets one entry, by the operator, with an id that the lost log did not give."""
     service.client.register()
     service.back_up()
-    service.put_back()
 
-    make_safe(service.settings)
-    service.start()
+    service.restore()
 
-    assert service.client.events() == ["registered", "restored"]
-    assert service.client.query("SELECT id FROM audit_log ORDER BY id") == [(1,), (1_000_000_001,)]
+    found = service.client.query("SELECT id, event, user_agent FROM audit_log ORDER BY id")
+    assert [row[:2] for row in found] == [(1, "registered"), (1_000_000_001, "restored")]
+    assert found[1][2] == OPERATOR.user_agent
     service.client.log_in()
     assert service.client.query("SELECT max(id) FROM audit_log") == [(1_000_000_002,)]
-    for statement in ("UPDATE audit_log SET ip = 'x'", "DELETE FROM audit_log"):
-        with pytest.raises(sqlite3.DatabaseError, match="audit_log"):
-            service.client.query(statement)
 
 
-@ways
-def test_all_or_nothing(service, make_safe):
-    """If one part fails, nothing changes."""
-    service.client.register()
+def test_a_restore_that_fails(service):
+    """If the backup cannot be made safe, the database stays, and no draft is left."""
+    token = token_of(service.client.register())
     service.client.query(
         "CREATE TRIGGER refuses BEFORE INSERT ON audit_log WHEN NEW.event = 'restored'"
         " BEGIN SELECT RAISE(ABORT, 'no'); END"
     )
     service.back_up()
-    service.put_back()
+    service.stop()
 
     with pytest.raises(sqlite3.DatabaseError, match="no"):
-        make_safe(service.settings)
+        restore(service.settings, service.backup, OPERATOR)
 
-    with closing(sqlite3.connect(service.path)) as database:
-        found = database.execute(
-            "SELECT count(*), max(password_version), (SELECT seq FROM sqlite_sequence),"
-            " (SELECT count(*) FROM sessions) FROM users"
-        )
-        assert found.fetchone() == (1, 1, 1, 1)
+    service.start()
+    assert service.client.get_as(token).status_code == 200
+    assert service.files <= {"authapi.db", "authapi.db-wal", "authapi.db-shm", "backup.db"}
 
 
-def dump(path):
-    with closing(sqlite3.connect(path)) as connection:
-        return [line for line in connection.iterdump() if "'restored'" not in line]
-
-
-@pytest.mark.parametrize("users", [0, 2])
-def test_the_script_does_what_the_function_does(service, users):
-    """The documented script and the function leave the same database."""
-    for fields in (USER, OTHER)[:users]:
-        assert service.client.register(**fields).status_code == 201
+def test_what_is_kept(service):
+    """The old database is kept under a name with the time, for its owner alone, with its log."""
     service.back_up()
-    service.put_back()
-    found = {}
-    for make_safe in (restore, run_script):
-        shutil.copyfile(service.backup, service.path)
-        make_safe(service.settings)
-        found[make_safe] = dump(service.path)
+    service.client.register()
 
-    assert found[restore] == found[run_script]
-    assert found[restore] != dump(service.backup)
+    kept = service.restore()
+
+    assert re.fullmatch(r"authapi\.db\.replaced-\d{8}T\d{6}Z", kept.name)
+    assert rows(kept, "SELECT username FROM users") == [(USER["username"],)]
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert service.client.query("SELECT count(*) FROM users") == [(0,)]
+
+
+def test_the_way_back_of_a_restore(service):
+    """What a restore replaced can be restored again."""
+    service.back_up()
+    service.client.register()
+    service.backup = service.restore()
+
+    service.restore()
+
+    assert service.client.log_in().status_code == 200
 
 
 def test_a_backup_of_an_older_release(service):
-    """The function updates the schema of an older backup first; the script changes nothing."""
-    service.stop()
-    service.path.unlink()
-    older = opened(service.path, until=9)
+    """The schema of an older backup is updated before it is in place; the backup stays as it is."""
+    older = opened(service.backup, until=9)
     insert_user(older, "user0")
     older.close()
+    content = service.backup.read_bytes()
 
-    with pytest.raises(sqlite3.OperationalError, match="no such table"):
-        run_script(service.settings)
-    assert rows(service.path, "SELECT count(*) FROM audit_log") == [(0,)]
-    restore(service.settings)
-    service.start()
+    service.restore()
 
     assert service.client.register(**OTHER).json["user"]["id"] == 1_000_002
-    assert rows(service.path, "SELECT event FROM audit_log WHERE event = 'restored'")
+    assert rows(service.path, "SELECT max(version) FROM migrations") == [(MIGRATIONS[-1].version,)]
+    assert service.backup.read_bytes() == content
+    assert not list(service.path.parent.glob("*before*"))
 
 
-def test_no_database_is_made(tmp_path):
-    """Without a database or keys, nothing is made."""
-    with pytest.raises(StartError, match="There is no database"):
-        restore(Settings(database_url=f"sqlite:///{tmp_path}/authapi.db"))
-
-    assert not list(tmp_path.iterdir())
+def future(path):
+    shutil.copyfile(path.with_name("good.db"), path)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("INSERT INTO migrations VALUES (9999, '9999_future', 'x', 0, 9999)")
 
 
-def test_the_page_runs_the_script():
-    """The page on operations names the script."""
-    page = (SCRIPT.parent.parent / "operations.md").read_text()
+def foreign(path):
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE migrations (id INTEGER, migration TEXT)")
 
-    assert f"sqlite3 -bail authapi.db < /path/to/the/clone/docs/examples/{SCRIPT.name}" in page
+
+def damaged(path):
+    """Make a backup with an index that lacks a row."""
+    shutil.copyfile(path.with_name("good.db"), path)
+    with closing(sqlite3.connect(path)) as database, database:
+        (root,) = database.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'users'"
+        ).fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\x0a" + bytes(7))  # an empty page of an index
+
+
+BAD = {
+    "junk": (lambda path: path.write_bytes(b"no database" * 100), "cannot be read .file is not a"),
+    "empty": (lambda path: path.write_bytes(b""), "There is no backup"),
+    "short": (lambda path: path.write_bytes(b"x"), "is not a database of authapi"),
+    "directory": (lambda path: path.mkdir(), "cannot be restored .* .Is a directory"),
+    "missing": (lambda path: None, "There is no backup"),
+    "foreign": (foreign, "is not a database of authapi"),
+    "future": (future, "backup.db is newer than this program .it has 9999_future.: run the newer"),
+    "damaged": (damaged, "damaged"),
+    "itself": (lambda path: path.symlink_to("authapi.db"), "is the database itself"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_backup_that_cannot_be_used(service, kind):
+    """What is no usable backup is refused in one sentence, and nothing changes."""
+    make, reason = BAD[kind]
+    token = token_of(service.client.register())
+    back_up(service.path, service.path.with_name("good.db"))
+    make(service.backup)
+    service.stop()
+
+    with pytest.raises(StartError, match=reason):
+        restore(service.settings, service.backup, OPERATOR)
+
+    service.start()
+    assert service.client.get_as(token).status_code == 200
+    assert not [name for name in service.files if "restore" in name or "replaced" in name]
+
+
+def test_a_copied_file_with_its_log(service, tmp_path):
+    """A copy of the file with its log, as a snapshot has them, is restored with the log."""
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    service.client.register()
+    for ending in ("", "-wal"):
+        shutil.copyfile(f"{service.path}{ending}", snapshot / f"authapi.db{ending}")
+    assert (snapshot / "authapi.db-wal").stat().st_size
+    content = (snapshot / "authapi.db").read_bytes()
+    service.backup = snapshot / "authapi.db"
+
+    service.restore()
+
+    assert service.client.log_in().status_code == 200
+    assert (snapshot / "authapi.db").read_bytes() == content
+
+
+def test_through_a_symbolic_link(service, tmp_path):
+    """If the database is a symbolic link, its target is replaced, and the link stays."""
+    service.client.register()
+    service.back_up()
+    service.stop()
+    target = tmp_path / "volume" / "real.db"
+    target.parent.mkdir()
+    service.path.rename(target)
+    service.path.symlink_to(target)
+
+    kept = service.restore()
+
+    assert service.path.is_symlink()
+    assert kept.parent == target.parent
+    assert service.client.log_in().status_code == 200
+
+
+# Beside others
+
+
+@contextmanager
+def another_process(script, *arguments):
+    """Run a script that says a line when it is ready, and waits for the end of its input."""
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline()
+        yield process
+        process.stdin.close()
+
+
+EMBEDDED = """
+import os, sys
+from authapi import Settings, create_app
+app = create_app(Settings(database_url="sqlite:///" + sys.argv[1]))
+app.prepare_to_fork()
+if len(sys.argv) > 2 and os.fork():
+    os._exit(0)  # as a server that goes into the background
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("forks", [(), ("forks",)])
+def test_a_process_that_serves(service, forks):
+    """A restore is refused while any process has the database, also one that was forked."""
+    service.back_up()
+    service.stop()
+    before = service.path.stat().st_ino
+
+    refused = pytest.raises(StartError, match="A service or a command uses .*: stop it first")
+    with another_process(EMBEDDED, service.path, *forks), refused:
+        restore(service.settings, service.backup, OPERATOR)
+
+    assert service.path.stat().st_ino == before
+
+
+def test_a_program_that_knows_no_lock(service):
+    """A restore is refused while another program, or an older release, has the database open."""
+    service.back_up()
+    service.stop()
+
+    with locked(service.path), pytest.raises(StartError, match="Another program uses .*: stop it"):
+        restore(service.settings, service.backup, OPERATOR)
+
+
+RESTORING = """
+import sys
+from pathlib import Path
+from authapi.database.opening import replacing
+with replacing(Path(sys.argv[1]), Path(sys.argv[2])):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_start_during_a_restore(service):
+    """A service, a command and a second restore are refused while a restore runs."""
+    service.back_up()
+    service.stop()
+
+    with another_process(RESTORING, service.path, service.backup):
+        with pytest.raises(StartError, match="authapi db restore replaces .* now: start again"):
+            service.start()
+        with pytest.raises(StartError, match="A service or a command uses"):
+            restore(service.settings, service.backup, OPERATOR)
+
+    service.start()
+
+
+# Kills
+
+KILLED = """
+import json, os, signal, sqlite3, sys
+from pathlib import Path
+from authapi import Caller, Settings, create_app
+from authapi.features.restore import restore
+
+database, backup = map(Path, sys.argv[1:])
+settings = Settings(database_url=f"sqlite:///{database}")
+WATCHED = {"os.rename", "os.link", "os.remove", "sqlite3.connect", "fcntl.flock"}
+
+def files():
+    return sorted(each for each in database.parent.iterdir() if each != backup)
+
+saved = {each: each.read_bytes() for each in files()}
+
+def put_back():
+    for each in files():
+        each.unlink()
+    for each, content in saved.items():
+        each.write_bytes(content)
+        each.chmod(0o600)
+
+def restore_until(step):
+    done = 0
+    def watch(event, arguments):
+        nonlocal done
+        done += event in WATCHED
+        if event in WATCHED and done == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(watch)
+    restore(settings, backup, Caller("", "", ""))
+
+def in_a_child(action, *arguments):
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            action(*arguments)
+            status = 0
+        except Exception as error:
+            print(repr(error), file=sys.stderr, flush=True)
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def start():
+    create_app(settings).close()
+    connection = sqlite3.connect(database)
+    (faults,) = connection.execute("PRAGMA integrity_check").fetchone()
+    (users,) = connection.execute("SELECT count(*) FROM users").fetchone()
+    connection.close()
+    names = [each.name for each in files()]
+    print(json.dumps([faults, users, database.stat().st_nlink, *names]), flush=True)
+
+step, status = 0, -signal.SIGKILL
+while status == -signal.SIGKILL:
+    put_back()
+    step += 1
+    status = in_a_child(restore_until, step)
+    assert in_a_child(start) == 0, step
+sys.exit(status)
+"""
+
+
+@pytest.fixture(name="in_memory")
+def _in_memory(clock, tmp_path):
+    """A service whose files are in memory, if there is a place: a kill does not ask the disk."""
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tmp_path
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        yield Service(Path(folder), clock)
+
+
+def test_a_restore_that_is_killed(in_memory):
+    """A kill at any step leaves the old or the new database, and a start goes on with it."""
+    service = in_memory
+    service.back_up()
+    service.client.register()
+    service.stop()
+    command = [sys.executable, "-c", KILLED, service.path, service.backup]
+
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    ends = [json.loads(line) for line in found.stdout.splitlines()]
+    files = ["authapi.db", *(f"authapi.db.{ending}" for ending in ("key", "lock", "root", "run"))]
+    kept = re.compile(r"authapi\.db\.replaced-\d{8}T\d{6}Z")
+    for faults, users, links, *names in ends:
+        assert (faults, links) == ("ok", 1)
+        assert users == (len(names) == len(files))  # the old database has a user
+        assert [name for name in names if not kept.fullmatch(name)] == files
+    assert [end[1] for end in ends] == sorted((end[1] for end in ends), reverse=True)
+    assert len(ends) > 30

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from authapi.database.statements import Statements
 
-__all__ = ["Database", "Key", "NoConnection", "Pipeline", "Row", "Statements", "UniqueViolation"]
+__all__ = [
+    "Contents",
+    "Database",
+    "Key",
+    "NoConnection",
+    "Pipeline",
+    "Row",
+    "Statements",
+    "UniqueViolation",
+]
 
 Key = tuple[str | int, ...]  # by which a pipeline looks a row up
 Row = tuple[Any, ...]
@@ -29,6 +39,20 @@ class UniqueViolation(Exception):
 
 class NoConnection(Exception):
     """Raised when there is no connection for look-ups, and the ordinary ones may answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a database file holds: its schema's version, rows, bytes, and a table with an orphan.
+
+    An orphan is a row that refers to one that is not there.
+    """
+
+    schema: int
+    users: int
+    sessions: int
+    size: int
+    orphan: str
 
 
 class Pipeline(Protocol):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import ModuleType
 
-from authapi.database import Database, sqlite
+from authapi.database import Contents, Database, sqlite
+from authapi.database.migrations import Ledger, Migration, migrations
 from authapi.errors import StartError
 from authapi.settings import DatabaseSettings, Settings
 
@@ -17,6 +20,10 @@ def open_database(settings: Settings) -> Database:
     """
     if not settings.of(DatabaseSettings).is_postgresql:
         return sqlite.open_database(settings)
+    return _postgresql().open_database(settings)  # type: ignore[no-any-return]
+
+
+def _postgresql() -> ModuleType:
     try:
         from authapi.database import postgresql  # noqa: PLC0415 - psycopg takes 11 MiB
     except ImportError as error:
@@ -25,7 +32,32 @@ def open_database(settings: Settings) -> Database:
             f"({' '.join(str(error).split())}): install the extra, as by "
             "pip install '.[postgres]' in a clone."
         ) from error
-    return postgresql.open_database(settings)
+    return postgresql
+
+
+def open_as_it_is(settings: Settings) -> AbstractContextManager[Database]:
+    """Open the settings' database, beside a service or without one, and leave its schema.
+
+    Raises StartError where there is none.
+    """
+    group = settings.of(DatabaseSettings)
+    if not group.is_postgresql:
+        return sqlite.open_as_it_is(group.database_path)
+    return _postgresql().open_as_it_is(settings)  # type: ignore[no-any-return]
+
+
+def missing_migrations(database: Database) -> Sequence[Migration]:
+    """Return the migrations that a database has not had, oldest first.
+
+    Raises StartError where one of its own was edited, or where it needs a newer program than this.
+    """
+    known = migrations("sqlite" if database.is_local else "postgresql")
+    ledger = database.statements("migrations")
+    if not ledger.has_ledger():
+        return known
+    if database.is_local and ledger.lacks_needs():  # release 0.1 made it
+        return known[ledger.newest() :]
+    return Ledger(ledger, known, database.description).missing()
 
 
 def lacks_database(settings: Settings) -> bool:
@@ -48,3 +80,20 @@ def open_replaced(path: Path) -> AbstractContextManager[Database]:
     Raises Unavailable, in the block too, where the file cannot be read or lacks a table.
     """
     return sqlite.open_replaced(path)
+
+
+def back_up(path: Path, target: Path) -> Contents:
+    """Write a copy of a SQLite database to a new file, beside a service or without one.
+
+    Return what it holds. Raises StartError, with nothing left behind.
+    """
+    with sqlite.open_as_it_is(path) as database:
+        return sqlite.back_up(database, target)
+
+
+def replacing(path: Path, backup: Path) -> AbstractContextManager[sqlite.Replacement]:
+    """Copy a backup beside the SQLite database that it is to replace, while nothing uses that.
+
+    The copy has this release's schema. Raises StartError, with nothing changed.
+    """
+    return sqlite.replacing(path, backup)

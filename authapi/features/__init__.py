@@ -9,7 +9,6 @@ DEFAULT = (
     "users",
     "limits",
     "lockout",
-    "restore",
     "database_copy",
     "accounts",
     "devices",
@@ -36,6 +35,8 @@ GROUPS: dict[str, str] = {
 COMMANDS: dict[str, tuple[str | ModuleType, str]] = {
     "user unlock": ("lockout", "let a user log in who was locked out"),
     "unlock": ("lockout", "the same as user unlock"),
+    "db backup": ("backup", "copy the database to a file, while the service runs"),
+    "db restore": ("restore", "put a backup in the place of the database"),
     "db copy": ("database_copy", "move from SQLite to PostgreSQL"),
     "ping": ("ping", "ask a running service whether it is ready"),
 }

@@ -7,11 +7,23 @@ refuses while the server is away, `errors` knows what an error means.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
 from authapi.database.postgresql.database import PostgreSQLDatabase
-from authapi.database.postgresql.schema import migrate
+from authapi.database.postgresql.schema import look_at, migrate
 from authapi.settings import DatabaseSettings, Settings
 
-__all__ = ["PostgreSQLDatabase", "migrate", "open_database"]
+__all__ = ["PostgreSQLDatabase", "migrate", "open_as_it_is", "open_database"]
+
+
+@contextmanager
+def open_as_it_is(settings: Settings) -> Iterator[PostgreSQLDatabase]:
+    """Open the settings' database; its schema may be older or newer. Raises StartError."""
+    group = settings.of(DatabaseSettings)
+    with closing(PostgreSQLDatabase(group.database_url, group.database_connections)) as database:
+        look_at(database)
+        yield database
 
 
 def open_database(settings: Settings) -> PostgreSQLDatabase:

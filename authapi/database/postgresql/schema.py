@@ -48,6 +48,12 @@ def migrate(database: PostgreSQLDatabase, known: Sequence[Migration] | None = No
                 pass
 
 
+def look_at(database: PostgreSQLDatabase) -> None:
+    """Look whether the service can use the server. Raises StartError."""
+    with _as_start_errors():
+        database.description = database.run(_checked)
+
+
 def _apply(database: PostgreSQLDatabase, migration: Migration) -> None:
     def execute(connection: Connection) -> None:
         connection.execute(migration.text.encode(), prepare=False)

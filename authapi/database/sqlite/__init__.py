@@ -2,7 +2,9 @@
 
 `schema` opens and migrates a file, `database` runs statements and transactions on it,
 `connections` holds a connection for each thread, `writer_lock` lets one writer in at a time,
-`file_identity` notices a replaced file, `files` knows owners and modes, `errors` the result codes.
+`use_lock` tells whether a process uses a database, `file_identity` notices a replaced file, `files`
+knows owners and modes, `errors` the result codes. `backup` copies a database and checks the copy,
+`replacement` puts a backup in its place, `drafts` makes files that appear whole.
 """
 
 from __future__ import annotations
@@ -13,24 +15,27 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from authapi.database.migrations import Ledger, migrations
+from authapi.database.sqlite.backup import alone, back_up
 from authapi.database.sqlite.database import SQLiteDatabase
 from authapi.database.sqlite.errors import is_busy, translated
-from authapi.database.sqlite.files import is_missing
+from authapi.database.sqlite.files import is_database, is_missing
+from authapi.database.sqlite.replacement import Replacement, replacing
 from authapi.database.sqlite.schema import migrate
-from authapi.database.statements import SQL
 from authapi.errors import StartError, Unavailable
 from authapi.settings import DatabaseSettings, Settings, WorkerSettings
 
 __all__ = [
+    "Replacement",
     "SQLiteDatabase",
+    "back_up",
     "is_missing",
     "migrate",
+    "open_as_it_is",
     "open_database",
     "open_exclusively",
     "open_replaced",
+    "replacing",
 ]
-
-EXCLUSIVE = (SQL / "sqlite" / "exclusive.sql").read_text()
 
 
 def open_database(settings: Settings) -> SQLiteDatabase:
@@ -40,13 +45,40 @@ def open_database(settings: Settings) -> SQLiteDatabase:
     """
     path, threads = settings.of(DatabaseSettings).database_path, settings.of(WorkerSettings).threads
     database = SQLiteDatabase(path, most_waiting=threads // 2)
-    database.is_new = is_missing(database.path)
     try:
+        database.is_new = is_missing(database.path)
         migrate(database)
     except BaseException:
         database.close()
         raise
     return database
+
+
+@contextmanager
+def open_as_it_is(path: Path) -> Iterator[SQLiteDatabase]:
+    """Open a file beside a service, or without one. Its schema may be older or newer.
+
+    Raises StartError where there is none, where it is another program's, or cannot be read.
+    """
+    if is_missing(path):
+        raise StartError(
+            f"There is no database {path}: run this with the settings of the service, in its "
+            "directory."
+        )
+    with closing(SQLiteDatabase(path)) as database:
+        try:
+            database.use_lock.share()
+            with translated():
+                _ = database.connection
+            is_ours = database.statements("migrations").is_ours()
+        except (OSError, Unavailable) as error:
+            raise StartError(
+                f"The database {path} cannot be read ({error.__cause__ or error}): run this as the "
+                "user of the service, or restore a backup with authapi db restore."
+            ) from error
+        if not is_ours:
+            raise StartError(f"{path} is not a database of authapi.")
+        yield database
 
 
 @contextmanager
@@ -58,8 +90,7 @@ def open_exclusively(path: Path) -> Iterator[SQLiteDatabase]:
     """
     if is_missing(path):
         raise StartError(f"There is no database {path}.")
-    with closing(SQLiteDatabase(path)) as database:
-        database.connections.setup = EXCLUSIVE + database.connections.setup
+    with closing(alone(path)) as database:
         try:
             with translated():
                 _ = database.connection
@@ -92,6 +123,8 @@ def open_replaced(path: Path) -> Iterator[SQLiteDatabase]:
 
     Raises Unavailable, in the block too, where the file cannot be read or lacks a table.
     """
+    if not is_database(path):
+        raise Unavailable from ValueError("it is not an SQLite database")
     with closing(SQLiteDatabase(path)) as database:
         try:
             yield database

@@ -46,6 +46,7 @@ class Connections:
 
     factory = Connection
     setup = (SQL / "sqlite" / "connection.sql").read_text()
+    access = "mode=rw"  # never make a missing file anew
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class Connections:
     def _connect(self) -> Connection:
         with self._identity.opening():
             connection = sqlite3.connect(
-                f"file:{quote(self._identity.real_path)}?mode=rw",  # never make a missing file anew
+                f"file:{quote(self._identity.real_path)}?{self.access}",
                 uri=True,
                 isolation_level=None,
                 check_same_thread=False,  # for `take_in_log` and `close`

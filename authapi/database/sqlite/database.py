@@ -14,6 +14,7 @@ from typing import Any
 from authapi.database.sqlite.connections import Connections
 from authapi.database.sqlite.errors import is_busy, is_read_only, raise_ours, translated
 from authapi.database.sqlite.file_identity import FileIdentity
+from authapi.database.sqlite.use_lock import UseLock
 from authapi.database.sqlite.writer_lock import POLL_INTERVAL, WriterLock
 from authapi.database.statements import Statement, Statements, load
 from authapi.errors import Unavailable
@@ -42,6 +43,7 @@ class SQLiteDatabase:
         self.lock_timeout = LOCK_TIMEOUT
         self.identity = FileIdentity(path)
         self.writer_lock = WriterLock(f"{self.real_path}.lock", most_waiting, clock)
+        self.use_lock = UseLock(self.real_path)
         self.connections = Connections(self.identity, self.writer_lock, clock)
         self._clock = clock
         self._local = threading.local()
@@ -146,8 +148,7 @@ class SQLiteDatabase:
     def use_write_ahead_log(self) -> bool:
         """Keep a write-ahead log from now on; return False where the file system cannot."""
         with self.writing() as deadline:
-            mode = self._patiently(self._statements.use_write_ahead_log, deadline)
-        return bool(mode == "wal")
+            return bool(self._patiently(self._statements.use_write_ahead_log, deadline) == "wal")
 
     @contextmanager
     def writing(self) -> Iterator[float]:
@@ -171,6 +172,7 @@ class SQLiteDatabase:
     def close(self) -> None:
         """Close every thread's connection. The database cannot be used afterwards."""
         self.connections.close()
+        self.use_lock.release()
 
 
 def _value(cursor: sqlite3.Cursor) -> object:

@@ -12,7 +12,10 @@ from pathlib import Path
 from authapi.errors import StartError
 from authapi.secret_files import GROUP, READ, fault_of, keep_to_owner, warn_of_directory
 
-ENDINGS = ("", "-wal", "-shm", ".lock")  # the database, the log, the log's index, the writer lock
+# The database, the log, the log's index, the writer lock and the use lock.
+ENDINGS = ("", "-wal", "-shm", ".lock", ".run")
+
+MAGIC = b"SQLite format 3\0"
 
 
 def check_files(real_path: Path) -> None:
@@ -60,6 +63,18 @@ def is_missing(path: Path) -> bool:
         return not path.stat().st_size
     except OSError:
         return True
+
+
+def is_database(path: Path) -> bool:
+    """Return whether a file, which this process has not open, begins as SQLite's do.
+
+    NOTE: SQLite deletes the log of any other file that it opens.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 def _files(real_path: Path) -> Iterator[tuple[Path, os.stat_result]]:

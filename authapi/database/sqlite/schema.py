@@ -10,23 +10,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from authapi.database.migrations import Ledger, Migration, migrations
-from authapi.database.progress import progress
+from authapi.database.sqlite.backup import keep_copy, shown
 from authapi.database.sqlite.database import SQLITE_VERSION, SQLiteDatabase
+from authapi.database.sqlite.drafts import clear_interrupted
 from authapi.database.sqlite.errors import is_damaged
-from authapi.database.sqlite.files import check_files, create_file, restrict_files
+from authapi.database.sqlite.files import check_files, create_file, is_missing, restrict_files
 from authapi.errors import StartError, Unavailable
-from authapi.secret_files import synchronize
 from authapi.usernames import lookalikes
 
 OLDEST_SQLITE = (3, 38)  # has STRICT tables and unixepoch()
 SMALLEST_FILE = 512  # bytes: one page
-TICK_EVERY = 20_000  # instructions of SQLite's virtual machine: some milliseconds
 
 logger = logging.getLogger("authapi.migrations")
 
 
-def migrate(database: SQLiteDatabase, known: Sequence[Migration] | None = None) -> None:
-    """Make the file if it is missing, and bring its schema up to date.
+def migrate(
+    database: SQLiteDatabase, known: Sequence[Migration] | None = None, *, copies: bool = True
+) -> None:
+    """Make the file if it is missing, and bring its schema up to date; first copy it.
 
     Each migration is one transaction together with its row in the ledger. Raises StartError, with
     nothing changed, for a file that cannot be used.
@@ -45,7 +46,8 @@ def migrate(database: SQLiteDatabase, known: Sequence[Migration] | None = None) 
         known = migrations("sqlite") if known is None else known
         schema = _Schema(database, known)
         schema.complete_ledger()
-        schema.copy_database()
+        if copies:
+            schema.copy_database()
         while schema.apply_next():
             pass
         restrict_files(database.real_path)
@@ -61,10 +63,12 @@ def _create(database: SQLiteDatabase) -> None:
             f"SQLite {SQLITE_VERSION} is too old: run a Python built with 3.38 or later."
         )
     check_files(database.real_path)
-    is_new = create_file(database.real_path)
     # NOTE: SQLite takes a shorter file for an empty one, and would write over it.
-    if not is_new and 0 < database.path.stat().st_size < SMALLEST_FILE:
+    if not is_missing(database.path) and database.path.stat().st_size < SMALLEST_FILE:
         raise sqlite3.DatabaseError("it is too short")
+    database.use_lock.share()
+    clear_interrupted(database.real_path)
+    create_file(database.real_path)
 
 
 class _Schema:
@@ -86,39 +90,24 @@ class _Schema:
     def copy_database(self) -> None:
         """Copy a database whose schema is about to change: its older release can open the copy.
 
-        The copy appears whole or not at all, for its owner alone.
+        The copy appears whole or not at all, for its owner alone. Raises StartError without room.
         """
         with self._database.writing():
             missing = self._ledger.missing() if self._statements.has_ledger() else []
             if not missing or not self._statements.has_users():  # another process may be making it
                 return
             path = self._database.real_path
-            copy = path.with_name(f"{path.name}.before-{missing[0].version:04d}")
-            try:
-                self._copy_to(copy)
-            except (OSError, Unavailable) as error:
-                raise StartError(
-                    f"{path} cannot be copied to {copy} before its schema changes "
-                    f"({error.__cause__ or error}): make room there for the copy."
-                ) from error
-        before, after = missing[0].version - 1, missing[-1].version
+            copy = keep_copy(
+                self._database, path.with_name(f"{path.name}.before-{missing[0].version:04d}")
+            )
         logger.info(
-            "%s is updated from schema %d to %d; the old version is kept as %s",
+            "%s is updated from schema %d to %d; to go back, install the older release and run: "
+            "authapi db restore %s",
             path,
-            before,
-            after,
+            missing[0].version - 1,
+            missing[-1].version,
             copy,
         )
-
-    def _copy_to(self, copy: Path) -> None:
-        draft = copy.with_name(f"{copy.name}.part")
-        draft.unlink(missing_ok=True)
-        create_file(draft)
-        with self._shown(f"Copying {self._database.path}"):
-            self._statements.copy_to(path=str(draft))
-        synchronize(draft)
-        draft.rename(copy)
-        synchronize(copy.parent)
 
     def apply_next(self) -> bool:
         """Apply one missing migration together with its row; return False where none is missing."""
@@ -130,20 +119,9 @@ class _Schema:
         connection.create_function(  # what migrations call and SQLite does not have
             "lookalikes", 1, lambda username: json.dumps(sorted(lookalikes(username)))
         )
-        with self._shown(f"Migration {migration.name}"):
+        with shown(self._database, f"Migration {migration.name}"):
             for statement in split(migration.text):
                 connection.execute(statement)
-
-    @contextmanager
-    def _shown(self, step: str) -> Iterator[None]:
-        """Show the progress of the block's statements on standard error."""
-        connection = self._database.connection
-        with progress(step) as tick:
-            connection.set_progress_handler(tick, TICK_EVERY)
-            try:
-                yield
-            finally:
-                connection.set_progress_handler(None, 0)
 
 
 def split(script: str) -> Iterator[str]:

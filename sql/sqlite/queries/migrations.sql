@@ -1,7 +1,16 @@
--- The ledger as SQLite has it: its schema table, STRICT, and VACUUM INTO.
+-- The ledger as SQLite has it: its schema table, and STRICT.
 
 -- name: has_ledger()$
 SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migrations');
+
+-- name: is_ours()$
+-- A table that has no checksums is another program's.
+SELECT EXISTS (SELECT 1 FROM pragma_table_info('migrations') WHERE name = 'checksum');
+
+-- name: newest()$
+-- Also of a ledger that release 0.1 made.
+SELECT coalesce(max(version), 0)
+  FROM migrations;
 
 -- name: is_empty()$
 SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema);
@@ -23,7 +32,3 @@ SELECT count(*) FILTER (WHERE name = 'checksum') > count(*) FILTER (WHERE name =
 -- name: add_needs()!
 -- Release 0.1 made the table without the column, and do not mind it.
 ALTER TABLE migrations ADD COLUMN needs INTEGER;
-
--- name: copy_to(path)!
--- The file must be empty.
-VACUUM INTO :path;
