@@ -138,9 +138,15 @@ class AuthAPI(_FalconApp):
             self.core.notices.refused(failure.notice, caller_of(req).ip)
 
     def log(self, req: falcon.Request, failure: errors.Failure) -> None:
-        """Log a failure, with its cause where the service is at fault (status 500 and above)."""
+        """Log a failure, with its cause where the service is at fault (status 500 and above).
+
+        While a database server is away, its one line says so, and not one for each request.
+        """
         self.tell(req, failure)
-        cause = failure.__cause__ if failure.status >= 500 else None
+        database = self.core.database
+        is_told = isinstance(failure, errors.Unavailable) and database.is_stuck
+        is_fault = failure.status >= 500 and (database.is_local or not is_told)
+        cause = failure.__cause__ if is_fault else None
         logger.log(
             logging.WARNING if cause else logging.DEBUG,
             "request %s: %s %s %s",

@@ -88,7 +88,8 @@ class Renewal:
                 if moved:
                     core.events.emit(SessionRenewed(session.user.id, caller, session.id))
         except Unavailable as unavailable:  # a session is worth its answer, renewed or not
-            logger.warning("a session was not renewed: %s", unavailable.__cause__)
+            if unavailable.__cause__:
+                logger.warning("a session was not renewed: %s", unavailable.__cause__)
             return False
         return moved
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from urllib.parse import unquote_to_bytes
 
 from authapi.settings.group import SettingError, SettingsGroup, setting
 
@@ -15,9 +16,14 @@ if TYPE_CHECKING:
 _SERVER = re.compile(r"postgres(ql)?://")
 # libpq's URLs. SECURITY: its messages quote parts of a URL that it cannot read, so what would be
 # read in another way than it was meant, such as a password with an @, is refused here.
-_HOST = r"(?:[^\s@/?#:,\[\]]*|\[[0-9a-fA-F:.%]+\])(?::[0-9]*)?"
+_HEX = r"%(?!00)[0-9a-fA-F]{2}"
+_HOST = rf"(?:(?:{_HEX}|[^\s%@/?#:,\[\]])*|\[(?:{_HEX}|[0-9a-zA-Z:.])+\])(?::[0-9]*)?"
+_USER = rf"(?:{_HEX}|[^\s%@/?#])*"
+_NAME = rf"(?:{_HEX}|[^\s%@?#])*"
+_PARAMETER = rf"(?:{_HEX}|[^\s%@#&=])+=(?:{_HEX}|[^\s%@#&=])*"
 _SERVER_URL = re.compile(
-    rf"postgres(?:ql)?://(?:[^\s@/?#]*@)?{_HOST}(?:,{_HOST})*(?:/[^\s@?#]*)?(?:\?[^\s@#]*)?"
+    rf"postgres(?:ql)?://(?:{_USER}@)?{_HOST}(?:,{_HOST})*(?:/{_NAME})?"
+    rf"(?:\?(?:{_PARAMETER}(?:&{_PARAMETER})*)?)?"
 )
 
 
@@ -49,10 +55,10 @@ class DatabaseSettings(SettingsGroup):
         """Return the group. Raises SettingError for a URL that names no database."""
         if not self.is_postgresql:
             _ = self.database_path
-        elif not _SERVER_URL.fullmatch(self.database_url):
+        elif not _SERVER_URL.fullmatch(self.database_url) or not _is_utf8(self.database_url):
             raise SettingError(
                 "AUTHAPI_DATABASE_URL must be postgresql://user:password@host:port/name, with each "
-                "of :/?#@ in a name or a password written as % and two digits, as in %40."
+                "of :/?#@%&= in a name or a password written as % and two digits, as in %40."
             )
         return super().completed(settings)
 
@@ -85,3 +91,12 @@ class DatabaseSettings(SettingsGroup):
                 "postgresql://user@host/name."
             )
         return Path(path).absolute()
+
+
+def _is_utf8(url: str) -> bool:
+    """Return whether what is written with % in a URL is text."""
+    try:
+        unquote_to_bytes(url).decode()
+    except UnicodeError:
+        return False
+    return True

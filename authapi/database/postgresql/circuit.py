@@ -36,9 +36,9 @@ class Circuit:
         return self._cause is not None
 
     def require_closed(self) -> None:
-        """Raise Unavailable while the circuit is open."""
+        """Raise Unavailable while the circuit is open: the log has the cause already."""
         if self._cause is not None:
-            raise Unavailable from self._cause
+            raise Unavailable
 
     def fail(self, cause: BaseException) -> None:
         """Open the circuit, unless it is open."""

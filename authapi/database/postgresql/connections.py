@@ -13,6 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.numeric import Int8Dumper
 
+from authapi.database.postgresql.errors import StandbyError
 from authapi.database.statements import SQL
 
 INTERVAL = 0.05  # seconds between two looks at the clock while the server does not answer
@@ -62,8 +63,8 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             return end.value
 
 
-def options_of(deadlines: Deadlines) -> str:
-    """Return the server's own limits for a connection, in milliseconds.
+def limits_of(deadlines: Deadlines) -> list[str]:
+    """Return the names of the server's own limits for a connection, each with its milliseconds.
 
     They end what a process has left behind which hangs or lost its network.
     """
@@ -73,7 +74,7 @@ def options_of(deadlines: Deadlines) -> str:
         "statement_timeout": 2 * change,
         "idle_in_transaction_session_timeout": 3 * change,
     }
-    return " ".join(f"-c {name}={value}" for name, value in limits.items())
+    return [str(each) for pair in limits.items() for each in pair]
 
 
 class Connector:
@@ -98,6 +99,7 @@ class Connector:
             autocommit=True,
             prepare_threshold=0,
             cursor_factory=psycopg.RawCursor,
+            client_encoding="UTF8",
             **self.parameters,
         )
         try:
@@ -105,7 +107,8 @@ class Connector:
             connection.patience = self.deadlines.connect
             connection.adapters.register_dumper(int, Int8Dumper)
             connection.add_notice_handler(lambda _: setattr(connection, "warned", True))
-            self._measure(connection)
+            _require_primary(connection)
+            self._set_up(connection)
         except BaseException:
             connection.close()
             raise
@@ -117,14 +120,12 @@ class Connector:
         ours = {
             "connect_timeout": self.deadlines.connect,
             "application_name": "authapi",
-            "options": options_of(self.deadlines),
             "keepalives_idle": 10,
             "tcp_user_timeout": int(self.deadlines.change * 1000),
         }
         environment = {
             "application_name": "PGAPPNAME",
             "connect_timeout": "PGCONNECT_TIMEOUT",
-            "options": "PGOPTIONS",
         }
         return {
             name: value
@@ -132,13 +133,23 @@ class Connector:
             if name not in given and environment.get(name, "") not in os.environ
         }
 
-    def _measure(self, connection: Connection) -> None:
-        """Set the connection up, and compare the clocks: the answer is half a round trip old."""
+    def _set_up(self, connection: Connection) -> None:
+        """Set the limits, and compare the clocks: the answer is half a round trip old."""
+        limits = limits_of(self.deadlines)
         before = self._wall()
-        row = connection.execute(self.setup.encode()).fetchone()
+        row = connection.execute(self.setup.encode(), limits, prepare=False).fetchone()
         after = self._wall()
         if row:
             self.offset = float(row[0]) - (before + after) / 2
+
+
+def _require_primary(connection: Connection) -> None:
+    """Raise StandbyError where the server is a standby.
+
+    SECURITY: it learns late which sessions have ended.
+    """
+    if connection.info.parameter_status("in_hot_standby") == "on":
+        raise StandbyError("the server is a standby, which can only be read")
 
 
 def close(connection: Connection) -> None:

@@ -13,7 +13,7 @@ import psycopg
 
 from authapi.database.postgresql.binding import bound
 from authapi.database.postgresql.connections import Connection, Connector, Deadlines
-from authapi.database.postgresql.errors import is_read_only, translated
+from authapi.database.postgresql.errors import is_useless, translated
 from authapi.database.postgresql.pipeline import PostgreSQLPipeline, pipeline_of
 from authapi.database.postgresql.pool import Pool
 from authapi.database.statements import Statements, load
@@ -64,13 +64,13 @@ class PostgreSQLDatabase:
 
     def pipeline(self, statement: str) -> PostgreSQLPipeline:
         """Return what looks rows up by a statement, such as `sessions.authenticate_all`."""
-        return pipeline_of(statement, self.connector, self.pool.circuit, self.deadlines.check)
+        return pipeline_of(statement, self.connector, self.pool, self.deadlines.check)
 
     def run(self, execute: Callable[[Connection], Result]) -> Result:
         """Run something on the thread's connection: its transaction's, or one of the pool.
 
-        Outside a transaction it must only read: it runs again where an idle connection was lost.
-        Raises UniqueViolation and Unavailable.
+        Outside a transaction it must only read: it may run again, as `Pool.lend` says. Raises
+        UniqueViolation and Unavailable.
         """
         connection = self._current
         with translated():
@@ -108,7 +108,7 @@ class PostgreSQLDatabase:
                 _commit(connection)
         except BaseException as error:
             _undo(connection)
-            if is_read_only(error):  # the server is no longer the primary
+            if is_useless(error.__cause__):
                 self.pool.forget()
             raise
         finally:

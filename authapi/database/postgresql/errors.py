@@ -14,9 +14,12 @@ from authapi.errors import Unavailable
 _UNAVAILABLE = (
     psycopg.OperationalError,  # deadlocks, deadlines, a full disk and lost connections too
     psycopg.InterfaceError,  # a connection that is closed
-    errors.ReadOnlySqlTransaction,  # a server that is no longer the primary
-    errors.IdleInTransactionSessionTimeout,
 )
+_READ_ONLY = "25006"  # a server that is no longer the primary
+_OUTDATED = frozenset({"0A000", "26000"})  # a prepared statement, which the schema or a proxy lost
+_TIMEOUTS = frozenset({"25P03", "25P04"})  # of a transaction: idle, or as a whole
+_UNAVAILABLE_STATES = {_READ_ONLY} | _OUTDATED | _TIMEOUTS
+_TOO_MANY_CONNECTIONS = "53300"
 _FULL = (  # of the server, of a role or a database, and for roles that have no reserved slot
     "too many clients already",
     "too many connections for",
@@ -42,18 +45,39 @@ def raise_ours(error: psycopg.Error) -> None:
     if isinstance(error, errors.UniqueViolation):
         table, name = error.diag.table_name or "", error.diag.constraint_name or ""
         raise UniqueViolation(f"{table}.{name.removeprefix(f'{table}_')}") from error
-    if isinstance(error, _UNAVAILABLE):
+    if isinstance(error, _UNAVAILABLE) or error.sqlstate in _UNAVAILABLE_STATES:
         raise Unavailable from error
 
 
-def is_full(error: BaseException | None) -> bool:
-    """Return whether the server has no connection left, while those that are open work.
+class StandbyError(psycopg.OperationalError):
+    """Raised for a connection to a standby, which learns late which sessions have ended."""
 
-    NOTE: libpq gives no SQLSTATE of a connect that failed (it would be 53300), only its message.
+
+def advice(error: BaseException) -> str:
+    """Return what to do about an error with which a start ends.
+
+    NOTE: libpq gives no SQLSTATE of a connect that failed, only the message, in the server's own
+    language. So only the advice depends on it.
     """
-    return isinstance(error, psycopg.Error) and any(text in str(error) for text in _FULL)
+    if isinstance(error, StandbyError):
+        return (
+            "name the primary in AUTHAPI_DATABASE_URL, or all servers, with "
+            "?target_session_attrs=read-write"
+        )
+    is_full = isinstance(error, psycopg.Error) and error.sqlstate == _TOO_MANY_CONNECTIONS
+    if is_full or any(text in str(error) for text in _FULL):
+        return "raise its max_connections, or lower AUTHAPI_DATABASE_CONNECTIONS"
+    return "start it and let this user in, or set another AUTHAPI_DATABASE_URL"
 
 
-def is_read_only(error: BaseException) -> bool:
-    """Return whether the server, or the connection, could only be read."""
-    return isinstance(error.__cause__, errors.ReadOnlySqlTransaction)
+def is_useless(error: BaseException | None) -> bool:
+    """Return whether no connection that is open now should be used after an error.
+
+    The server is the primary no longer, or what was prepared does not fit the schema any more.
+    """
+    return isinstance(error, psycopg.Error) and error.sqlstate in _OUTDATED | {_READ_ONLY}
+
+
+def is_outdated(error: BaseException) -> bool:
+    """Return whether a statement was not run because it was prepared for another schema."""
+    return isinstance(error, psycopg.Error) and error.sqlstate in _OUTDATED

@@ -9,9 +9,8 @@ from collections.abc import Callable
 import psycopg
 
 from authapi.database import NoConnection
-from authapi.database.postgresql.circuit import Circuit
 from authapi.database.postgresql.connections import Connection, Connector, close
-from authapi.database.postgresql.errors import is_full
+from authapi.database.postgresql.pool import Pool
 from authapi.database.statements import SQL
 from authapi.signals import kept_from_threads
 
@@ -29,9 +28,9 @@ class Opening:
 
     setup = (SQL / "postgresql" / "look_ups.sql").read_text()
 
-    def __init__(self, connector: Connector, circuit: Circuit, text: bytes) -> None:
-        """Take what connects, the circuit, and the statement. Connect to nothing yet."""
-        self._connector, self._circuit, self._text = connector, circuit, text
+    def __init__(self, connector: Connector, pool: Pool, text: bytes) -> None:
+        """Take what connects, the pool, and the statement. Connect to nothing yet."""
+        self._connector, self._pool, self._text = connector, pool, text
         self._arrived: Connection | None = None  # from the thread
         self._thread: threading.Thread | None = None
         self._retry_at = 0.0  # monotonic seconds
@@ -46,7 +45,7 @@ class Opening:
         if arrived is not None:
             self._arrived = None
         elif thread is None:
-            self._circuit.require_closed()
+            self._pool.circuit.require_closed()
             if time.monotonic() < self._retry_at:
                 raise NoConnection
             self._start(wake)
@@ -83,10 +82,9 @@ class Opening:
             else:
                 self._arrived = connection
         except psycopg.Error as error:
-            if is_full(error):
+            self._pool.refused(error)
+            if not self._pool.circuit.is_open:  # the pool's connections answer meanwhile
                 self.pause()
-            else:
-                self._circuit.fail(error)
         finally:
             self._thread = None
             wake()
@@ -95,7 +93,6 @@ class Opening:
         """Return a connection in pipeline mode, whose first result is the preparation's."""
         connection = self._connector.connect()
         try:
-            _require_primary(connection)
             connection.execute(self.setup.encode(), prepare=False)
             pgconn = connection.pgconn
             pgconn.nonblocking = 1
@@ -107,12 +104,3 @@ class Opening:
             close(connection)
             raise
         return connection
-
-
-def _require_primary(connection: Connection) -> None:
-    """Raise OperationalError where the server is a standby.
-
-    SECURITY: a standby learns late which sessions have ended.
-    """
-    if connection.info.parameter_status("in_hot_standby") == "on":
-        raise psycopg.OperationalError("the server is a standby")

@@ -14,10 +14,9 @@ from psycopg.adapt import Transformer
 
 from authapi.database import Key, NoConnection, Row
 from authapi.database.postgresql.binding import positional
-from authapi.database.postgresql.circuit import Circuit
 from authapi.database.postgresql.connections import Connection, Connector, close
 from authapi.database.postgresql.opening import NAME, Opening
-from authapi.database.postgresql.pool import LIFETIME
+from authapi.database.postgresql.pool import LIFETIME, Pool
 from authapi.database.statements import load
 from authapi.errors import Unavailable
 
@@ -35,16 +34,15 @@ class PostgreSQLPipeline:
     key among them, from 1. Every method returns at once, and is called by one thread.
     """
 
-    def __init__(
-        self, connector: Connector, circuit: Circuit, text: bytes, deadline: float
-    ) -> None:
-        """Take what connects, the circuit, and the statement. Connect to nothing yet.
+    def __init__(self, connector: Connector, pool: Pool, text: bytes, deadline: float) -> None:
+        """Take what connects, the pool of other connections, and the statement.
 
-        `deadline` is the seconds until a server that does not answer counts as unavailable.
+        Connect to nothing yet. `deadline` is the seconds until a server that does not answer
+        counts as unavailable.
         """
         self.deadline = deadline
-        self._circuit = circuit
-        self._opening = Opening(connector, circuit, text)
+        self._circuit = pool.circuit
+        self._opening = Opening(connector, pool, text)
         self._connection: Connection | None = None
         self._sizes: list[int] = []  # of the batches under way; 0 is the preparation
         self._rows: list[Row] = []  # of the batch that is being received
@@ -173,12 +171,12 @@ class PostgreSQLPipeline:
 
 
 def pipeline_of(
-    statement: str, connector: Connector, circuit: Circuit, deadline: float
+    statement: str, connector: Connector, pool: Pool, deadline: float
 ) -> PostgreSQLPipeline:
     """Return a pipeline that runs a statement, which is named as `sessions.authenticate_all`."""
     file, _, name = statement.partition(".")
     text, _ = positional(load(file, "postgresql")[name].sql)
-    return PostgreSQLPipeline(connector, circuit, text, deadline)
+    return PostgreSQLPipeline(connector, pool, text, deadline)
 
 
 def _array(values: Sequence[str | int]) -> bytes:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import psycopg
+from psycopg.errors import ConnectionTimeout
 
 from authapi.database.postgresql.circuit import Circuit
 from authapi.database.postgresql.connections import Connection, Connector, close
-from authapi.database.postgresql.errors import is_full
+from authapi.database.postgresql.errors import is_outdated
 from authapi.errors import Unavailable
 
 Result = TypeVar("Result")
@@ -31,6 +32,7 @@ class Pool:
         self._connector = connector
         self._free = threading.BoundedSemaphore(size)
         self._idle: list[Connection] = []
+        self._lent: set[Connection] = set()
         self._forgotten_at = 0.0  # connections that were opened before are not used any more
 
     def lend(
@@ -39,15 +41,19 @@ class Pool:
         """Return a connection, as `take` does, and what its first use returned.
 
         The use must change nothing: it is repeated where a connection was lost while it was idle,
-        as when the server was started again. `patience` is the seconds that each answer may take.
+        as when the server was started again, and where a statement was prepared for another schema.
+        `patience` is the seconds that each answer may take.
         """
         connection = self.take(timeout)
         try:
             return connection, _used(use, connection, patience)
-        except BaseException:
-            was_lost = connection.closed and not connection.is_overdue
+        except BaseException as error:
+            repeats = connection.closed and not connection.is_overdue
+            if is_outdated(error):
+                self.forget()
+                repeats = True
             self.give(connection)
-            if not was_lost:
+            if not repeats:
                 raise
         connection = self.take(timeout)
         try:
@@ -66,10 +72,12 @@ class Pool:
         if not self._free.acquire(timeout=max(0, timeout)):
             raise Unavailable from TimeoutError("all connections to the database are in use")
         try:
-            return self._reused() or self._connect()
+            connection = self._reused() or self._connect()
         except BaseException:
             self._free.release()
             raise
+        self._lent.add(connection)
+        return connection
 
     def give(self, connection: Connection) -> None:
         """Take a connection back. One whose state is not known is closed.
@@ -86,7 +94,17 @@ class Pool:
             close(connection)
             if connection.is_overdue:
                 self.circuit.fail(TimeoutError("the server did not answer in time"))
+        self._lent.discard(connection)
         self._free.release()
+
+    def refused(self, error: psycopg.Error) -> None:
+        """Open the circuit after a connect that failed, unless other connections are open.
+
+        NOTE: a server that is full lets no connection in, and goes on with those that it has. Where
+        they are dead too, the last one that is lost opens the circuit.
+        """
+        if isinstance(error, ConnectionTimeout) or not (self._lent or self._idle):
+            self.circuit.fail(error)
 
     def forget(self) -> None:
         """Use no connection any more that is open now: the server has dropped one of them."""
@@ -109,8 +127,10 @@ class Pool:
         try:
             return self._connector.connect()
         except psycopg.Error as error:
-            if not is_full(error):
-                self.circuit.fail(error)
+            connection = self._reused()  # which was given back meanwhile
+            if connection is not None:
+                return connection
+            self.refused(error)
             raise Unavailable from error
 
     def _probe(self) -> None:

@@ -12,7 +12,7 @@ import psycopg
 from authapi.database.migrations import Ledger, Migration, migrations
 from authapi.database.postgresql.connections import Connection
 from authapi.database.postgresql.database import PostgreSQLDatabase
-from authapi.database.postgresql.errors import is_full
+from authapi.database.postgresql.errors import advice
 from authapi.database.progress import progress
 from authapi.errors import StartError, Unavailable
 
@@ -75,8 +75,7 @@ def _checked(connection: Connection) -> str:
             f"The database {place} has the encoding {info.parameter_status('server_encoding')}: "
             "make another one with CREATE DATABASE … ENCODING 'UTF8'."
         )
-    states = ("in_hot_standby", "default_transaction_read_only")
-    if "on" in {info.parameter_status(name) for name in states}:
+    if info.parameter_status("default_transaction_read_only") == "on":
         raise StartError(
             f"The database {place} can only be read: name the primary in AUTHAPI_DATABASE_URL, "
             "or all servers, with ?target_session_attrs=read-write."
@@ -113,8 +112,6 @@ def _as_start_errors() -> Iterator[None]:
     try:
         yield
     except (Unavailable, psycopg.Error) as error:
-        cause = " ".join(str(error.__cause__ or error).split())
-        advice = "start it and let this user in, or set another AUTHAPI_DATABASE_URL"
-        if is_full(error.__cause__) or is_full(error):
-            advice = "raise its max_connections, or lower AUTHAPI_DATABASE_CONNECTIONS"
-        raise StartError(f"The database cannot be used ({cause}): {advice}.") from error
+        cause = error.__cause__ or error
+        said = " ".join(str(cause).split())
+        raise StartError(f"The database cannot be used ({said}): {advice(cause)}.") from error
