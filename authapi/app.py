@@ -24,7 +24,7 @@ from authapi.features.sessions import SessionRepository, Sessions
 from authapi.features.users import Users
 from authapi.inline import InlineRoutes
 from authapi.jobs import Jobs
-from authapi.keys import lacks_keys, load_keys, require_shared_keys
+from authapi.keys import lacks_keys, require_shared_keys
 from authapi.losses import warn_of_losses
 from authapi.middleware import (
     CrossSite,
@@ -38,7 +38,7 @@ from authapi.routing import Router
 from authapi.session_look_ups import SessionLookUps
 from authapi.session_tokens import SessionTokens
 from authapi.settings import Settings, WorkerSettings, require_settings
-from authapi.tokens import Tokens
+from authapi.signing_keys import SigningKeys
 from authapi.wire import Wire
 
 logger = logging.getLogger("authapi")
@@ -186,7 +186,7 @@ def create_app(
     are_new = lacks_keys(settings)
     database = open_database(settings)
     clock = database.clock(clock)
-    keys = load_keys(settings)
+    keys = SigningKeys(settings)
     core = Core(
         settings=settings,
         clock=clock,
@@ -194,28 +194,33 @@ def create_app(
         events=Events(),
         notices=Notices(clock),
         passwords=Passwords(settings),
-        root=load_root(settings, keys),
-        tokens=Tokens(keys),
+        keys=keys,
+        root=load_root(settings, keys.all),
+        tokens=keys.tokens,
         wire=Wire(settings, clock),
         cookies=Cookies(settings),
     )
-    has_lost_sessions = are_new and core.of(SessionRepository).exist(clock())
-    warn_of_losses(core, is_new=database.is_new, are_new=are_new, ended=has_lost_sessions)
+    ended = are_new and core.of(SessionRepository).exist(clock())
+    warn_of_losses(core, is_new=database.is_new, are_new=are_new, ended=ended)
     database.prepare_to_fork()  # the server that gets the application may fork
     core.events.subscribe(lambda event: database.after_commit(lambda: log(event)))
     app = AuthAPI(core)
     _add_services(app, core)
     # NOTE: only our own server wakes the services. Under any other, a committed change does it.
     core.events.subscribe(lambda _: database.after_commit(app.jobs.wake))
-    for feature in settings.features:
-        app.jobs.add(*feature.jobs)
-        feature.setup(app, core)
+    _set_up_features(app)
     return app
 
 
 def _add_services(app: AuthAPI, core: Core) -> None:
     """Add the background services of the core, and what must not fail in them."""
     watch = DatabaseWatch(core.database)
-    core.background.add(watch, core.passwords.lane, core.notices, app.jobs)
+    core.background.add(watch, core.keys, core.passwords.lane, core.notices, app.jobs)
     core.readiness.require(watch.fault)
     core.readiness.require(core.passwords.lane.fault)
+
+
+def _set_up_features(app: AuthAPI) -> None:
+    for feature in app.core.settings.features:
+        app.jobs.add(*feature.jobs)
+        feature.setup(app, app.core)

@@ -15,6 +15,7 @@ from authapi.passwords import Passwords
 from authapi.readiness import Readiness
 from authapi.root import Root
 from authapi.settings import Settings
+from authapi.signing_keys import SigningKeys
 from authapi.tokens import Tokens
 from authapi.wire import Wire
 
@@ -31,6 +32,7 @@ class Core:
     events: Events
     notices: Notices
     passwords: Passwords
+    keys: SigningKeys
     root: Root
     tokens: Tokens
     wire: Wire

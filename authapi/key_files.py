@@ -1,4 +1,4 @@
-"""Files of symmetric keys, as JWK Sets (RFC 7517): made at the first start, read at each one."""
+"""Files of symmetric keys, as JWK Sets (RFC 7517): made at the first start, and replaced whole."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import base64
 import hashlib
 import os
 import secrets
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Self, TypeVar
@@ -13,6 +15,7 @@ from typing import Generic, Self, TypeVar
 import msgspec
 
 from authapi.errors import StartError
+from authapi.file_changes import only_writer, replace
 from authapi.secret_files import GROUP, read_secret, synchronize
 from authapi.settings import weak_key
 
@@ -36,6 +39,11 @@ class SymmetricKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return base64.b64decode(self.k + "=" * (-len(self.k) % 4), altchars=b"-_", validate=True)
 
     @classmethod
+    def new(cls, _now: float) -> Self:
+        """Return a new random key, made in a second since the epoch."""
+        return cls.of(secrets.token_bytes(NEW_KEY_LENGTH))
+
+    @classmethod
     def of(cls, secret: bytes) -> Self:
         """Return the key of these bytes, named by a digest of them."""
         encoded = base64.urlsafe_b64encode(secret).decode().rstrip("=")
@@ -53,6 +61,7 @@ class SymmetricKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 AnyKey = TypeVar("AnyKey", bound=SymmetricKey)
+Used = TypeVar("Used")
 
 
 class KeySet(msgspec.Struct, Generic[AnyKey], frozen=True):
@@ -63,36 +72,65 @@ class KeySet(msgspec.Struct, Generic[AnyKey], frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class KeyFile(Generic[AnyKey]):
-    """A file of keys of one kind. The name, setting and advice are parts of error messages."""
+    """A file of keys of one kind. The name, setting and advice are parts of error messages.
+
+    `newest` returns what makes a key unfit to be the last one of the file, or None.
+    """
 
     name: str
     setting: str
     advice: str
     kind: type[AnyKey]
     decoder: msgspec.json.Decoder[KeySet[AnyKey]]
+    newest: Callable[[AnyKey], str | None] = lambda _: None
 
     def load(self, path: Path) -> list[AnyKey]:
         """Return the keys of the file, oldest first; make the file if there is none.
 
         Raises StartError for a file that cannot be read, that others can read, or with bad keys.
         """
-        try:
-            self._create(path)
-            text = read_secret(path, self.name, mended=GROUP)
-        except OSError as error:
-            raise StartError(
-                f"{self.name} {path} cannot be used ({error.strerror}): let this user read and "
-                f"write it, or set another {self.setting}."
-            ) from error
+        self._using(path, lambda: self._create(path))
+        return self.read(path)
+
+    def read(self, path: Path) -> list[AnyKey]:
+        """Return the keys of an existing file, oldest first. Raises StartError, as `load` does."""
+        text = self._using(path, lambda: read_secret(path, self.name, mended=GROUP))
         try:
             keys = self.decoder.decode(text).keys
-            _check(keys)
+            self._check(keys)
         except ValueError as error:
             advice = self.advice
             if b'"keys"' not in text and not weak_key(text):
                 advice = "name a key that is text in AUTHAPI_SECRET_KEY_FILE"
             raise StartError(f"{self.name} {path} is not usable, {error}: {advice}.") from error
         return keys
+
+    def change(self, path: Path, change: Callable[[list[AnyKey]], list[AnyKey]]) -> list[AnyKey]:
+        """Replace the keys by what a function returns of them, in one process after another.
+
+        Return the keys. After a crash the file holds the older or the newer ones. Raises StartError
+        for a file that cannot be read or replaced, and what the function raises.
+        """
+
+        def replaced() -> list[AnyKey]:
+            with only_writer(real):
+                keys = change(self.read(real))
+                self._check(keys)
+                replace(real, msgspec.json.encode(KeySet(keys=keys)))
+                return keys
+
+        real = path.resolve()  # the name may be a link, which stays
+        return self._using(path, replaced)
+
+    def _using(self, path: Path, use: Callable[[], Used]) -> Used:
+        """Return what a function returns. Raises StartError for its OSError."""
+        try:
+            return use()
+        except OSError as error:
+            raise StartError(
+                f"{self.name} {path} cannot be used ({error.strerror}): let this user read and "
+                f"write it, or set another {self.setting}."
+            ) from error
 
     def _create(self, path: Path) -> None:
         """Create the file, with one random key, unless it exists.
@@ -105,7 +143,7 @@ class KeyFile(Generic[AnyKey]):
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                key = self.kind.of(secrets.token_bytes(NEW_KEY_LENGTH))
+                key = self.kind.new(time.time())
                 file.write(msgspec.json.encode(KeySet(keys=[key])))
                 file.flush()
                 os.fsync(descriptor)
@@ -116,13 +154,14 @@ class KeyFile(Generic[AnyKey]):
             draft.unlink()
         synchronize(path.parent)
 
-
-def _check(keys: list[AnyKey]) -> None:
-    """Raise ValueError, which says what is wrong with which key."""
-    if not keys:
-        raise ValueError("holds no key")
-    for key in keys:
-        if fault := key.fault():
-            raise ValueError(f"holds a key ({key.kid!r}) that {fault}")
-    if len({key.kid for key in keys}) < len(keys):
-        raise ValueError("holds two keys of one kid")
+    def _check(self, keys: list[AnyKey]) -> None:
+        """Raise ValueError, which says what is wrong with which key."""
+        if not keys:
+            raise ValueError("holds no key")
+        for key in keys:
+            if fault := key.fault():
+                raise ValueError(f"holds a key ({key.kid!r}) that {fault}")
+        if fault := self.newest(keys[-1]):
+            raise ValueError(f"holds a key ({keys[-1].kid!r}) that {fault}")
+        if len({key.kid for key in keys}) < len(keys):
+            raise ValueError("holds two keys of one kid")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -16,22 +17,36 @@ ALGORITHM = "HS256"
 
 
 class Key(SymmetricKey, frozen=True, kw_only=True):
-    """A key that signs tokens."""
+    """A key of tokens. `iat` is the second since the epoch in which it was made or began to sign.
+
+    A key whose `key_ops` lack `sign` is prepared: it only verifies, until it begins to sign.
+    """
 
     alg: str = ""
     use: str = "sig"
     key_ops: tuple[str, ...] = ("sign", "verify")
+    iat: int | msgspec.UnsetType = msgspec.UNSET  # OpenID Federation 1.0, 8.7.2
 
     @classmethod
     def of(cls, secret: bytes) -> Key:
         """Return the key of these bytes, named by a digest of them."""
         return msgspec.structs.replace(super().of(secret), alg=ALGORITHM)
 
+    @classmethod
+    def new(cls, now: float) -> Key:
+        """Return a new random key."""
+        return msgspec.structs.replace(super().new(now), iat=int(now))
+
+    @property
+    def signs(self) -> bool:
+        """Return whether it may sign. The newest such key of a file does."""
+        return "sign" in self.key_ops
+
     def fault(self) -> str | None:
         """Return what makes the key unfit, or None. PyJWT looks at neither `use` nor `key_ops`."""
         if (self.kty, self.alg) != ("oct", ALGORITHM):
             return f"is no {ALGORITHM} key (kty oct)"
-        if self.use != "sig" or not {"sign", "verify"} <= set(self.key_ops):
+        if self.use != "sig" or "verify" not in self.key_ops:
             return "is not for signing"
         return super().fault()
 
@@ -42,6 +57,7 @@ _KEY_FILE = KeyFile(
     advice="mend it, or move it away to have a new one made (which ends all sessions)",
     kind=Key,
     decoder=msgspec.json.Decoder(KeySet[Key]),
+    newest=lambda key: None if key.signs else "only verifies, and is the last one",
 )
 
 
@@ -64,15 +80,34 @@ def require_shared_keys(settings: Settings) -> None:
             )
 
 
+def key_path(settings: Settings) -> Path | None:
+    """Return the path of the key file; None where the key is a secret key."""
+    keys = settings.of(KeySettings)
+    return Path(keys.key_file).absolute() if keys.has_key_file else None
+
+
 def load_keys(settings: Settings) -> list[Key]:
     """Return the keys of the settings, oldest first: the secret key, or those of the key file.
 
     Raises StartError for a file that cannot be read, that others can read, or with bad keys.
     """
-    keys = settings.of(KeySettings)
-    if not keys.has_key_file:
+    path = key_path(settings)
+    if path is None:
         return [Key.of(with_secret_key(settings).of(KeySettings).secret_bytes)]
-    return _KEY_FILE.load(Path(keys.key_file).absolute())
+    return _KEY_FILE.load(path)
+
+
+def read_keys(path: Path) -> list[Key]:
+    """Return the keys of an existing key file, oldest first. Raises StartError."""
+    return _KEY_FILE.read(path)
+
+
+def change_keys(path: Path, change: Callable[[list[Key]], list[Key]]) -> list[Key]:
+    """Replace the keys of a key file by what a function returns of them; return those.
+
+    Raises StartError, and what the function raises.
+    """
+    return _KEY_FILE.change(path, change)
 
 
 def with_secret_key(settings: Settings) -> Settings:

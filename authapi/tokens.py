@@ -6,8 +6,9 @@ A feature declares its own type of token and its claims: `core.tokens.signed("de
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Hashable
+from functools import lru_cache, partial
+from typing import Any, Generic, Protocol, TypeVar
 
 import jwt
 import msgspec
@@ -21,7 +22,7 @@ _JWS = jwt.PyJWS(algorithms=[ALGORITHM])
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # no padding
 
 
-class Expiring(Protocol):
+class Expiring(Hashable, Protocol):
     """Claims with an expiry."""
 
     @property
@@ -43,15 +44,22 @@ class KeyRing:
         self._kind = kind
         self._newest = keys[-1]
         self._secrets = {key.kid: key.secret for key in keys}
-        self._keys = {self._signed(key, b"").partition(".")[0]: key for key in keys}
+        self._keys = {self._header(key): key for key in keys}
+        one, other = (self._header(msgspec.structs.replace(keys[-1], kid=kid)) for kid in "0~")
+        pairs = enumerate(zip(one, other, strict=True))
+        self._beginning = one[: next(place for place, (a, b) in pairs if a != b)]
 
     def sign(self, payload: bytes) -> str:
         """Return the compact JWS of a payload, signed by the newest key."""
-        return self._signed(self._newest, payload)
+        return self._signed(self._newest, self._secrets[self._newest.kid], payload)
 
     def knows(self, token: str) -> bool:
         """Return whether a token's first part is the header that one of the keys writes."""
         return token.partition(".")[0] in self._keys
+
+    def may_be_ours(self, token: str) -> bool:
+        """Return whether a token begins as those of this type do, whatever key it names."""
+        return token.startswith(self._beginning)
 
     def verify(self, token: str) -> bytes:
         """Return the payload of a token that one of the keys signed. Raises InvalidToken.
@@ -68,9 +76,13 @@ class KeyRing:
         except jwt.PyJWTError as error:
             raise InvalidToken from error
 
-    def _signed(self, key: Key, payload: bytes) -> str:
+    def _header(self, key: Key) -> str:
+        """Return the first part of the tokens that a key signs."""
+        return self._signed(key, self._secrets[self._newest.kid], b"").partition(".")[0]
+
+    def _signed(self, key: Key, secret: bytes, payload: bytes) -> str:
         header = {"alg": key.alg, "kid": key.kid, "typ": self._kind}
-        return _JWS.encode(payload, self._secrets[key.kid], key.alg, headers=header)
+        return _JWS.encode(payload, secret, key.alg, headers=header)
 
 
 class Signed(Generic[Claims]):
@@ -80,13 +92,35 @@ class Signed(Generic[Claims]):
     and of claims whose token it keeps. The expiry is checked at every read.
     """
 
-    def __init__(self, ring: KeyRing, claims: type[Claims], *, remembered: int) -> None:
-        """Take the ring that signs, and the claims: a frozen `msgspec.Struct`."""
-        self._ring = ring
+    def __init__(
+        self,
+        ring: KeyRing,
+        claims: type[Claims],
+        refresh: Callable[[], None],
+        *,
+        remembered: int,
+    ) -> None:
+        """Take the ring, the claims (a frozen `msgspec.Struct`) and what looks for other keys."""
         self._encode = msgspec.json.Encoder().encode
         self._decode = msgspec.json.Decoder(claims).decode
-        self.issue = lru_cache(maxsize=remembered)(self._issue)
-        self.claims = lru_cache(maxsize=remembered)(self._verified)
+        self._refresh = refresh
+        self._remembered = remembered
+        self.use(ring)
+
+    def use(self, ring: KeyRing) -> None:
+        """Sign and verify by another ring, and forget what was remembered of the former one.
+
+        NOTE: each ring has memories of its own, so a thread that uses the former one meanwhile does
+        not fill the new ones. `_ring` is set last: who sees it finds the new memories.
+        """
+        self.claims = lru_cache(maxsize=self._remembered)(partial(self._verified, ring))
+        self.issued = lru_cache(maxsize=self._remembered)(partial(self._issued, ring))
+        self._ring = ring
+
+    def issue(self, claims: Claims) -> str:
+        """Return the token that carries these claims, signed by the newest key of the key file."""
+        self._refresh()
+        return self.issued(claims)
 
     def read(self, token: str, now: float) -> Claims:
         """Return the claims of a token of ours that has not expired. Raises InvalidToken."""
@@ -106,20 +140,30 @@ class Signed(Generic[Claims]):
         """Return whether a token has the header of our tokens of this type."""
         return self._ring.knows(token)
 
-    def _issue(self, claims: Claims) -> str:
+    def _issued(self, ring: KeyRing, claims: Claims) -> str:
         """Return the token that carries these claims.
 
-        NOTE: `issue` remembers it, because a client that goes on with an older session token gets
+        NOTE: `issued` remembers it, because a client that goes on with an older session token gets
         the same newer one each time.
         """
-        return self._ring.sign(self._encode(claims))
+        return ring.sign(self._encode(claims))
 
-    def _verified(self, token: str) -> Claims:
+    def _verified(self, ring: KeyRing, token: str) -> Claims:
         """Return the claims of a token of ours, expired or not. Raises InvalidToken.
 
-        NOTE: `claims` remembers those of good tokens only.
+        A token that this ring refuses may be signed by a key that was added to the key file a
+        moment ago. NOTE: `claims` remembers those of good tokens only.
         """
-        payload = self._ring.verify(token)
+        try:
+            payload = ring.verify(token)
+        except InvalidToken:
+            # SECURITY: made-up tokens cost a look at the file, less than those of a known key.
+            if not ring.may_be_ours(token):
+                raise
+            self._refresh()
+            if self._ring is ring:
+                raise
+            return self.claims(token)
         try:
             claims = self._decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -133,10 +177,17 @@ class Signed(Generic[Claims]):
 class Tokens:
     """The signing keys of an application, for the types of tokens that its parts declare."""
 
-    def __init__(self, keys: list[Key]) -> None:
-        """Take the keys, oldest to newest."""
+    def __init__(self, keys: list[Key], refresh: Callable[[], None] = lambda: None) -> None:
+        """Take the keys, oldest to newest, and what calls `use` where there are others by now."""
         self._keys = keys
-        self._kinds: set[str] = set()
+        self._refresh = refresh
+        self._kinds: dict[str, Signed[Any]] = {}
+
+    def use(self, keys: list[Key]) -> None:
+        """Sign and verify tokens of every type by other keys."""
+        self._keys = keys
+        for kind, signed in self._kinds.items():
+            signed.use(KeyRing(keys, kind))
 
     def signed(self, kind: str, claims: type[Claims], *, remembered: int = 0) -> Signed[Claims]:
         """Declare a type of token, such as `device+jwt`, by its claims.
@@ -145,5 +196,7 @@ class Tokens:
         """
         if kind in self._kinds:
             raise ValueError(f"the token type {kind} is declared already: choose another")
-        self._kinds.add(kind)
-        return Signed(KeyRing(self._keys, kind), claims, remembered=remembered)
+        ring = KeyRing(self._keys, kind)
+        signed = Signed(ring, claims, self._refresh, remembered=remembered)
+        self._kinds[kind] = signed
+        return signed

@@ -295,7 +295,7 @@ def test_what_is_remembered_is_bounded():
     others = tokens.signed("ticket+jwt", Ticket)
 
     for signed, number in [(sessions, REMEMBERED), (others, 0)]:
-        for remembered in (signed.issue, signed.claims):
+        for remembered in (signed.issued, signed.claims):
             assert remembered.cache_info().maxsize == number
 
 

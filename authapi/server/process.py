@@ -31,8 +31,8 @@ def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app
     `create` may be an application's own function, which adds its resources to `create_app`'s. It is
     called once. Several workers are forked after it, so it must leave no thread or connection open.
 
-    NOTE: therefore a worker that is started again has the keys and the schema of the others, even
-    if the files have changed since.
+    NOTE: therefore a worker that is started again has the schema of the others, even if the files
+    have changed since.
     """
     require_settings(settings)
     end_at_once()
