@@ -114,7 +114,7 @@ def test_key_file_is_made_once(make_app, tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(decoded(json.loads(made)["keys"][0]["k"])) == 32
     assert made == path.read_text()
-    assert {"authapi.db", "authapi.db.key", "authapi.db.lock", "authapi.db.root"} >= {
+    assert {f"authapi.db{ending}" for ending in ("", ".key", ".lock", ".root", ".run")} >= {
         path.name for path in tmp_path.iterdir() if not path.name.endswith(("-wal", "-shm"))
     }
 
