@@ -2,6 +2,8 @@
 BIN = .venv/bin
 # Tests wait for processes and sockets more than they compute: three at once suit two CPUs.
 TESTS = -n 3
+# The lock files hold for every Python and platform that the service runs on. Versions stay until `make lock LOCKED=--upgrade`.
+LOCK = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' $(LOCKED)
 
 run:
 	$(BIN)/python run.py
@@ -27,7 +29,19 @@ soak:
 mutants:
 	$(BIN)/pip install -q -e '.[mutants]' && $(BIN)/python -m faults.mutants
 
-sbom:
-	python3 -m venv .sbom && .sbom/bin/pip install -q . && $(BIN)/pip install -q -e '.[sbom]' && $(BIN)/cyclonedx-py environment .sbom -o sbom.json; status=$$?; rm -rf .sbom; exit $$status
+lock:
+	$(BIN)/pip install -q -e '.[release]' && $(LOCK) setup.cfg -o requirements.lock && $(LOCK) setup.cfg --extra postgres -c requirements.lock -o deploy/extras.lock && $(LOCK) deploy/build.in -c requirements.lock -o deploy/build.lock
 
-.PHONY: run test check bench faults postgresql-faults soak mutants sbom
+audit:
+	$(BIN)/pip install -q -e '.[release]' && $(BIN)/pip-audit --disable-pip --require-hashes -r deploy/extras.lock
+
+image:
+	docker build -f deploy/Dockerfile --build-arg EXTRAS=$(EXTRAS) --build-arg VERSION=$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' authapi/__init__.py) --build-arg REVISION=$(shell git rev-parse HEAD) -t authapi .
+
+dist:
+	rm -rf dist && $(BIN)/pip install -q -e '.[release]' && $(BIN)/python -m build && $(BIN)/twine check --strict dist/*
+
+sbom:
+	python3 -m venv .sbom && .sbom/bin/pip install -q --require-hashes -r requirements.lock && .sbom/bin/pip install -q --no-deps . && $(BIN)/pip install -q -e '.[release]' && $(BIN)/cyclonedx-py environment --output-reproducible -o sbom.json .sbom; status=$$?; rm -rf .sbom; exit $$status
+
+.PHONY: run test check bench faults postgresql-faults soak mutants lock audit image dist sbom

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from configparser import ConfigParser
 from fnmatch import fnmatch
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import pytest
 from conftest import process
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from trove_classifiers import classifiers
 
 import authapi
@@ -196,7 +199,7 @@ def test_reproducible_builds(tmp_path, kind):
 
 def instructions(name):
     """Return the Dockerfile's instructions of one name, with continued lines joined."""
-    lines = (ROOT / "Dockerfile").read_text().replace("\\\n", "").splitlines()
+    lines = (ROOT / "deploy" / "Dockerfile").read_text().replace("\\\n", "").splitlines()
     return [line.partition(" ")[2] for line in lines if line.startswith(f"{name} ")]
 
 
@@ -217,12 +220,74 @@ def test_context(wheel, tmp_path):
 
 def test_image():
     """The image's last stage gets the installed service alone, and does not run as root."""
-    dockerfile = (ROOT / "Dockerfile").read_text()
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
 
-    assert instructions("COPY") == [". /src", "--from=build /opt/authapi /opt/authapi"]
-    assert re.findall(r"^(?:COPY|FROM)", dockerfile, re.MULTILINE)[-2:] == ["FROM", "COPY"]
+    assert instructions("COPY") == [
+        "deploy/build.lock deploy/extras.lock ./",
+        ". .",
+        "--from=build /opt/authapi /opt/authapi",
+        "--from=build --chown=10001:10001 /state /var/lib",
+    ]
+    last = dockerfile.rpartition("\nFROM ")[2]
+    assert not re.search(r"^RUN", last, re.MULTILINE)
     assert instructions("USER") == ["10001:10001"]
     assert not re.search(r"SECRET|PASSWORD|TOKEN", dockerfile)
+
+
+def test_the_image_installs_what_is_locked():
+    """The image's build takes each package from a lock file with its hash, or from the clone."""
+    installs = re.findall(
+        r"pip(?: --python \S+)? (?:install|wheel) [^&;]*", " ; ".join(instructions("RUN"))
+    )
+
+    assert len(installs) == 4
+    for command in installs:
+        assert (
+            "--require-hashes" in command or "--no-index" in command or "wheel --no-deps" in command
+        )
+
+
+# What is installed by those who develop and release it, not by those who run it.
+DEVELOPMENT = {"test", "dev", "mutants", "release"}
+
+
+def requirements(text):
+    """Return the requirements of a list in setup.cfg, without the package itself."""
+    found = [Requirement(line) for line in text.strip().splitlines() if line.strip()[:1] != "#"]
+    return [each for each in found if each.name != "authapi-server"]
+
+
+def locked(name):
+    """Return the versions that a lock file pins, by package. Every one has hashes."""
+    found = {}
+    for entry in re.split(r"\n(?=\S)", (ROOT / name).read_text()):
+        pinned = re.match(r"([\w-]+)==(\S+)", entry)
+        if pinned:
+            assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry
+            found[canonicalize_name(pinned[1])] = pinned[2]
+    return found
+
+
+def test_lock_files():
+    """The lock files pin what setup.cfg and the builds require, at versions that these allow."""
+    extras = CONFIG["options.extras_require"]
+    base, all_extras, build = map(
+        locked, ("requirements.lock", "deploy/extras.lock", "deploy/build.lock")
+    )
+    needs = requirements(CONFIG["options"]["install_requires"])
+    optional = [
+        each for name in extras if name not in DEVELOPMENT for each in requirements(extras[name])
+    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+    for versions, wanted in (
+        (base, needs),
+        (all_extras, needs + optional),
+        (build, [Requirement(each) for each in project["build-system"]["requires"]]),
+    ):
+        for each in wanted:
+            assert versions[canonicalize_name(each.name)] in each.specifier, each
+    assert base.items() <= all_extras.items()
 
 
 def test_health_check(tmp_path):
