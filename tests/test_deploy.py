@@ -7,11 +7,11 @@ import shutil
 import ssl
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import RUN, USER, connected, process, request, running
+from conftest import RUN, USER, connected, eventually, process, request, running
 from proxies import EXAMPLES, free_port, installed, nginx_command, proxy_running
 
 from authapi.settings import declared_settings
@@ -108,13 +108,16 @@ def test_the_compose_file_is_valid():
     assert re.search(r"AUTHAPI_LOG_LEVEL: ['\"]{2}\n", done.stdout)
 
 
-@pytest.mark.parametrize("path", [UNIT, COMPOSE], ids=lambda path: path.name)
-def test_the_files_set_settings(path):
-    """Each variable that a file sets is a setting."""
-    names = set(re.findall(r"AUTHAPI_\w+", path.read_text()))
+def test_the_files_set_settings():
+    """Each variable that a file sets is a setting, or names the file of a secret one."""
+    files = [path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    names = {name for path in files for name in re.findall(r"AUTHAPI_[A-Z_]+", path.read_text())}
+    settings = {f"AUTHAPI_{each.name.upper()}" for each in declared_settings()}
 
-    assert names
-    assert names <= {f"AUTHAPI_{each.name.upper()}" for each in declared_settings()}
+    assert {"AUTHAPI_PUBLIC_URL", "AUTHAPI_DATABASE_URL_FILE"} <= names
+    assert {
+        name for name in names - settings if name.removesuffix("_FILE") not in settings
+    } == set()
 
 
 def test_the_files_wait_for_a_stop():
@@ -122,6 +125,32 @@ def test_the_files_wait_for_a_stop():
     assert directives()["TimeoutStopSec"] == ["12"]
     assert "stop_grace_period: 12s" in COMPOSE.read_text()
     assert directives()["RestartPreventExitStatus"] == ["2"]
+
+
+HARDENED = """
+automountServiceAccountToken: false
+enableServiceLinks: false
+fsGroupChangePolicy: OnRootMismatch
+runAsNonRoot: true
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+type: RuntimeDefault
+- ALL
+path: /livez
+path: /readyz
+"""
+
+
+@pytest.mark.parametrize(("engine", "replicas"), [("sqlite", "1"), ("postgresql", "3")])
+def test_the_kubernetes_manifests(engine, replicas):
+    """Both kinds of pods are hardened, and only those on PostgreSQL are several."""
+    done = run("kubectl", "kustomize", DEPLOY / "kubernetes" / engine)
+
+    assert done.returncode == 0, done.stderr
+    lines = {line.strip() for line in done.stdout.splitlines()}
+    assert set(HARDENED.split("\n")) - {""} <= lines
+    assert re.findall(r"replicas: (\d+)", done.stdout) == [replicas]
+    assert ("ReadWriteOncePod" in done.stdout) == (engine == "sqlite")
 
 
 def nginx(folder, upstream, port):
@@ -163,12 +192,21 @@ def caddy(folder, upstream, port):
 
 @contextmanager
 def secure_connection(port, authority):
-    """Connect to a proxy by its name, and verify its certificate."""
-    context = ssl.create_default_context(cafile=authority)
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # nginx's certificate is its own authority
-    with connected(port) as plain, context.wrap_socket(plain, server_hostname=HOST) as wrapped:
-        connection = http.client.HTTPConnection(HOST)
-        connection.sock = wrapped
+    """Connect to a proxy by its name, once it has its certificate, and verify that."""
+
+    def opened():
+        with suppress(FileNotFoundError, ssl.SSLError):  # Caddy accepts connections before
+            context = ssl.create_default_context(cafile=authority)
+            context.verify_flags &= (
+                ~ssl.VERIFY_X509_STRICT
+            )  # nginx's certificate is its own authority
+            with connected(port) as plain:
+                return context.wrap_socket(plain, server_hostname=HOST)
+        return None
+
+    connection = http.client.HTTPConnection(HOST)
+    connection.sock = eventually(opened)
+    with connection.sock:
         yield connection
 
 
