@@ -293,11 +293,11 @@ def test_lock_files():
 def test_health_check(tmp_path):
     """The image is healthy while the service answers, on whichever port it was told."""
     (check,) = instructions("HEALTHCHECK")
-    _, option, program = ast.literal_eval(check.partition("CMD ")[2])
+    program, *arguments = ast.literal_eval(check.partition("CMD ")[2])
 
     with process(tmp_path) as (_, url):
-        environ = {"AUTHAPI_PORT": url.rpartition(":")[2]}
-        command = [sys.executable, option, program]
+        environ = {"AUTHAPI_HOST": "0.0.0.0", "AUTHAPI_PORT": url.rpartition(":")[2]}
+        command = [sys.executable, "-m", program, *arguments]
         assert subprocess.run(command, env=environ, check=False).returncode == 0
     done = subprocess.run(command, env=environ, check=False, capture_output=True)
     assert done.returncode == 1
