@@ -25,7 +25,10 @@ SERVE_OPTIONS = {
     "port": "the port to listen on",
     "public_url": "where clients see it",
 }
-OPTIONS = {"database_url": "sqlite:///PATH or postgresql://…"}  # of every command
+OPTIONS = {  # of every command
+    "config": "the settings file",
+    "database_url": "sqlite:///PATH or postgresql://…",
+}
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -101,8 +104,8 @@ def _add_group(parser: CommandParser, make: Any) -> Any:  # noqa: ANN401 - argpa
 
 def _add_serve(parser: CommandParser) -> None:
     parser.description = (
-        "Run the service. Every setting is an environment variable. An option\n"
-        "wins over its variable."
+        "Run the service. Every setting is an environment variable, or stands in the\n"
+        "settings file. A variable wins over the file, and an option over both."
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.shows_settings = True

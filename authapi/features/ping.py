@@ -118,7 +118,8 @@ def _received(connection: socket.socket, deadline: float) -> bytes:
 
 
 def _run(call: Call) -> None:
-    url = call.arguments.url or url_of(os.environ)
+    config = call.arguments.AUTHAPI_CONFIG or os.environ.get("AUTHAPI_CONFIG", "")
+    url = call.arguments.url or url_of({**os.environ, "AUTHAPI_CONFIG": config})
     ping(url)
     call.console.show({"status": "ok", "url": url}, f"{url} is ready.")
 

@@ -106,6 +106,11 @@ class Settings:
             raise LookupError(f"{kind.__name__} belongs to no feature of these settings")
         return cast("Group", self._groups[kind])
 
+    @property
+    def groups(self) -> list[SettingsGroup]:
+        """Return every group: those of the core, then those of the features."""
+        return list(self._groups.values())
+
     def replace(self, **values: Value) -> Settings:
         """Return these settings with other values. Raises SettingError."""
         return Settings(features=self._asked_for, **{**self._values, **values})

@@ -28,7 +28,7 @@ def read_file(path: Path, names: Names) -> dict[str, Given]:
     path = path.absolute()
     what = "The settings file"
     read = partial(read_secret, path, what, shared=READABLE)
-    advice = "name another one in AUTHAPI_CONFIG"
+    advice = "name another one in AUTHAPI_CONFIG or with --config"
     content = _parsed(path, readable(read, f"{what} {path}", advice))
     given: dict[str, Given] = {}
     for name, found in content.items():
