@@ -5,6 +5,7 @@ Table: limits.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from authapi.database import Database
@@ -146,7 +147,7 @@ class Budget:
 
 
 class BudgetRepository:
-    """The limits table. Methods other than `state` run inside transactions.
+    """The limits table. Methods other than `states` run inside transactions.
 
     Times are in microseconds since the epoch.
     """
@@ -155,29 +156,39 @@ class BudgetRepository:
         """Take the database."""
         self._statements = database.statements("limits")
 
-    def state(self, budget: Budget, now: int) -> tuple[int, int]:
-        """Return the time at which the budget is full again, and the tries in a row."""
-        return self._statements.state(**_times(budget, now)) or (0, 0)
+    def states(self, budgets: Iterable[Budget], now: int) -> Iterator[tuple[int, int]]:
+        """Yield the time at which each budget is full again, and the tries in a row."""
+        rows = self._statements.each(
+            self._statements.state, [_times(budget, now) for budget in budgets]
+        )
+        return (row or (0, 0) for row in rows)
 
-    def take(self, budget: Budget, now: int) -> int | None:
-        """Take a try; return the tries in a row, or None if there was none left."""
-        row = self._statements.take(**_times(budget, now), in_a_row=budget.limit.in_a_row)
-        return row and int(row[0])
+    def take(self, budgets: Iterable[Budget], now: int) -> Iterator[int | None]:
+        """Take a try of each; yield the tries in a row, or None if there was none left.
+
+        A try is taken when its result is.
+        """
+        many = [_times(each, now) | {"in_a_row": each.limit.in_a_row} for each in budgets]
+        return (row and int(row[0]) for row in self._statements.each(self._statements.take, many))
 
     def give_back(self, budget: Budget, now: int) -> None:
         """Give back a try that did not count."""
         self._statements.give_back(**_times(budget, now))
 
-    def clear(self, budget: Budget) -> bool:
-        """Make a budget full, with no tries in a row. Return whether a try was missing."""
-        return bool(self._statements.clear(key=budget.key))
+    def clear(self, budgets: Iterable[Budget]) -> int:
+        """Make budgets full, with no tries in a row. Return of how many a try was missing."""
+        return sum(
+            self._statements.each(
+                self._statements.clear, [{"key": budget.key} for budget in budgets]
+            )
+        )
 
     def prune(self, now: int, at_most: int) -> int:
         """Delete up to `at_most` rows that are no longer needed; return how many."""
         return int(self._statements.prune(now=now, at_most=at_most))
 
 
-def _times(budget: Budget, now: int) -> dict[str, str | int]:
+def _times(budget: Budget, now: int) -> dict[str, str | int | None]:
     """Return the parameters that every statement about one budget takes."""
     limit = budget.limit
     return {

@@ -48,6 +48,7 @@ class LateDatabase(SQLiteDatabase):
         patience: float | None = None,  # noqa: ARG002
         *,
         of: int | Iterable[int] | None = None,  # noqa: ARG002
+        at_once: bool = True,  # noqa: ARG002
     ) -> Iterator[None]:
         """Leave the change to the next commit."""
         shared = self.connections.current

@@ -141,7 +141,11 @@ class Database(Protocol):
         """
 
     def transaction(
-        self, patience: float | None = None, *, of: int | Iterable[int] | None = None
+        self,
+        patience: float | None = None,
+        *,
+        of: int | Iterable[int] | None = None,
+        at_once: bool = True,
     ) -> AbstractContextManager[None]:
         """Run the block's statements as one change, which is on the disk when the block is left.
 
@@ -149,7 +153,8 @@ class Database(Protocol):
         their ids: an engine with many writers makes such changes of a user one after the other, and
         they never wait for each other in a circle. Any exception in the block undoes the change.
         After an error of the database in the block, no further statement may run in it.
-        Transactions do not nest.
+        Transactions do not nest. A change that need not be on the disk `at_once` may be lost in a
+        crash of the database, unless another change was kept after it.
 
         Raises Unavailable where the change cannot begin within `patience` seconds, or the engine
         refuses it.

@@ -7,7 +7,7 @@ engine's own, which replace those of the same name. Each of them says why it is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,6 +43,13 @@ class Statements:
         """Take what `load` returned, and the engine's way to make a callable of a statement."""
         for name, statement in statements.items():
             setattr(self, name, bind(statement))
+
+    def each(self, run: Callable[..., Any], many: Iterable[Mapping[str, object]]) -> Iterable[Any]:
+        """Run a statement of these for each of several parameters, when its result is taken.
+
+        An engine whose server is far away runs all of them at once, in one round trip.
+        """
+        return (run(**parameters) for parameters in many)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Raise AttributeError: every statement was set at the start."""

@@ -73,7 +73,10 @@ class Limits:
         transaction, call `take` instead. Raises TooManyRequests, having taken none.
         """
         self.require(*budgets)  # SECURITY: it only reads, so a flood does not fill the writer lock
-        with self._core.database.transaction() if self._enabled else nullcontext():
+        # SECURITY: a session, and the event of a refused proof, are kept at once, and these tries
+        # with them. So a crash of the database gives back no try whose proof was answered.
+        change = self._core.database.transaction
+        with change(at_once=False) if self._enabled else nullcontext():
             is_last = self.take(*budgets)
         try:
             yield is_last
@@ -90,8 +93,12 @@ class Limits:
         """
         if not self._enabled:
             return False
-        counts = {budget: self._take(budget) for budget in budgets}
-        return any(count == budget.limit.in_a_row for budget, count in counts.items())
+        now, is_last = self._now(), False
+        for budget, tries in zip(budgets, self._rows.take(budgets, now), strict=True):
+            if tries is None:  # another took the last one meanwhile
+                raise budget.limit.refusal(*self._state(budget), now)
+            is_last = is_last or tries == budget.limit.in_a_row
+        return is_last
 
     def is_spent(self, budget: Budget) -> bool:
         """Return whether there have been too many tries in a row."""
@@ -107,15 +114,17 @@ class Limits:
 
     def require(self, *budgets: Budget) -> None:
         """Raise TooManyRequests where `trying` would now. It only reads."""
-        for budget in budgets if self._enabled else ():
-            now, limit = self._now(), budget.limit
-            full_at, tries = self._state(budget)
+        if not self._enabled:
+            return
+        now = self._now()
+        for budget, (full_at, tries) in zip(budgets, self._rows.states(budgets, now), strict=True):
+            limit = budget.limit
             if limit.wait(full_at, now) > 0 or limit.is_spent(tries):
                 raise limit.refusal(full_at, tries, now)
 
     def clear(self, *budgets: Budget) -> bool:
         """Clear the tries of budgets, inside a transaction. Return whether there were any."""
-        return sum(self._rows.clear(budget) for budget in budgets) > 0
+        return self._rows.clear(budgets) > 0
 
     def prune(self, at_most: int) -> int:
         """Delete up to `at_most` rows that are no longer needed; return how many."""
@@ -127,15 +136,9 @@ class Limits:
                 for budget in budgets:
                     self._rows.give_back(budget, self._now())
 
-    def _take(self, budget: Budget) -> int:
-        now = self._now()
-        tries = self._rows.take(budget, now)
-        if tries is None:  # another took the last one meanwhile
-            raise budget.limit.refusal(*self._state(budget), now)
-        return tries
-
     def _state(self, budget: Budget) -> tuple[int, int]:
-        return self._rows.state(budget, self._now())
+        (state,) = self._rows.states([budget], self._now())
+        return state
 
     def _now(self) -> int:
         return int(self._core.clock() * SECOND)

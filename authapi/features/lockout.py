@@ -125,9 +125,9 @@ class LoginBudgets:
     def clear(self, event: Event) -> None:
         """Clear the failures of a user who gave the right password, or is gone."""
         if event.user_id is not None:
-            self._limits.clear(self.password(event.user_id))
-            if isinstance(event, LoggedIn | UserDeleted):
-                self._limits.clear(*self.accounts(event.user_id))
+            by_name = isinstance(event, LoggedIn | UserDeleted)
+            names = self.accounts(event.user_id) if by_name else ()
+            self._limits.clear(*names, self.password(event.user_id))
 
 
 def unlock(core: Core, identifier: str, operator: Caller) -> bool | None:

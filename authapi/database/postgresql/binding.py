@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from authapi.database.postgresql.connections import Connection, Cursor
-from authapi.database.statements import Statement
+from authapi.database.statements import Statement, Statements
 
 if TYPE_CHECKING:
     from authapi.database.postgresql.database import PostgreSQLDatabase
@@ -38,6 +39,35 @@ def positional(text: str) -> tuple[bytes, tuple[str, ...]]:
         return f"${names.index(name) + 1}"
 
     return _TOKEN.sub(number, text).encode(), tuple(names)
+
+
+class PostgreSQLStatements(Statements):
+    """The named statements of one file, which may run in one round trip."""
+
+    def __init__(self, database: PostgreSQLDatabase, statements: Mapping[str, Statement]) -> None:
+        """Take what `load` returned."""
+        super().__init__(statements, partial(bound, database))
+        self._database = database
+        self._by_function = {getattr(self, name): each for name, each in statements.items()}
+
+    def each(self, run: Callable[..., Any], many: Iterable[Mapping[str, object]]) -> list[object]:
+        """Run a statement of these for each of several parameters, in one round trip."""
+        statement = self._by_function[run]
+        text, names = positional(statement.sql)
+        result = _RESULTS[statement.mark]
+        rows = [[parameters[name] for name in names] for parameters in many]
+
+        def execute(connection: Connection) -> list[object]:
+            with in_one_packet(connection, len(rows)):
+                cursors = [connection.execute(text, values, prepare=True) for values in rows]
+            return [result(cursor) for cursor in cursors]
+
+        return self._database.run(execute) if rows else []
+
+
+def in_one_packet(connection: Connection, statements: int) -> AbstractContextManager[object]:
+    """Send the statements of the block together, if there are several."""
+    return connection.pipeline() if statements > 1 else nullcontext()
 
 
 def bound(database: PostgreSQLDatabase, statement: Statement) -> Callable[..., Any]:

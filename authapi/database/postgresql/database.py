@@ -5,19 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import psycopg
-
-from authapi.database.postgresql.binding import bound
+from authapi.database.postgresql.binding import PostgreSQLStatements
 from authapi.database.postgresql.connections import Connection, Connector, Deadlines
-from authapi.database.postgresql.errors import is_useless, translated
+from authapi.database.postgresql.errors import translated
 from authapi.database.postgresql.pipeline import PostgreSQLPipeline, pipeline_of
 from authapi.database.postgresql.pool import Pool
-from authapi.database.statements import Statements, load
-from authapi.errors import Unavailable
+from authapi.database.postgresql.transactions import Transactions, commit, undo
+from authapi.database.statements import load
 
 Result = TypeVar("Result")
 
@@ -50,17 +48,17 @@ class PostgreSQLDatabase:
         self.pool = Pool(self.connector, connections)
         self._wall = wall
         self._local = threading.local()
-        self._statements = self.statements("database")
-        self._lock_user = self.statements("users").lock
+        self._isolation = self.statements("database").isolation
+        self._transactions = Transactions(self.statements)
 
     @property
     def is_stuck(self) -> bool:
         """Whether the server does not answer."""
         return self.pool.circuit.is_open
 
-    def statements(self, name: str) -> Statements:
+    def statements(self, name: str) -> PostgreSQLStatements:
         """Return the statements of `sql/queries/{name}.sql`, with PostgreSQL's own on top."""
-        return Statements(load(name, "postgresql"), partial(bound, self))
+        return PostgreSQLStatements(self, load(name, "postgresql"))
 
     def pipeline(self, statement: str) -> PostgreSQLPipeline:
         """Return what looks rows up by a statement, such as `sessions.authenticate_all`."""
@@ -83,33 +81,34 @@ class PostgreSQLDatabase:
 
     @contextmanager
     def transaction(
-        self, patience: float | None = None, *, of: int | Iterable[int] | None = None
+        self,
+        patience: float | None = None,
+        *,
+        of: int | Iterable[int] | None = None,
+        at_once: bool = True,
     ) -> Iterator[None]:
         """Run the block's statements as one change, kept by the server when the block is left.
 
         `of` is a user's id, or several: no other change of the same users begins until this one has
-        ended. Each statement sees what was committed before it began (READ COMMITTED).
+        ended. Each statement sees what was committed before it began (READ COMMITTED). If not
+        `at_once`, a crash of the server undoes it, unless another change was kept after it.
 
         Raises Unavailable where the change cannot begin within `patience` seconds or the server
         refuses it.
         """
         if self._current is not None:
             raise RuntimeError("transactions do not nest")
-        connection = self._begin(patience)
-        self._local.connection = connection
+        begin = partial(self._begin, patience=patience, of=of, at_once=at_once)
+        wait = self.deadlines.change if patience is None else patience
+        with translated():
+            connection, _ = self.pool.lend(begin, wait, self.deadlines.change)
         actions = self._local.actions = []
         try:
             with translated():
-                if patience is not None:
-                    self._statements.wait_at_most(milliseconds=f"{max(1, int(patience * 1000))}ms")
-                for user_id in _in_order(of):
-                    self._lock_user(id=user_id)
                 yield
-                _commit(connection)
+                commit(connection)
         except BaseException as error:
-            _undo(connection)
-            if is_useless(error.__cause__):
-                self.pool.forget()
+            self._undo(connection, error)
             raise
         finally:
             self._local.connection = None
@@ -143,7 +142,7 @@ class PostgreSQLDatabase:
 
     def maintain(self) -> None:
         """Read a setting of the server. Where that fails, the circuit opens. Raises Unavailable."""
-        self._statements.isolation()
+        self._isolation()
 
     def prepare_to_fork(self) -> None:
         """Close the connections; the next use opens others."""
@@ -158,44 +157,16 @@ class PostgreSQLDatabase:
         """The connection of the calling thread's transaction."""
         return getattr(self._local, "connection", None)
 
-    def _begin(self, patience: float | None) -> Connection:
-        """Return a connection with a transaction on it, which is the thread's from now on."""
-        change = self.deadlines.change
+    def _begin(self, connection: Connection, **options: Any) -> None:  # noqa: ANN401 - of all types
+        """Begin a transaction on a connection, which is the thread's from now on."""
+        self._local.connection = connection
+        try:
+            self._transactions.begin(connection, **options)
+        except BaseException as error:
+            self._undo(connection, error)
+            raise
 
-        def begin(connection: Connection) -> None:
-            self._local.connection = connection
-            try:
-                self._statements.begin()
-            except BaseException:
-                self._local.connection = None
-                raise
-
-        connection, _ = self.pool.lend(begin, change if patience is None else patience, change)
-        return connection
-
-
-def _in_order(of: int | Iterable[int] | None) -> list[int]:
-    """Return the users of a transaction in the order in which they are locked.
-
-    NOTE: it is the same for all transactions, so that no two wait for each other.
-    """
-    ids = () if of is None else (of,) if isinstance(of, int) else of
-    return sorted(set(ids))
-
-
-def _undo(connection: Connection) -> None:
-    with suppress(psycopg.Error):
-        connection.rollback()
-
-
-def _commit(connection: Connection) -> None:
-    """Commit a transaction. Raises Unavailable where a standby may not have it.
-
-    NOTE: COMMIT of a failed transaction is a ROLLBACK without a word.
-    """
-    if connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.INTRANS:
-        raise Unavailable from psycopg.InterfaceError("the transaction has failed already")
-    connection.warned = False
-    connection.commit()
-    if connection.warned:
-        raise Unavailable from psycopg.OperationalError("the commit may not be on a standby")
+    def _undo(self, connection: Connection, error: BaseException) -> None:
+        self._local.connection = None
+        if undo(connection, error):
+            self.pool.forget()

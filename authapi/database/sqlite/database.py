@@ -84,12 +84,12 @@ class SQLiteDatabase:
         patience: float | None = None,
         *,
         of: int | Iterable[int] | None = None,  # noqa: ARG002 - changes of all users happen one after the other
+        at_once: bool = True,  # noqa: ARG002 - each change is on the disk when it ends
     ) -> Iterator[None]:
         """Run the block's statements as one change, which is on the disk when the block is left.
 
         Raises Unavailable where the change cannot begin within `patience` seconds, `lock_timeout`
-        unless told otherwise, or where the disk refuses it. SQLite has one writer, so `of` does
-        nothing.
+        unless told otherwise, or where the disk refuses it. With one writer, `of` does nothing.
         """
         deadline = self._clock() + (self.lock_timeout if patience is None else patience)
         with translated():

@@ -3,9 +3,13 @@
 -- name: begin()!
 BEGIN ISOLATION LEVEL READ COMMITTED;
 
--- name: wait_at_most(milliseconds)$
+-- name: wait_at_most(milliseconds)!
 -- For each lock of this transaction.
 SELECT set_config('lock_timeout', :milliseconds, true);
+
+-- name: commit_later()!
+-- The commit of this transaction does not wait for the disk. The next one that waits takes it along.
+SELECT set_config('synchronous_commit', 'off', true);
 
 -- name: wait_without_end()^
 -- For migrations, in this transaction.
