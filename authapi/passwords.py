@@ -5,14 +5,28 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from authapi import foreign_hashes
+from authapi.foreign_hashes import PEPPERED, Foreign
 from authapi.hash_lane import Lane
-from authapi.hashing import Hasher
+from authapi.hashing import MOST_MEMORY_KIB, MOST_SECONDS, Hasher
+from authapi.key_derivation import Kdf
+from authapi.machine import PROCESS_MIB, memory_limit
 from authapi.normalization import nfc
 from authapi.password_policy import MAX_DECOMPOSED, PasswordPolicy
 from authapi.settings import PasswordSettings, Settings, WorkerSettings
 from authapi.stored_hashes import Cost, Stored
 
+MOST_SECONDS_OF_IMPORTED = 2  # of CPU time
+
 logger = logging.getLogger("authapi.passwords")
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """The most that a verification may take: seconds of CPU time, and bytes of memory."""
+
+    seconds: float
+    memory: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +56,13 @@ class Passwords:
         cost = Cost(argon2.argon2_memory_kib, argon2.argon2_time_cost, argon2.argon2_lanes)
         self._hasher = Hasher(cost)
         self._decoy = self._hasher.decoy()
+        self._pepper = argon2.imported_pepper.encode(errors="surrogateescape")
         self.lane = Lane(workers.hash_slots, workers.hash_places, workers.hash_nice)
+        slots = workers.workers * workers.hash_slots
+        needed = (workers.workers * PROCESS_MIB << 20) + slots * cost.memory_kib * 1_024
+        limit = memory_limit() or MOST_MEMORY_KIB * 1_024 + needed
+        self._at_login = _Bounds(MOST_SECONDS, limit)
+        self._at_import = _Bounds(MOST_SECONDS_OF_IMPORTED, limit - needed)
         self.fault = PasswordPolicy(settings).fault
 
     def hash(self, password: str) -> str:
@@ -50,37 +70,81 @@ class Passwords:
         return str(self.lane.run(self._hasher.hash, _canonical(password)))
 
     def verify(self, stored: str | None, password: str, *, rehash: bool = True) -> Verdict:
-        """Check a password against an encoded hash of any argon2 cost. Raises Overloaded.
+        """Check a password against an encoded hash of any kind and cost. Raises Overloaded.
 
-        With `rehash`, a correct password returns a new hash where the stored one has another cost.
+        With `rehash`, a correct password returns a new hash where the stored one is of another
+        kind or cost.
 
         SECURITY: without a usable hash (no such user, or a hash that cannot be read) a decoy is
         verified, on the same lane and at the same cost, so that the time does not tell whether the
         user exists (OWASP Authentication).
         """
-        return self.lane.run(self._verify, stored, _canonical(password), rehash)
+        return self.lane.run(self._verify, stored, password, rehash)
 
-    def _verify(self, text: str | None, password: bytes, rehash: bool) -> Verdict:  # noqa: FBT001
+    def import_fault(self, stored: str) -> str | None:
+        """Return why a hash cannot be imported, as the end of "a hash that …", or None.
+
+        SECURITY: it may take less time than at a login, so that a login on a busier machine does
+        not refuse what was imported.
+        """
+        try:
+            self._read(stored, self._at_import)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def _verify(self, text: str | None, password: str, rehash: bool) -> Verdict:  # noqa: FBT001
         known = self._usable(text) if text is not None else None
-        correct = self._hasher.matches(known or self._decoy, password)
+        correct = self._matches(known or self._decoy, password)
         if known is None:
             return Verdict(correct=False, usable=text is None)
-        if not correct or not rehash or self._hasher.is_current(known):
+        is_current = isinstance(known, Stored) and self._hasher.is_current(known)
+        if not correct or not rehash or is_current:
             return Verdict(correct)
-        return Verdict(correct=True, new_hash=str(self._hasher.hash(password)))
+        return Verdict(correct=True, new_hash=str(self._hasher.hash(_canonical(password))))
 
-    def _usable(self, text: str) -> Stored | None:
+    def _matches(self, known: Stored | Foreign, password: str) -> bool:
+        if isinstance(known, Stored):
+            return self._hasher.matches(known, _canonical(password))
+        forms, inner = known.forms(password, self._pepper), known.inner
+        if isinstance(inner, Stored):
+            return any(self._hasher.matches(inner, form) for form in forms)
+        return any(inner.matches(form) for form in forms)
+
+    def _usable(self, text: str) -> Stored | Foreign | None:
         """Return the stored hash; None if it cannot be read or would take too much."""
         try:
+            return self._read(text, self._at_login)
+        except ValueError as error:
+            logger.warning("a stored password hash %s: its user cannot log in", error)
+            return None
+
+    def _read(self, text: str, bounds: _Bounds) -> Stored | Foreign:
+        """Return a hash. Raises ValueError, whose text completes "a hash that …"."""
+        if text.startswith("$argon2"):
             stored = Stored.parse(text)
-        except ValueError:
-            logger.warning("a stored password hash is not an argon2 hash: its user cannot log in")
-            return None
-        excess = self._hasher.excess(stored.cost)
+            self._require_affordable(stored, bounds)
+            return stored
+        foreign = Foreign.parse(text)
+        if foreign.prehash == PEPPERED and not self._pepper:
+            raise ValueError("needs the setting AUTHAPI_IMPORTED_PEPPER")
+        self._require_affordable(foreign.inner, bounds)
+        return foreign
+
+    def _require_affordable(self, known: Stored | Kdf, bounds: _Bounds) -> None:
+        """Raise ValueError for a hash that takes too much CPU time or memory here."""
+        if isinstance(known, Stored):
+            memory = known.cost.memory_kib * 1_024
+            excess = self._hasher.excess(known.cost)
+            is_own = known.cost.memory_kib <= self._hasher.cost.memory_kib
+        else:
+            memory, is_own = known.memory, False
+            taken = foreign_hashes.seconds(known)
+            excess = f"{taken:.0f} seconds of CPU time" if taken > bounds.seconds else ""
+        if memory > bounds.memory and not is_own:
+            excess = f"{memory >> 20} MiB of memory"
         if excess:
-            logger.warning("a stored password hash takes %s: its user cannot log in", excess)
-            return None
-        return stored
+            raise ValueError(f"takes {excess}")
 
 
 def _canonical(password: str) -> bytes:

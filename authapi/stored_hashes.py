@@ -49,31 +49,33 @@ class Stored:
         """
         found = _STORED.fullmatch(text) if len(text) <= LONGEST else None
         if found is None:
-            raise ValueError("no argon2 hash")
+            raise ValueError("is no argon2 hash")
         kind, version, memory, passes, lanes, salt, tag = found.groups()
         cost = Cost(int(memory), int(passes), int(lanes))
-        stored = cls(kind, int(version or 16), cost, _from_base64(salt), _from_base64(tag))
+        stored = cls(kind, int(version or 16), cost, from_base64(salt), from_base64(tag))
         if (
             len(stored.salt) < SHORTEST_SALT
             or len(stored.tag) < SHORTEST_TAG
             or cost.memory_kib < LEAST_MEMORY_KIB * cost.lanes
         ):
-            raise ValueError("less than argon2 takes")
+            raise ValueError("has less than argon2 takes")
         return stored
 
     def __str__(self) -> str:
         """Return the text that `parse` reads."""
         cost = f"m={self.cost.memory_kib},t={self.cost.passes},p={self.cost.lanes}"
-        salt, tag = _to_base64(self.salt), _to_base64(self.tag)
+        salt, tag = to_base64(self.salt), to_base64(self.tag)
         return f"${self.kind}$v={self.version}${cost}${salt}${tag}"
 
 
-def _to_base64(data: bytes) -> str:
+def to_base64(data: bytes) -> str:
+    """Return the unpadded base64 of bytes."""
     return base64.b64encode(data).decode().rstrip("=")
 
 
-def _from_base64(text: str) -> bytes:
+def from_base64(text: str) -> bytes:
+    """Return the bytes of unpadded base64. Raises ValueError for any other spelling of them."""
     data = base64.b64decode(text + "=" * (-len(text) % 4))
-    if _to_base64(data) != text:  # unused bits are set
-        raise ValueError("no canonical base64")
+    if to_base64(data) != text:  # unused bits are set
+        raise ValueError("is not in canonical base64")
     return data

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from authapi.server.capacity import PROCESS_MIB
+from authapi.machine import PROCESS_MIB
 from faults.harness import HOST, start
 
 CONNECTIONS = 1_000

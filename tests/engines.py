@@ -22,7 +22,8 @@ if importlib.util.find_spec("psycopg"):
 BOTH = {
     f"test_{name}"
     for name in (
-        *("accounts", "attackers", "audit", "budget_rows", "cross_site", "devices", "forward_auth"),
+        *("accounts", "attackers", "audit", "budget_rows", "cross_site", "devices", "exports"),
+        *("forward_auth", "imports"),
         *("jobs", "limits", "lockout", "login", "logout", "model", "network_limits"),
         *("password_change", "presented_tokens", "races", "reauthentication", "registration"),
         *("renewal", "replaced_sessions", "replay", "second_factor", "session_list", "sessions"),

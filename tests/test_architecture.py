@@ -92,6 +92,7 @@ def test_standard_library_only(module):
         ("psycopg", {"database.postgresql"}),
         ("jwt", {"tokens"}),
         ("argon2", {"hashing"}),
+        ("bcrypt", {"key_derivation"}),
         ("waitress", {f"server.{name}" for name in ("http_server", "incoming", "parser", "wsgi")}),
     ],
 )

@@ -9,8 +9,11 @@ from types import ModuleType
 
 from authapi.database import Contents, Database, sqlite
 from authapi.database.migrations import Ledger, Migration, migrations
+from authapi.database.sqlite import ForeignFile, KeySet, UnreadableFile
 from authapi.errors import StartError
 from authapi.settings import DatabaseSettings, Settings
+
+__all__ = ["ForeignFile", "KeySet", "UnreadableFile"]
 
 
 def open_database(settings: Settings) -> Database:
@@ -97,3 +100,13 @@ def replacing(path: Path, backup: Path) -> AbstractContextManager[sqlite.Replace
     The copy has this release's schema. Raises StartError, with nothing changed.
     """
     return sqlite.replacing(path, backup)
+
+
+def open_foreign(path: Path) -> AbstractContextManager[ForeignFile]:
+    """Open another system's SQLite file, to read its tables. Raises UnreadableFile."""
+    return sqlite.open_foreign(path)
+
+
+def key_set() -> AbstractContextManager[KeySet]:
+    """Return an empty set of keys, which takes no memory and is gone after the block."""
+    return sqlite.key_set()

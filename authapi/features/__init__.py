@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[str | ModuleType, str]] = {
     "unlock": ("lockout", "the same as user unlock"),
     "db backup": ("backup", "copy the database to a file, while the service runs"),
     "db restore": ("restore", "put a backup in the place of the database"),
+    "import": ("imports", "take in users of another system"),
+    "export": ("exports", "write out all users"),
     "db copy": ("database_copy", "move from SQLite to PostgreSQL"),
     "settings": ("settings_command", "show or check the settings, or write them to a file"),
     "ping": ("ping", "ask a running service whether it is ready"),

@@ -83,6 +83,13 @@ class AuditRepository:
         """Return the id of the newest entry, or 0."""
         return int(self._statements.newest_id())
 
+    def has(self, event: Event) -> bool:
+        """Return whether an event of this kind, user and request was logged."""
+        request_id = event.caller.request_id
+        return bool(
+            self._statements.has(user_id=event.user_id, event=event.name, request_id=request_id)
+        )
+
     def _first_free(self, restored: Restored) -> int:
         """Return an id that no entry of the lost database had: copies of the log go by ids."""
         return max(self.newest_id(), restored.newest_entry_id) + SKIPPED_AT_RESTORE

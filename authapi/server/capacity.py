@@ -6,16 +6,13 @@ import resource
 from collections.abc import Callable
 
 from authapi.errors import StartError
-from authapi.machine import memory_limit
+from authapi.machine import PROCESS_MIB, memory_limit
 from authapi.server.bounds import DEFAULT, MIB
 from authapi.settings import PasswordSettings, Settings, WorkerSettings
 
 FEWEST_CONNECTIONS = 16
 SPARE_FILES = 32  # descriptors for all but connections and the database
 FILES_OF_A_THREAD = 3  # of SQLite: the database, its log and its index
-# Of a worker, beside its hash slots: 38 at rest, at most 87 under the attacks of `faults.memory`,
-# and 26 that the kernel keeps for its connections.
-PROCESS_MIB = 120
 
 
 def memory_needed(settings: Settings, limit: Callable[[], int | None] = memory_limit) -> str:

@@ -29,6 +29,12 @@ class PasswordSettings(SettingsGroup):
         "A file of further passwords to refuse: one word a line, or the sorted SHA-1 digests of"
         " breached passwords. Default: none.",
     )
+    imported_pepper: str = setting(
+        "",
+        "The secret that another system mixed into the passwords of imported users, such as "
+        "SECURITY_PASSWORD_SALT of Flask-Security. Default: none.",
+        secret=True,
+    )
     argon2_memory_kib: int = setting(
         47_104, "Memory of one password hash, in KiB.", low=8, high=4_194_304, unit="KiB"
     )

@@ -15,6 +15,11 @@ SELECT id, created_at, event, session_id, ip, user_agent, request_id
  ORDER BY id DESC
  LIMIT :at_most;
 
+-- name: has(user_id, event, request_id)$
+SELECT EXISTS (SELECT 1
+                 FROM audit_log
+                WHERE user_id = :user_id AND event = :event AND request_id = :request_id);
+
 -- name: prune_nobodys(kept, at_most)!
 -- Deletes entries that name no user, all but the newest `kept`.
 DELETE FROM audit_log

@@ -5,6 +5,7 @@
 `use_lock` tells whether a process uses a database, `file_identity` notices a replaced file, `files`
 knows owners and modes, `errors` the result codes. `backup` copies a database and checks the copy,
 `replacement` puts a backup in its place, `drafts` makes files that appear whole.
+`imports` reads the files of other systems.
 """
 
 from __future__ import annotations
@@ -19,20 +20,32 @@ from authapi.database.sqlite.backup import alone, back_up
 from authapi.database.sqlite.database import SQLiteDatabase
 from authapi.database.sqlite.errors import is_busy, translated
 from authapi.database.sqlite.files import is_database, is_missing
+from authapi.database.sqlite.imports import (
+    ForeignFile,
+    KeySet,
+    UnreadableFile,
+    key_set,
+    open_foreign,
+)
 from authapi.database.sqlite.replacement import Replacement, replacing
 from authapi.database.sqlite.schema import migrate
 from authapi.errors import StartError, Unavailable
 from authapi.settings import DatabaseSettings, Settings, WorkerSettings
 
 __all__ = [
+    "ForeignFile",
+    "KeySet",
     "Replacement",
     "SQLiteDatabase",
+    "UnreadableFile",
     "back_up",
     "is_missing",
+    "key_set",
     "migrate",
     "open_as_it_is",
     "open_database",
     "open_exclusively",
+    "open_foreign",
     "open_replaced",
     "replacing",
 ]

@@ -21,3 +21,7 @@ SELECT current_setting('transaction_isolation');
 -- name: lock_tables()!
 -- No other node changes them until the transaction ends.
 LOCK TABLE users, username_lookalikes, sessions, replaced_sessions, audit_log, root_keys IN SHARE ROW EXCLUSIVE MODE;
+
+-- name: lock_users()!
+-- Nobody else adds or changes a user until the transaction ends; sessions are opened meanwhile.
+LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE;

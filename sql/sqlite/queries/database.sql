@@ -37,3 +37,7 @@ PRAGMA page_count;
 
 -- name: page_size()$
 PRAGMA page_size;
+
+-- name: lock_users()$
+-- Does nothing: no other change runs.
+SELECT 1;

@@ -1,0 +1,1 @@
+"""Users of other systems: what reads each format, and what it becomes."""
