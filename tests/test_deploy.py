@@ -56,7 +56,7 @@ def test_the_unit_is_valid(tmp_path):
 
 def test_the_units_exposure():
     """By systemd's own scale the unit is hardened as well as it was."""
-    done = run("systemd-analyze", "security", "--offline=true", "--threshold=13", UNIT)
+    done = run("systemd-analyze", "security", "--offline=true", "--threshold=12", UNIT)
 
     assert done.returncode == 0, done.stdout
 

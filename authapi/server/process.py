@@ -15,6 +15,7 @@ from authapi.server.capacity import connections, memory_needed
 from authapi.server.forwarded import resolved
 from authapi.server.http_server import Server
 from authapi.server.listeners import hold, listen, listen_beside
+from authapi.server.service_manager import tell_ready
 from authapi.server.start_log import log_to_stderr, warn_of
 from authapi.server.streams import unblock
 from authapi.server.workers import Workers
@@ -61,6 +62,7 @@ def _say_ready(settings: Settings, database: str, memory: str) -> None:
         f"database {database}, memory up to {memory}",
         flush=True,
     )
+    tell_ready()
 
 
 def _work(settings: Settings, app: AuthAPI, port: socket.socket, ready: Callable[[], None]) -> None:
