@@ -2,19 +2,21 @@
 
 import logging
 import os
+import re
 import signal
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from cluster import running_cluster, why_none
-from conftest import CHEAP, USER, Client, eventually, process, request, token_of
+from conftest import CHEAP, USER, Client, eventually, process, request, start, token_of
 from databases import is_unavailable
 from engines import SECRET, PostgreSQLEngine, query
 from test_races import at_once
 
-from authapi import Caller, Registered, Settings, StartError, create_app
+from authapi import Caller, LoginFailed, Registered, Settings, StartError, create_app
 from authapi.database.migrations import Migration, migrations
 from authapi.features.restore import restored
 from authapi.settings import DatabaseSettings, SettingError
@@ -24,6 +26,9 @@ if why_none():
 
 from authapi.database.postgresql import PostgreSQLDatabase, migrate
 
+AUDIT = Path(__file__).parents[1] / "docs" / "features" / "audit.md"
+CALLER = Caller(ip="192.0.2.1", user_agent="", request_id="1")
+NOBODY = {"usernameOrEmail": "nobody", "password": "a password"}
 TOLD = ["the database does not answer", "the database answers again"]
 
 
@@ -326,6 +331,70 @@ def test_workers(durable, tmp_path):
         cookie = next(each for each in cookies if each.startswith("jwt="))
         statuses = {request(f"{url}/user", Cookie=cookie)[0] for _ in range(20)}
     assert statuses == {200}
+
+
+def test_the_connections_of_a_start_line(durable, tmp_path):
+    """A start says how many connections the service may open, and it opens no more."""
+    durable.create_database("bounded")
+    environ = {
+        "AUTHAPI_DATABASE_URL": durable.of("bounded"),
+        "AUTHAPI_DATABASE_CONNECTIONS": "2",
+        "AUTHAPI_WORKERS": "2",
+        "AUTHAPI_SECRET_KEY": SECRET,
+        "AUTHAPI_RATE_LIMITS": "off",
+    }
+    service = start(tmp_path, **environ)
+    try:
+        line = service.stdout.readline()
+        url = re.search(r"http://\S+:\d+", line)[0]
+        at_once([lambda: request(f"{url}/logout", {"everywhere": False})] * 16)
+        at_once([lambda: request(f"{url}/login", NOBODY)] * 16)
+        count = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'bounded'"
+        ((opened,),) = durable.query(count)
+    finally:
+        service.kill()
+        service.communicate()
+    assert f"PostgreSQL {durable.query('SHOW server_version')[0][0]}, up to 6 connections, " in line
+    assert 2 <= opened <= 6
+
+
+def test_following_the_audit_log(served):
+    """The documented way to follow the log misses nothing, in whatever order changes commit."""
+    core = served.app.core
+    (statement,) = re.findall(r"```sql\n(SELECT xact.*?);\n```", AUDIT.read_text(), re.DOTALL)
+    statement = statement.replace(":xact", "CAST(? AS xid8)").replace(":id", "CAST(? AS bigint)")
+    position, followed, go = ["0", 0], [], threading.Event()
+
+    def follow():
+        rows = served.query(statement, *position)
+        followed.extend(row[1] for row in rows)
+        if rows:
+            position[:] = [str(rows[-1][0]), rows[-1][1]]
+        return [row[4] for row in rows]
+
+    def emit(detail):
+        core.events.emit(LoginFailed(None, CALLER, None, detail=detail))
+
+    def early():
+        with core.database.transaction():
+            emit("early")
+            has_begun.set()
+            go.wait(60)
+
+    has_begun, thread = threading.Event(), threading.Thread(target=early)
+    thread.start()
+    assert has_begun.wait(60)
+    with core.database.transaction():
+        emit("late")
+    newest = served.query("SELECT id, detail FROM audit_log ORDER BY id")
+    seen = [follow()]
+    go.set()
+    thread.join()
+    seen += [follow(), follow()]
+
+    assert [detail for _, detail in newest] == ["late"]  # a reader of ids would go on from here
+    assert seen == [[], ["early", "late"], []]
+    assert followed == sorted(followed)
 
 
 def test_description(served):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from authapi.errors import StartError
 from authapi.machine import PROCESS_MIB, memory_limit
 from authapi.server.bounds import DEFAULT, MIB
-from authapi.settings import PasswordSettings, Settings, WorkerSettings
+from authapi.settings import DatabaseSettings, PasswordSettings, Settings, WorkerSettings
 
 FEWEST_CONNECTIONS = 16
 SPARE_FILES = 32  # descriptors for all but connections and the database
@@ -34,6 +34,12 @@ def memory_needed(settings: Settings, limit: Callable[[], int | None] = memory_l
             "raise it, or lower AUTHAPI_WORKERS, AUTHAPI_HASH_SLOTS or AUTHAPI_ARGON2_MEMORY_KIB."
         )
     return text
+
+
+def database_connections(settings: Settings) -> int:
+    """Return the most connections to a PostgreSQL server, one for session checks in each worker."""
+    database, workers = settings.of(DatabaseSettings), settings.of(WorkerSettings).workers
+    return workers * (database.database_connections + 1) if database.is_postgresql else 0
 
 
 def connections(threads: int) -> int:

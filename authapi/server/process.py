@@ -11,7 +11,7 @@ from functools import partial
 
 from authapi.app import AuthAPI, create_app
 from authapi.server.bounds import DEFAULT
-from authapi.server.capacity import connections, memory_needed
+from authapi.server.capacity import connections, database_connections, memory_needed
 from authapi.server.forwarded import resolved
 from authapi.server.http_server import Server
 from authapi.server.listeners import hold, listen, listen_beside
@@ -57,6 +57,8 @@ def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app
 
 def _say_ready(settings: Settings, database: str, memory: str) -> None:
     warn_of(settings)
+    most = database_connections(settings)
+    database += f", up to {most} connections" if most else ""
     print(  # noqa: T201 - the one line that a start says
         f"authapi listens on {settings.of(ServerSettings).address}, "
         f"database {database}, memory up to {memory}",
