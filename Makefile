@@ -38,10 +38,13 @@ audit:
 image:
 	docker build -f deploy/Dockerfile --build-arg EXTRAS=$(EXTRAS) --build-arg VERSION=$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' authapi/__init__.py) --build-arg REVISION=$(shell git rev-parse HEAD) -t authapi .
 
+# A new environment with the tools of a build, pinned by their hashes.
+TOOLS = rm -rf .tools && python3 -m venv .tools && .tools/bin/pip install -q --require-hashes --no-deps -r deploy/build.lock
+
 dist:
-	rm -rf dist && $(BIN)/pip install -q -e '.[release]' && $(BIN)/python -m build && $(BIN)/twine check --strict dist/*
+	rm -rf dist && $(TOOLS) && .tools/bin/python -m build --no-isolation && $(BIN)/pip install -q -e '.[release]' && $(BIN)/twine check --strict dist/*; status=$$?; rm -rf .tools; exit $$status
 
 sbom:
-	python3 -m venv .sbom && .sbom/bin/pip install -q --require-hashes -r requirements.lock && .sbom/bin/pip install -q --no-deps . && $(BIN)/pip install -q -e '.[release]' && $(BIN)/cyclonedx-py environment --output-reproducible -o sbom.json .sbom; status=$$?; rm -rf .sbom; exit $$status
+	$(TOOLS) && python3 -m venv --without-pip .sbom && .tools/bin/pip -q --python .sbom/bin/python install --require-hashes -r requirements.lock && .tools/bin/pip wheel -q --no-deps --no-build-isolation -w .sbom . && .tools/bin/pip -q --python .sbom/bin/python install --no-deps .sbom/*.whl && .tools/bin/cyclonedx-py environment --output-reproducible -o sbom.json .sbom/bin/python; status=$$?; rm -rf .sbom .tools; exit $$status
 
 .PHONY: run test check bench faults postgresql-faults soak mutants lock audit image dist sbom
