@@ -30,11 +30,15 @@ DEFAULT = (
 # that has commands alone is not in DEFAULT, so that a server does not load it.
 GROUPS: dict[str, str] = {
     "user": "find and change users",
+    "key": "rotate the signing keys",
     "db": "look after the database",
 }
 COMMANDS: dict[str, tuple[str | ModuleType, str]] = {
     "user unlock": ("lockout", "let a user log in who was locked out"),
     "unlock": ("lockout", "the same as user unlock"),
+    "key list": ("key_commands", "list the signing keys and what needs them"),
+    "key rotate": ("key_commands", "let a new key sign"),
+    "key retire": ("key_commands", "take an old key out"),
     "db backup": ("backup", "copy the database to a file, while the service runs"),
     "db restore": ("restore", "put a backup in the place of the database"),
     "import": ("imports", "take in users of another system"),
