@@ -17,8 +17,6 @@ from worker_service import ask, serving
 from authapi import Settings, create_app, protect
 from authapi.keys import Key, change_keys, read_keys
 
-pytestmark = pytest.mark.sqlite("the key file is the same on each engine")
-
 NOW = 1_660_645_289
 LOGIN = {"usernameOrEmail": USER["username"], "password": USER["password"]}
 
