@@ -14,7 +14,7 @@ import falcon
 from authapi.errors import Overloaded
 from authapi.hash_lane import HOLDER
 from authapi.hosts import networks_of
-from authapi.inline import kept_by_loop, leave_loop
+from authapi.inline import IN_LOOP, kept_by_loop, leave_loop
 from authapi.middleware import SAFE_METHODS, caller_of
 
 SHARE = 4  # a place in so many is for known users, and one for networks that hold none
@@ -91,27 +91,33 @@ class Admission:
 class Admitting(Protocol):
     """A resource that hashes, and that may refuse a request before it gets a place."""
 
-    def admit(self, req: falcon.Request) -> Iterable[str]:
+    def known_users(self, req: falcon.Request) -> Iterable[str]:
         """Return the ids of users who may have sent a request, by cookies that we signed.
 
-        Raises the failure that refuses the request. It may read what a session check reads, and no
-        body.
+        It reads no database and no body.
+        """
+
+    def admit(self, req: falcon.Request, users: Iterable[str]) -> None:
+        """Raise the failure that refuses a request, which one of these users may have sent.
+
+        It may read what a session check reads, and no body.
         """
 
 
 class Admit:
     """Gives a request for a resource that `hashes` a place on the hash lane, or refuses it.
 
-    If the resource has no method `admit`, the session's user is the known one.
+    If the resource has no method `admit`, the session's user is the known one. Where a read waits
+    for a network, the resource is asked in a thread, once the request has a place.
 
     NOTE: the server's loop does this, and hands over only requests with a place. If threads refused
     requests, they would compete with the loop for the interpreter lock, and a storm of logins would
     stop session checks.
     """
 
-    def __init__(self, admission: Admission) -> None:
-        """Take what gives out the places."""
-        self._admission = admission
+    def __init__(self, admission: Admission, *, reads_are_quick: bool = True) -> None:
+        """Take what gives out the places, and whether the loop may read the database."""
+        self._admission, self._reads_are_quick = admission, reads_are_quick
 
     def process_resource(
         self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: dict[str, Any]
@@ -119,12 +125,18 @@ class Admit:
         """Raise Overloaded or what `admit` raises; leave the server's loop, which must not hash."""
         if getattr(resource, "hashes", False) is not True or req.method in SAFE_METHODS:
             return
+        users = _known_users(req, resource)
         place: Place | None = kept_by_loop(req.env, "place")
         if place is None:
-            users, network = _known_users(req, resource), networks_of(caller_of(req).ip)[-1]
-            place = self._admission.admit(network, users)
+            if self._reads_are_quick or not req.env.get(IN_LOOP):
+                _admit(req, resource, users)
+            place = self._admission.admit(networks_of(caller_of(req).ip)[-1], users)
             leave_loop(req.env, place=place)
-        req.context.authapi_place = place
+            req.context.authapi_place = place
+        else:
+            req.context.authapi_place = place  # which a refusal frees
+            if not self._reads_are_quick:
+                _admit(req, resource, users)
         HOLDER.set(place.holder)
 
     def process_response(
@@ -139,6 +151,11 @@ class Admit:
 
 def _known_users(req: falcon.Request, resource: object) -> Iterable[str]:
     if isinstance(resource, Admitting):
-        return resource.admit(req)
+        return resource.known_users(req)
     user = getattr(req.context, "user", None)
     return [] if user is None else [str(user.id)]
+
+
+def _admit(req: falcon.Request, resource: object, users: Iterable[str]) -> None:
+    if isinstance(resource, Admitting):
+        resource.admit(req, users)

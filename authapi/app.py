@@ -56,7 +56,7 @@ class AuthAPI(_FalconApp):
         """Take the core, and add the middleware, the router and the error handlers."""
         self.core = core
         self._paths: set[str] = set()
-        self.inline = InlineRoutes(reads_are_quick=core.database.is_local)
+        self.inline = InlineRoutes()
         self.cross_site = CrossSite(core.settings, core.notices)
         self.authenticate = Authenticate(
             core,
@@ -76,7 +76,7 @@ class AuthAPI(_FalconApp):
                 Headers(core),
                 self.cross_site,
                 self.authenticate,
-                Admit(self.admission),
+                Admit(self.admission, reads_are_quick=core.database.is_local),
             ],
             router=Router(core.clock),
         )

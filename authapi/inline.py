@@ -50,13 +50,8 @@ class HandOver(BaseException):
 class InlineRoutes:
     """The routes whose requests the loop may run, by method."""
 
-    def __init__(self, *, reads_are_quick: bool = True) -> None:
-        """Start without a route.
-
-        Where a read waits for a network, a resource that hashes is left to threads: before it
-        hashes, it reads which tries are left.
-        """
-        self._reads_are_quick = reads_are_quick
+    def __init__(self) -> None:
+        """Start without a route."""
         self._quick: set[str] = set()
         self._hashing: set[str] = set()
 
@@ -67,7 +62,7 @@ class InlineRoutes:
         """
         if getattr(resource, "quick", False) is True:
             self._quick.add(path)
-        if getattr(resource, "hashes", False) is True and self._reads_are_quick:
+        if getattr(resource, "hashes", False) is True:
             self._hashing.add(path)
 
     def takes(self, method: str, path: str) -> bool:

@@ -9,6 +9,7 @@ from tries import WRONG, fail, full, lock_out, statuses
 
 from authapi.errors import Overloaded, Unavailable
 from authapi.identifiers import username_key
+from authapi.inline import IN_LOOP, KEPT, HandOver
 
 NETWORK = "192.0.2.7"
 LIGATURES = "\ufdf2" * 80  # each is four letters
@@ -31,6 +32,30 @@ def test_failed_logins_of_a_name(client, token, clock):
     clock.move(0.5)
     assert fail(client).status_code == 401
     assert fail(client).status_code == 429
+
+
+def test_the_loop_gives_a_login_its_place(make_client):
+    """The server's loop gives a login a place for a thread; without a free one, it answers 503."""
+    client = make_client(hash_slots=1, threads=2)
+    login, extras = {"usernameOrEmail": "nobody", "password": "crispengari"}, {IN_LOOP: True}
+
+    with pytest.raises(HandOver) as left:
+        client.simulate_post("/login", json=login, extras=extras)
+
+    assert client.simulate_post("/login", json=login, extras=extras).status_code == 503
+    left.value.kept["place"].release()
+
+
+def test_a_refusal_frees_the_place_that_the_loop_gave(make_client):
+    """A login over its network's limit gets 429 in a thread too, and its place is free again."""
+    client = make_client(login_network_limit="1/hour")
+    login = {"usernameOrEmail": "nobody", "password": "crispengari"}
+    assert client.simulate_post("/login", json=login).status_code == 401
+    place = client.app.admission.admit("127.0.0.1")
+
+    answer = client.simulate_post("/login", json=login, extras={KEPT: {"place": place}})
+
+    assert (answer.status_code, place.release.alive) == (429, False)
 
 
 def test_success_clears_the_failures(client, token):

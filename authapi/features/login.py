@@ -5,7 +5,7 @@ Endpoints: POST /login, POST /logout. Table: none of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import falcon
@@ -56,16 +56,16 @@ class LoginResource:
         self._devices = core.of(Devices)
         self._sign_in = core.of(SignIn)
 
-    def admit(self, req: falcon.Request) -> list[str]:
-        """Return the ids of the users whose browser this is, by its device cookies.
+    def known_users(self, req: falcon.Request) -> list[str]:
+        """Return the ids of the users whose browser this is, by its device cookies."""
+        return self._devices.owners(req)
 
-        Raises TooManyRequests where neither the network nor one of those users has a try left.
-        """
-        budgets, address, owners = self._budgets, caller_of(req).ip, self._devices.owners(req)
-        known = [budgets.networks_of_known(address, int(owner)) for owner in owners]
+    def admit(self, req: falcon.Request, users: Iterable[str]) -> None:
+        """Raise TooManyRequests where neither the network nor a known user has a try left."""
+        budgets, address = self._budgets, caller_of(req).ip
+        known = [budgets.networks_of_known(address, int(user)) for user in users]
         if not any(self._limits.have_tries(*each) for each in known):
             self._limits.require(*(known[0] if known else budgets.networks(address)))
-        return owners
 
     @operation(
         "Log in.",

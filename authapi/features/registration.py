@@ -5,6 +5,7 @@ Endpoints: POST /register. Table: none of its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -108,15 +109,15 @@ class RegistrationResource:
         self._sign_in = core.of(SignIn)
         self._is_closed = core.settings.of(RegistrationSettings).registration == "closed"
 
-    def admit(self, req: falcon.Request) -> list[str]:
-        """Raise RegistrationClosed, or TooManyRequests where the network has no try left.
+    def known_users(self, _req: falcon.Request) -> tuple[str, ...]:
+        """Return nobody: nobody who registers is known."""
+        return ()
 
-        Nobody who registers is known.
-        """
+    def admit(self, req: falcon.Request, _users: Iterable[str]) -> None:
+        """Raise RegistrationClosed, or TooManyRequests where the network has no try left."""
         if self._is_closed:
             raise RegistrationClosed
         self._limits.require(*self._names.budgets(caller_of(req).ip))
-        return []
 
     def _faults(self, _req: falcon.Request, fields: Fields) -> dict[str, str]:
         """Check the names, and the password, which must not be made of them."""
