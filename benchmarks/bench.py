@@ -50,7 +50,7 @@ def on_server(server: postgresql.PostgreSQL) -> dict[str, Measurement]:
     """Return the measurements on a PostgreSQL server."""
     return {
         "session": partial(postgresql_session.measure, server=server),
-        "turns": session.measure_many,
+        "turns": partial(postgresql_session.measure_turns, server=server),
         "login": partial(postgresql_login.measure, server=server),
         "storm": partial(storm.measure, kept=0.60),
     }

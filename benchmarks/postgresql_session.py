@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import load
+import session
 from contestants import OURS, Contestant, Installed, Ours
 from figures import Figure, Goal, ratios
 from harness import Bench, Server
@@ -64,6 +65,28 @@ def measure(bench: Bench, server: PostgreSQL) -> list[Figure]:
                     target = running[one.name]
                     add_checks(local, server, one, target, found[one.name, count], count)
     return list(check_figures(everyone, found))
+
+
+def measure_turns(bench: Bench, server: PostgreSQL) -> list[Figure]:
+    """Measure checks of one session and of many in turn, and the CPU time of the latter."""
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    its = Found()
+    with bench.authapi("sessions", **session.ROTATED) as target:
+        one, many = session.rotation(bench, target)
+        for _ in range(bench.rounds):
+            for is_many, options in ((False, one), (True, many)):
+                before = cpu_of(target), server.cpu()
+                rate = session.per_second(bench, target, CONNECTIONS[-1], *options)
+                rates[is_many].append(rate)
+                if is_many:
+                    answers = rate * bench.seconds / 1e6
+                    its.service.append((cpu_of(target) - before[0]) / answers)
+                    its.database.append((server.cpu() - before[1]) / answers)
+    return [
+        *session.turn_figures(rates[False], rates[True]),
+        Figure("  CPU of the service for one", its.service, "us"),
+        Figure("  CPU of the database for one", its.database, "us", Goal("<=", 15)),
+    ]
 
 
 def add_checks(  # noqa: PLR0913, PLR0917 - what, where and how much

@@ -21,6 +21,7 @@ from harness import (
 CONNECTIONS = (1, 8, 32)
 SESSIONS = 1_500  # sessions in turn, more than any of the service's caches holds
 SESSIONS_CONNECTIONS = 8
+ROTATED = {"AUTHAPI_ARGON2_MEMORY_KIB": "8", "AUTHAPI_MAX_SESSIONS": "10000"}
 
 ROTATION = """\
 local cookies, next_one = {}, 0
@@ -51,19 +52,26 @@ def measure(bench: Bench) -> list[Figure]:
 
 def measure_many(bench: Bench) -> list[Figure]:
     """Measure checks of so many sessions in turn that no cache holds one until its next check."""
-    with bench.authapi(
-        "sessions", AUTHAPI_ARGON2_MEMORY_KIB="8", AUTHAPI_MAX_SESSIONS="10000"
-    ) as server:
-        cookies = [register(server), *(log_in(server) for _ in range(SESSIONS - 1))]
-        (bench.directory / "cookies.txt").write_text("\n".join(cookies))
-        script = bench.directory / "rotation.lua"
-        script.write_text(ROTATION % (bench.directory / "cookies.txt"))
-        one, many = [], []
-        for _ in range(bench.rounds):
-            one.append(
-                per_second(bench, server, SESSIONS_CONNECTIONS, "-H", f"Cookie: {cookies[0]}")
-            )
-            many.append(per_second(bench, server, SESSIONS_CONNECTIONS, "-s", str(script)))
+    with bench.authapi("sessions", **ROTATED) as server:
+        one, many = rotation(bench, server)
+        rates = [
+            [per_second(bench, server, SESSIONS_CONNECTIONS, *options) for options in (one, many)]
+            for _ in range(bench.rounds)
+        ]
+    return turn_figures(*map(list, zip(*rates, strict=True)))
+
+
+def rotation(bench: Bench, server: Server) -> tuple[list[str], list[str]]:
+    """Open the sessions; return wrk's options for checks of one, and of all in turn."""
+    cookies = [register(server), *(log_in(server) for _ in range(SESSIONS - 1))]
+    (bench.directory / "cookies.txt").write_text("\n".join(cookies))
+    script = bench.directory / "rotation.lua"
+    script.write_text(ROTATION % (bench.directory / "cookies.txt"))
+    return ["-H", f"Cookie: {cookies[0]}"], ["-s", str(script)]
+
+
+def turn_figures(one: list[float], many: list[float]) -> list[Figure]:
+    """Return the figures of checks of one session, and of all in turn."""
     return [
         Figure(f"session checks, {SESSIONS} sessions in turn", many, "/s"),
         Figure(f"{SESSIONS} sessions : one", ratios(many, one)),
