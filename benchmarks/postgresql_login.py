@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from contestants import post
 from figures import Figure, Goal
 from harness import Bench, BenchError, Server, number
+from login import SETTLE_TIME
 from peers import PASSWORD, Request
 from postgresql import PostgreSQL, cpu_of
 
@@ -83,6 +86,7 @@ def users_log_in(bench: Bench, target: Server) -> tuple[int, float]:
     script = bench.directory / "logins.lua"
     script.write_text(LOGINS % (USERS, PASSWORD))
     output = bench.wrk(target, "/login", CONNECTIONS, "-s", str(script), strict=False)
+    time.sleep(SETTLE_TIME)
     done, asked = (int(number(f"{name}:", output)) for name in ("succeeded", "requests"))
     if not done or done != asked:
         raise BenchError(f"POST /login was refused under load: {output}")

@@ -28,7 +28,7 @@ HEAD = """\
 
 Written by `python benchmarks/compare.py`. [README.md](README.md) explains each figure, and how the
 work of the services differs. Each cell is the median of the rounds, with the lowest and the
-highest.
+highest. [POSTGRESQL.md](POSTGRESQL.md) has those on PostgreSQL.
 
 ![The medians as bars](results.svg)
 """
