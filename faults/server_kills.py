@@ -155,7 +155,7 @@ class Kills:
             self.cluster.query("SELECT pg_reload_conf()")
             self.expect("it is not synchronous", lambda: bool(self.cluster.query(SYNCHRONOUS)))
         hosts = f"127.0.0.1:{self.cluster.port},127.0.0.1:{standby.port}"
-        self.urls = f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write"
+        self.urls = f"postgresql://postgres@{hosts}/postgres"
 
     def _write_a_while(self) -> list[UnsureWriter]:
         ports = [self.nodes[number % 2].port for number in range(WRITERS)]

@@ -195,11 +195,18 @@ def test_a_role_without_rights(open_client, cluster, name):
 
 
 def test_a_standby(cluster):
-    """No connection to a standby is used: it learns late which sessions have ended."""
+    """No connection to a standby is used: it learns late which sessions have ended.
+
+    Of several hosts, the one that is the primary is used.
+    """
     standby = cluster.standby()
     try:
         with pytest.raises(StartError, match=r"the server is a standby.*name the primary"):
             create_app(Settings(database_url=standby.url, secret_key=SECRET, **CHEAP))
+        both = cluster.url.replace("@", f"@127.0.0.1:{standby.port},")
+        app = create_app(Settings(database_url=both, secret_key=SECRET, **CHEAP))
+        assert f":{cluster.port}, PostgreSQL" in app.core.database.description
+        app.close()
     finally:
         standby.stop()
 

@@ -117,15 +117,18 @@ class Connector:
     def _parameters(self) -> dict[str, Any]:
         """Return what a connection needs beside the URL, which wins where it says so too."""
         given = conninfo_to_dict(self.url)
-        ours = {
+        ours: dict[str, Any] = {
             "connect_timeout": self.deadlines.connect,
             "application_name": "authapi",
             "keepalives_idle": 10,
             "tcp_user_timeout": int(self.deadlines.change * 1000),
         }
+        if "," in str(given.get("host", "")):
+            ours["target_session_attrs"] = "read-write"
         environment = {
             "application_name": "PGAPPNAME",
             "connect_timeout": "PGCONNECT_TIMEOUT",
+            "target_session_attrs": "PGTARGETSESSIONATTRS",
         }
         return {
             name: value

@@ -60,10 +60,7 @@ def advice(error: BaseException) -> str:
     language. So only the advice depends on it.
     """
     if isinstance(error, StandbyError):
-        return (
-            "name the primary in AUTHAPI_DATABASE_URL, or all servers, with "
-            "?target_session_attrs=read-write"
-        )
+        return "name the primary in AUTHAPI_DATABASE_URL, or all servers"
     is_full = isinstance(error, psycopg.Error) and error.sqlstate == _TOO_MANY_CONNECTIONS
     if is_full or any(text in str(error) for text in _FULL):
         return "raise its max_connections, or lower AUTHAPI_DATABASE_CONNECTIONS"

@@ -78,7 +78,7 @@ def _checked(connection: Connection) -> str:
     if info.parameter_status("default_transaction_read_only") == "on":
         raise StartError(
             f"The database {place} can only be read: name the primary in AUTHAPI_DATABASE_URL, "
-            "or all servers, with ?target_session_attrs=read-write."
+            "or all servers."
         )
     return place
 
