@@ -10,6 +10,7 @@ from databases import is_unavailable
 from engines import SECRET
 
 from authapi import Settings, StartError, create_app
+from authapi.errors import Unavailable
 
 if why_none():
     pytest.skip(why_none(), allow_module_level=True)
@@ -120,6 +121,20 @@ def test_a_limit_that_ends_a_change(open_client, cluster, name, limit):
         assert is_unavailable(client.log_in())
 
     assert client.log_in().status_code == 200
+
+
+def test_a_process_that_hangs_in_a_change(open_client, cluster, name):
+    """The server ends a change that nobody goes on with, right after its beginning too."""
+    client = open_client()
+    client.register()
+    run(cluster, name, f"ALTER DATABASE {name} SET {IDLE} = '50ms'")
+    other = open_client("?application_name=other", is_empty=False)
+    waiting = f"SELECT count(*) {OTHERS} AND application_name = 'other' AND state LIKE 'idle in%'"
+
+    with pytest.raises(Unavailable), other.app.core.database.transaction(of=[1, 2]):
+        eventually(lambda: run(cluster, name, waiting) == [(0,)])
+
+    assert [client.log_in().status_code, other.log_in().status_code] == [200, 200]
 
 
 def test_connections_that_a_server_ends(open_client, cluster, name):
@@ -233,4 +248,5 @@ def test_a_password_is_never_shown(open_client, cluster, name, caplog):
     assert not [text for text in texts if PASSWORD in text]
 
 
+IDLE = "idle_in_transaction_session_timeout"
 OTHERS = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"

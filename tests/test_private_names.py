@@ -53,7 +53,11 @@ WAITRESS = {
     "trigger": "close handle_read pull_trigger socket",
 }
 WAITRESS = {kind: set(names.split()) for kind, names in WAITRESS.items()}
-OTHERS = {("embed", "_router_search")}  # Falcon's search for a route, which `mount` wraps
+OTHERS = {
+    ("embed", "_router_search"),  # Falcon's search for a route, which `mount` wraps
+    ("binding", "_sync_gen"),  # the end of psycopg's pipelines
+    ("binding", "_fetch_gen"),
+}
 
 # Which of waitress's objects a name of ours stands for: `self` by the class, others by the word.
 CLASSES = {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -65,9 +65,27 @@ class PostgreSQLStatements(Statements):
         return self._database.run(execute) if rows else []
 
 
-def in_one_packet(connection: Connection, statements: int) -> AbstractContextManager[object]:
+@contextmanager
+def in_one_packet(connection: Connection, statements: int) -> Iterator[None]:
     """Send the statements of the block together, if there are several."""
-    return connection.pipeline() if statements > 1 else nullcontext()
+    if statements < 2:
+        yield
+        return
+    with connection.pipeline() as pipeline:
+        setattr(pipeline, "_exit_gen", partial(_end, pipeline))  # noqa: B010 - psycopg's own
+        yield
+
+
+def _end(pipeline: Any) -> Iterator[Any]:  # noqa: ANN401 - psycopg's own names
+    """End a pipeline with a Sync, and nothing after it.
+
+    NOTE: psycopg sends a Flush too. The server then stops the clock of
+    `idle_in_transaction_session_timeout`, and would keep the locks of a process that hangs.
+    """
+    try:
+        yield from pipeline._sync_gen()  # noqa: SLF001
+    finally:
+        yield from pipeline._fetch_gen(flush=False)  # noqa: SLF001
 
 
 def bound(database: PostgreSQLDatabase, statement: Statement) -> Callable[..., Any]:

@@ -45,7 +45,8 @@ def raise_ours(error: psycopg.Error) -> None:
     if isinstance(error, errors.UniqueViolation):
         table, name = error.diag.table_name or "", error.diag.constraint_name or ""
         raise UniqueViolation(f"{table}.{name.removeprefix(f'{table}_')}") from error
-    if isinstance(error, _UNAVAILABLE) or error.sqlstate in _UNAVAILABLE_STATES:
+    is_libpqs = type(error) is psycopg.DatabaseError  # in a pipeline: the connection was lost
+    if isinstance(error, _UNAVAILABLE) or error.sqlstate in _UNAVAILABLE_STATES or is_libpqs:
         raise Unavailable from error
 
 
