@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import authapi
 from authapi.errors import OperatorError, StartError
 
+LONGEST_NUMBER = 18  # digits
+
 if TYPE_CHECKING:
     from argparse import Namespace, _ActionsContainer
 
@@ -47,25 +49,26 @@ class Argument:
     nargs: str | None = None
     default: object = None
     choices: tuple[str, ...] | None = None
+    required: bool | None = None
 
     def add_to(self, parser: _ActionsContainer) -> None:
         """Add the argument to a command's parser."""
-        names = ("metavar", "type", "action", "nargs", "default", "choices")
+        names = ("metavar", "type", "action", "nargs", "default", "choices", "required")
         keywords = {name: getattr(self, name) for name in names}
         given: dict[str, Any] = {name: each for name, each in keywords.items() if each is not None}
         parser.add_argument(self.name, help=self.help, **given)
 
 
 class OneOf:
-    """Options of which a command takes one at most."""
+    """Options of which a command takes one at most, or exactly one."""
 
-    def __init__(self, *options: Argument) -> None:
-        """Take the options."""
-        self._options = options
+    def __init__(self, *options: Argument, required: bool = False) -> None:
+        """Take the options, and whether one is required."""
+        self._options, self._required = options, required
 
     def add_to(self, parser: _ActionsContainer) -> None:
         """Add the options to a command's parser."""
-        group = parser.add_mutually_exclusive_group()
+        group = parser.add_mutually_exclusive_group(required=self._required)
         for option in self._options:
             option.add_to(group)
 
@@ -151,6 +154,13 @@ def utf8(text: str) -> str:
     """Return an argument that is UTF-8: a `type` for argparse. Raises ValueError."""
     text.encode()
     return text
+
+
+def natural(text: str) -> int:
+    """Return the whole number of an argument: a `type` for argparse. Raises ValueError."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER):
+        raise ValueError(text)
+    return int(text)
 
 
 def as_owner(settings: Settings) -> Settings:

@@ -105,14 +105,16 @@ class Console:
 
         Raises CommandError, where there is no terminal too.
         """
-        if _is_interactive():
-            return _typed_twice()
-        if not from_stdin:
+        is_interactive = _is_interactive()
+        if not is_interactive and not from_stdin:
             raise CommandError(
                 f"There is no terminal to ask for the password on: pipe it in, with {option}.",
                 "no_terminal",
             )
-        return self.secret_from_stdin()
+        password = _typed_twice() if is_interactive else self.secret_from_stdin()
+        if not password:
+            raise CommandError("The password is empty.", "no_password")
+        return password
 
     def secret_from_stdin(self) -> str:
         """Return all of standard input but one newline at its end. Raises CommandError."""

@@ -93,6 +93,14 @@ class Passwords:
             return str(error)
         return None
 
+    def can_verify(self, stored: str) -> bool:
+        """Return whether a login can verify a hash, which takes no more than it may."""
+        try:
+            self._read(stored, self._at_login)
+        except ValueError:
+            return False
+        return True
+
     def _verify(self, text: str | None, password: str, rehash: bool) -> Verdict:  # noqa: FBT001
         known = self._usable(text) if text is not None else None
         correct = self._matches(known or self._decoy, password)

@@ -28,6 +28,8 @@ BOTH = {
         *("password_change", "presented_tokens", "races", "reauthentication", "registration"),
         *("renewal", "replaced_sessions", "replay", "second_factor", "session_list", "sessions"),
         *("sign_in", "usernames", "users", "wrong_clock"),
+        *("audit_commands", "session_commands", "unlock", "user_changes", "user_look_up"),
+        "user_passwords",
     )
 }
 SECRET = "8f2d1c6b7a90e35f4d2c1b0a9988776655443322110f1e2d3c4b5a6978"

@@ -55,7 +55,7 @@ UNTYPED = {
     *("checksum", "detail", "email", "email_key", "event", "id_hash", "ip", "kept", "key", "kid"),
     *("lookalike", "methods", "name", "new_hash", "new_id_hash", "password_hash", "replaced_by"),
     *("request_id", "session_id", "user_agent", "username", "username_key", "verified_hash"),
-    *("id_hashes", "user_ids", "rows", "after_key", "keys"),
+    *("id_hashes", "user_ids", "rows", "after_key", "keys", "pattern", "first", "last", "place"),
 }
 # Statements that PostgreSQL alone has.
 OWN = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import CHEAPLY, USER, request, start, token_of
+from conftest import CHEAPLY, USER, request, start
 
 from authapi import events, features
 from authapi.database.statements import SQL
@@ -281,20 +281,6 @@ def test_what_the_pages_say(page, section, said):
     headings = [each for each in re.split(r"(?m)^#{1,3} ", text) if each.startswith(f"{section}\n")]
 
     assert any(said in " ".join(each.split()) for each in headings)
-
-
-def test_the_operators_statements(client, token):
-    """The statements of the page on operations end a user's sessions, and lock a user out."""
-    page = (DOCS / "operations.md").read_text()
-    (disable,) = re.findall(r"^UPDATE users SET disabled_at = .+;$", page, re.MULTILINE)
-    (end,) = re.findall(r"`(DELETE FROM sessions WHERE user_id = )7`", page)
-
-    client.query(f"{end} 1")
-    assert client.get_as(token).status_code == 401
-    token = token_of(client.log_in())
-    client.query(disable.replace("'crispengari'", f"'{USER['username']}'"))
-    assert client.get_as(token).status_code == 401
-    assert client.log_in().status_code == 401
 
 
 def test_tls_of_the_examples():

@@ -70,14 +70,17 @@ class AuditRepository:
         )
 
     def prune(self, now: float, at_most: int) -> int:
-        """Delete so many rows at most that are too many or old enough; return how many.
+        """Delete so many rows at most that are too many or old enough; return how many."""
+        deleted = int(self._statements.prune_nobodys(kept=NOBODYS, at_most=at_most))
+        return deleted + self.prune_older(RETENTION, now, at_most=at_most - deleted)
+
+    def prune_older(self, age: int, now: float, *, at_most: int) -> int:
+        """Delete so many rows at most that are as old as `age` seconds; return how many.
 
         NOTE: a trigger counts the age from the newest row, which may be older than `now`.
         """
-        deleted = self._statements.prune_nobodys(kept=NOBODYS, at_most=at_most)
         newest = min(int(now), self._statements.newest_time())
-        deleted += self._statements.prune(until=newest - RETENTION, at_most=at_most - deleted)
-        return int(deleted)
+        return int(self._statements.prune(until=newest - age, at_most=at_most))
 
     def newest_id(self) -> int:
         """Return the id of the newest entry, or 0."""

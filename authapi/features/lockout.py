@@ -1,6 +1,6 @@
 """Lockout: how often passwords may be tried, and for how many failures in a row.
 
-Endpoints: none. Command: `authapi unlock`. Table: none of its own.
+Endpoints: none. Table: none of its own.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from functools import partial
 import falcon
 
 from authapi.budgets import Budget
-from authapi.commands import Argument, Call, Command, CommandError, utf8
 from authapi.core import Core
-from authapi.events import Caller, Event
+from authapi.events import Event
 from authapi.features.limits import Limits
 from authapi.features.sessions import LoggedIn, Reauthenticated
-from authapi.features.users import PasswordChanged, UserDeleted, UserRepository
+from authapi.features.users import PasswordChanged, UserDeleted
 from authapi.identifiers import name_key
 from authapi.settings import SettingsGroup, setting
 
@@ -128,47 +127,6 @@ class LoginBudgets:
             by_name = isinstance(event, LoggedIn | UserDeleted)
             names = self.accounts(event.user_id) if by_name else ()
             self._limits.clear(*names, self.password(event.user_id))
-
-
-def unlock(core: Core, identifier: str, operator: Caller) -> bool | None:
-    """Clear the failed logins counted for a name and its user.
-
-    Return False where there were none, and None where there is no such user either.
-    """
-    budgets = core.of(LoginBudgets)
-    credential = core.of(UserRepository).by_identifier(identifier)
-    if credential:
-        counted = [*budgets.accounts(credential.user.id), budgets.password(credential.user.id)]
-    else:
-        counted = [budgets.account(identifier, None)]
-    with core.database.transaction(of=credential.user.id if credential else None):
-        cleared = core.of(Limits).clear(*counted)
-        if cleared:
-            core.events.emit(Unlocked(credential.user.id if credential else None, operator))
-    return cleared if cleared or credential else None
-
-
-def _unlock(call: Call) -> None:
-    name = call.arguments.name
-    cleared = unlock(call.core, name, call.operator)
-    if cleared is None:
-        raise CommandError(
-            f"There is no user {name!r}, and no failed login with this name.", "no_such_user"
-        )
-    text = "Unlocked." if cleared else "There were no failed logins."
-    call.console.show({"name": name, "unlocked": cleared}, text)
-
-
-COMMANDS = tuple(
-    Command(
-        command,
-        description="Clear the failed logins of a user, while the service runs or not. Run it "
-        "with the settings of the service, which name its database and its keys.",
-        run=_unlock,
-        arguments=(Argument("name", "username or email", metavar="NAME", type=utf8),),
-    )
-    for command in ("user unlock", "unlock")
-)
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
