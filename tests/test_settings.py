@@ -414,3 +414,11 @@ def test_docs_have_every_setting():
         assert setting.metadata["help"].split(" Default:")[0] in rows[name]
         if setting.default:
             assert f"`{setting.default}`" in rows[name]
+
+
+def test_docs_have_every_file_of_a_secret():
+    """The page of settings names the file of each secret."""
+    page = DOCS.read_text()
+
+    for setting in declared_settings():
+        assert setting.repr or f"`AUTHAPI_{setting.name.upper()}_FILE`" in page

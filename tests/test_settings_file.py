@@ -113,6 +113,8 @@ def test_empty_is_unset_in_a_file(file):
         ("database_url_file = 1", "database_url_file in {path} must be a path as text"),
         ("port = 65536", "a whole number from 0 to 65535, not 65536 (port in {path})."),
         ("log_level = 'loud'", "not 'loud' (log_level in {path})."),
+        (r'key_file = "a\u0000"', "holds a NUL"),
+        (r'database_url_file = "a\u0000"', "database_url_file in {path} holds a NUL character"),
         ("port = ", "{path} is not TOML: Invalid value (at end of document)."),
         ("host = 'a'\nport 1", "is not TOML: Expected '=' after a key in a key/value pair (at li"),
         ("port = 1\nport = 2", "is not TOML: Cannot overwrite a value (at end of document)."),

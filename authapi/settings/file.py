@@ -69,6 +69,8 @@ def _require_known(name: str, found: object, path: Path, names: Names) -> None:
 
 def _value(name: str, found: object, path: Path, names: Names) -> Value:
     """Return the value as the setting has it. Raises SettingError for one of another kind."""
+    if "\0" in str(found):
+        raise SettingError(f"{name} in {path} holds a NUL character: remove it.")
     if name in names.files:
         if isinstance(found, str):
             return found

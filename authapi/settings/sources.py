@@ -157,3 +157,5 @@ def readable(read: Callable[[], bytes], what: str, advice: str) -> str:
         raise SettingError(f"{what} cannot be read ({error.strerror}): {advice}.") from error
     except UnicodeDecodeError as error:
         raise SettingError(f"{what} is not UTF-8: write it anew.") from error
+    except ValueError as error:  # a path with a NUL character
+        raise SettingError(f"{what} cannot be read ({error}): {advice}.") from error
