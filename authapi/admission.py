@@ -15,6 +15,7 @@ from authapi.errors import Overloaded
 from authapi.hash_lane import HOLDER
 from authapi.hosts import networks_of
 from authapi.inline import IN_LOOP, kept_by_loop, leave_loop
+from authapi.metrics import OFF, Metrics
 from authapi.middleware import SAFE_METHODS, caller_of
 
 SHARE = 4  # a place in so many is for known users, and one for networks that hold none
@@ -67,9 +68,16 @@ class Admission:
     def __init__(self, places: int) -> None:
         """Take the number of places, which is how many requests may hash, or wait to, at once."""
         share = places // SHARE
-        self._lock = threading.Lock()
+        self._lock, self._refused = threading.Lock(), OFF
         self._known = _Pool(share, share // 2)
         self._others = _Pool(places - share, share)
+
+    def measure(self, metrics: Metrics) -> None:
+        """Declare the counter of refusals."""
+        self._refused = metrics.counter(
+            "authapi_hash_refused_total",
+            "Requests that were refused because too many wait for a password to be hashed.",
+        )
 
     def admit(self, network: str, users: Iterable[str] = ()) -> Place:
         """Return a place for a request of a network, which one of the known users may have sent.
@@ -83,6 +91,7 @@ class Admission:
                     return place
             place = self._others.take(network)
         if place is None:
+            self._refused.add()
             raise Overloaded
         return place
 

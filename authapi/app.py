@@ -14,6 +14,7 @@ from authapi.admission import Admission, Admit
 from authapi.authentication import Authenticate
 from authapi.cookies import Cookies
 from authapi.core import Core
+from authapi.database.measured import measured
 from authapi.database.opening import open_database
 from authapi.database.watch import DatabaseWatch
 from authapi.events import Events, log
@@ -26,18 +27,15 @@ from authapi.inline import InlineRoutes
 from authapi.jobs import Jobs
 from authapi.keys import lacks_keys, require_shared_keys
 from authapi.losses import warn_of_losses
-from authapi.middleware import (
-    CrossSite,
-    Headers,
-    caller_of,
-)
+from authapi.metrics import Metrics
+from authapi.middleware import CrossSite, Headers, caller_of
 from authapi.notices import Notices
 from authapi.passwords import Passwords
 from authapi.root import load_root
 from authapi.routing import Router
 from authapi.session_look_ups import SessionLookUps
 from authapi.session_tokens import SessionTokens
-from authapi.settings import Settings, WorkerSettings, require_settings
+from authapi.settings import ObservationSettings, Settings, WorkerSettings, require_settings
 from authapi.signing_keys import SigningKeys
 from authapi.wire import Wire
 
@@ -55,7 +53,7 @@ class AuthAPI(_FalconApp):
     def __init__(self, core: Core) -> None:
         """Take the core, and add the middleware, the router and the error handlers."""
         self.core = core
-        self._paths: set[str] = set()
+        self.observed: dict[str, bool] = {}  # whether requests are counted and logged, by route
         self.inline = InlineRoutes()
         self.cross_site = CrossSite(core.settings, core.notices)
         self.authenticate = Authenticate(
@@ -71,6 +69,8 @@ class AuthAPI(_FalconApp):
         self.users = core.of(Users)
         self.jobs = core.of(Jobs)
         self.admission = Admission(core.settings.of(WorkerSettings).hash_places)
+        router = Router(core.clock)
+        self._find_route = router.find
         super().__init__(
             middleware=[
                 Headers(core),
@@ -78,7 +78,7 @@ class AuthAPI(_FalconApp):
                 self.authenticate,
                 Admit(self.admission, reads_are_quick=core.database.is_local),
             ],
-            router=Router(core.clock),
+            router=router,
         )
         self.add_error_handler(errors.Failure, self.fail)
         self.add_error_handler(falcon.HTTPError, self._fail_as_falcon)
@@ -89,11 +89,16 @@ class AuthAPI(_FalconApp):
 
         SECURITY: Falcon itself replaces the older resource without a word.
         """
-        if uri_template in self._paths:
+        if uri_template in self.observed:
             raise ValueError(f"{uri_template} already has a route: choose another path")
-        self._paths.add(uri_template)
+        self.observed[uri_template] = getattr(resource, "observed", True) is True
         super().add_route(uri_template, resource, **kwargs)
         self.inline.add(uri_template, resource)
+
+    def route_of(self, path: str) -> str | None:
+        """Return the template of a path's route; None where there is none."""
+        found = self._find_route(path)
+        return str(found[3]) if found else None
 
     def maintain(self) -> None:
         """Wake the background services. A server calls this about once a second."""
@@ -143,6 +148,7 @@ class AuthAPI(_FalconApp):
         While a database server is away, its one line says so, and not one for each request.
         """
         self.tell(req, failure)
+        self.core.metrics.failed(req.uri_template or "", failure)
         database = self.core.database
         is_told = isinstance(failure, errors.Unavailable) and database.is_stuck
         is_fault = failure.status >= 500 and (database.is_local or not is_told)
@@ -184,7 +190,8 @@ def create_app(
     require_settings(settings)
     require_shared_keys(settings)
     are_new = lacks_keys(settings)
-    database = open_database(settings)
+    metrics = Metrics(collects=bool(settings.of(ObservationSettings).metrics_address))
+    database = measured(open_database(settings), settings, metrics)
     clock = database.clock(clock)
     keys = SigningKeys(settings)
     core = Core(
@@ -199,23 +206,28 @@ def create_app(
         tokens=keys.tokens,
         wire=Wire(settings, clock),
         cookies=Cookies(settings),
+        metrics=metrics,
     )
     ended = are_new and core.of(SessionRepository).exist(clock())
     warn_of_losses(core, is_new=database.is_new, are_new=are_new, ended=ended)
     database.prepare_to_fork()  # the server that gets the application may fork
-    core.events.subscribe(lambda event: database.after_commit(lambda: log(event)))
     app = AuthAPI(core)
     _add_services(app, core)
-    # NOTE: only our own server wakes the services. Under any other, a committed change does it.
-    core.events.subscribe(lambda _: database.after_commit(app.jobs.wake))
     _set_up_features(app)
     return app
 
 
 def _add_services(app: AuthAPI, core: Core) -> None:
-    """Add the background services of the core, and what must not fail in them."""
+    """Add the background services of the core, what must not fail in them, and the log."""
+    after_commit = core.database.after_commit
+    core.events.subscribe(lambda event: after_commit(lambda: log(event)))
+    # NOTE: only our own server wakes the services. Under any other, a committed change does it.
+    core.events.subscribe(lambda _: after_commit(app.jobs.wake))
     watch = DatabaseWatch(core.database)
-    core.background.add(watch, core.keys, core.passwords.lane, core.notices, app.jobs)
+    services = watch, core.keys, core.passwords.lane, core.notices, app.jobs, core.metrics
+    core.background.add(*services)
+    core.passwords.lane.measure(core.metrics)
+    app.admission.measure(core.metrics)
     core.readiness.require(watch.fault)
     core.readiness.require(core.passwords.lane.fault)
 

@@ -30,6 +30,7 @@ class TooManyRequests(Failure):
     def __init__(self, limit: str, quota: int, window: int, retry_after: int) -> None:
         """Take the limit's name, its tries, its seconds, and the seconds until a try comes back."""
         super().__init__(limit)
+        self.limit = limit
         self.retry_after = retry_after
         self.notice = f"{self.error} limit={limit}"
         self._policy = f'"{limit}";q={quota};w={window}'

@@ -10,6 +10,7 @@ from authapi.background import Background
 from authapi.cookies import Cookies
 from authapi.database import Database
 from authapi.events import Events
+from authapi.metrics import Metrics
 from authapi.notices import Notices
 from authapi.passwords import Passwords
 from authapi.readiness import Readiness
@@ -37,6 +38,7 @@ class Core:
     tokens: Tokens
     wire: Wire
     cookies: Cookies
+    metrics: Metrics
     background: Background = field(default_factory=Background)
     readiness: Readiness = field(default_factory=Readiness)
     _services: dict[object, object] = field(default_factory=dict, init=False, repr=False)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from authapi.background import BackgroundService
 from authapi.errors import Overloaded
+from authapi.metrics import UNOBSERVED, Histogram, Metrics
 from authapi.signals import kept_from_threads
 
 # The holder of the place that the current request hashes with: a network or a known user.
@@ -71,7 +72,27 @@ class Lane(BackgroundService):
     def __init__(self, slots: int, places: int, nice: int) -> None:
         """Take the numbers and the threads' nice value. Threads start with the first task."""
         self._slots, self._places, self._nice = slots, places, nice
+        self._times = UNOBSERVED
         super().__init__()
+
+    def measure(self, metrics: Metrics) -> None:
+        """Declare the lane's metrics."""
+        metrics.gauge(
+            "authapi_hash_slots", "Passwords that can be hashed at once.", lambda: self._slots
+        )
+        metrics.gauge(
+            "authapi_hash_slots_busy",
+            "Passwords that are being hashed.",
+            lambda: min(self._taken, self._slots),
+        )
+        metrics.gauge(
+            "authapi_hash_queue",
+            "Passwords that wait to be hashed.",
+            lambda: max(0, self._taken - self._slots),
+        )
+        self._times = metrics.histogram(
+            "authapi_hash_duration_seconds", "Time that one password takes to be hashed."
+        )
 
     def begin(self) -> None:
         """Forget all tasks and threads: a forked child has none of the parent's threads."""
@@ -94,7 +115,7 @@ class Lane(BackgroundService):
             self._start_threads()
             self._taken += 1
         try:
-            self._queue.put(HOLDER.get(), partial(_do, result, task, arguments))
+            self._queue.put(HOLDER.get(), partial(_do, result, self._times, task, arguments))
             return result.result()
         except MemoryError as error:
             raise Overloaded from error
@@ -175,8 +196,15 @@ def _lower_priority(nice: int) -> None:
         os.setpriority(os.PRIO_PROCESS, thread, nice)
 
 
-def _do(result: Future[Any], task: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+def _do(
+    result: Future[Any],
+    times: Histogram,
+    task: Callable[..., Any],
+    arguments: tuple[object, ...],
+) -> None:
     try:
-        result.set_result(task(*arguments))
+        with times.time():
+            done = task(*arguments)
+        result.set_result(done)
     except BaseException as error:  # noqa: BLE001 - `run` raises it in the caller's thread
         result.set_exception(error)

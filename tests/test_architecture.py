@@ -91,6 +91,7 @@ def test_standard_library_only(module):
         ("sqlite3", {"database.sqlite"}),
         ("psycopg", {"database.postgresql"}),
         ("jwt", {"tokens"}),
+        ("prometheus_client", {"server.exposition"}),
         ("argon2", {"hashing"}),
         ("bcrypt", {"key_derivation"}),
         ("waitress", {f"server.{name}" for name in ("http_server", "incoming", "parser", "wsgi")}),

@@ -23,6 +23,7 @@ DEFAULT = (
     "password_change",
     "forward_auth",
     "health",
+    "metrics",
 )
 
 # The groups of commands; and the commands, with the feature that declares each and a line of help.

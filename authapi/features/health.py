@@ -43,6 +43,7 @@ class LivenessResource:
 
     public = True
     quick = True
+    observed = False
 
     def __init__(self, core: Core) -> None:
         """Take the wire."""
@@ -59,6 +60,7 @@ class ReadinessResource:
 
     public = True
     quick = True
+    observed = False
 
     def __init__(self, core: Core) -> None:
         """Take the wire, and what knows the faults."""

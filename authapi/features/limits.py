@@ -13,8 +13,9 @@ import falcon
 
 from authapi.budgets import SECOND, Budget, BudgetRepository, Limit, NetworkLimit, TooManyRequests
 from authapi.core import Core
-from authapi.errors import Overloaded, Unavailable
+from authapi.errors import Failure, Overloaded, Unavailable
 from authapi.jobs import pruning
+from authapi.metrics import Counter
 from authapi.settings import Rate, SettingsGroup, setting
 
 REQUIRES: tuple[str, ...] = ()
@@ -41,7 +42,8 @@ class Limits:
         self._core = core
         self._rows = BudgetRepository(core.database)
         self._enabled = core.settings.of(RateLimits).rate_limits == "on"
-        self._names: set[str] = set()
+        self._refused: dict[str, Counter] = {}  # by limit
+        core.metrics.watch_failures(self._count)
 
     def declare(
         self, name: str, rate: str, *, in_a_row: int | None = None, advice: str = ""
@@ -57,13 +59,20 @@ class Limits:
 
     def declare_by_network(self, name: str, rate: str) -> NetworkLimit:
         """Return a new limit of the networks of addresses. Raises ValueError, as `declare`."""
-        self._require_new(name)
-        return NetworkLimit.named(name, Rate.parse(rate))
+        declared = NetworkLimit.named(name, Rate.parse(rate))
+        for limit in declared.limits:
+            self._require_new(limit.name)
+        return declared
 
     def _require_new(self, name: str) -> None:
-        if name in self._names:
+        if name in self._refused:
             raise ValueError(f"the limit {name} is declared already")
-        self._names.add(name)
+        text = "Requests that a limit refused, by limit."
+        self._refused[name] = self._core.metrics.counter("authapi_limited_total", text, limit=name)
+
+    def _count(self, _route: str, failure: Failure) -> None:
+        if isinstance(failure, TooManyRequests):
+            self._refused[failure.limit].add()
 
     @contextmanager
     def trying(self, *budgets: Budget) -> Iterator[bool]:

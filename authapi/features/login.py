@@ -16,7 +16,7 @@ from authapi.authentication import Authentication
 from authapi.bodies import has_json
 from authapi.budgets import Budget, TooManyFailures, TooManyRequests
 from authapi.core import Core
-from authapi.errors import InvalidToken, NotAuthenticated
+from authapi.errors import Failure, InvalidToken, NotAuthenticated, Overloaded
 from authapi.events import Caller
 from authapi.features.devices import Devices
 from authapi.features.limits import Limits
@@ -25,6 +25,7 @@ from authapi.features.replaced_sessions import ReplacedSessions
 from authapi.features.sessions import LoggedOut, Sessions
 from authapi.features.sign_in import PASSWORD, InvalidCredentials, Proof, SignIn
 from authapi.features.users import Credential, UserRepository
+from authapi.metrics import Counter
 from authapi.middleware import caller_of
 from authapi.operations import operation
 from authapi.passwords import Verdict
@@ -32,6 +33,8 @@ from authapi.principal import Claims
 from authapi.session_tokens import SessionTokens, public_id
 
 REQUIRES = ("devices", "limits", "lockout", "replaced_sessions", "sessions", "sign_in", "users")
+
+LOGIN = "/login"
 
 
 class LoginBody(msgspec.Struct, rename="camel"):
@@ -55,6 +58,7 @@ class LoginResource:
         self._budgets = core.of(LoginBudgets)
         self._devices = core.of(Devices)
         self._sign_in = core.of(SignIn)
+        self._succeeded = _counted(core)
 
     def known_users(self, req: falcon.Request) -> list[str]:
         """Return the ids of the users whose browser this is, by its device cookies."""
@@ -82,6 +86,7 @@ class LoginResource:
         with self._sign_in.attempt(budgets, caller_of(req), user_id):
             prove = self._verified(credential, body.password)
             user = self._sign_in.finish(req, resp, prove, of=user_id)
+        self._succeeded.add()
         core.wire.answer_user(resp, 200, "Logged in.", user)
 
     def _budgets_of(
@@ -117,6 +122,24 @@ class LoginResource:
         if new_hash:
             self._users.rehash(credential, new_hash)
         return Proof(credential=credential, methods=PASSWORD)
+
+
+def _counted(core: Core) -> Counter:
+    """Count logins that fail, by what became of them; return the counter of those that succeed."""
+
+    def counter(outcome: str) -> Counter:
+        text = "Logins with a password, by outcome."
+        return core.metrics.counter("authapi_logins_total", text, outcome=outcome)
+
+    succeeded = counter("ok")
+    failed: dict[type[Failure], Counter] = {
+        InvalidCredentials: counter("refused"),
+        TooManyFailures: counter("locked"),
+        TooManyRequests: counter("limited"),
+        Overloaded: counter("overloaded"),
+    }
+    core.metrics.count_failures(LOGIN, failed)
+    return succeeded
 
 
 def _reason(credential: Credential | None, verdict: Verdict) -> str:
@@ -196,5 +219,5 @@ class LogoutResource:
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
     """Add the routes."""
-    app.add_route("/login", LoginResource(core))
+    app.add_route(LOGIN, LoginResource(core))
     app.add_route("/logout", LogoutResource(core))

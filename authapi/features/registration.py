@@ -16,12 +16,13 @@ import msgspec
 from authapi.answers import UserAnswer
 from authapi.budgets import Budget, TooManyRequests
 from authapi.core import Core
-from authapi.errors import Failure
+from authapi.errors import Failure, Overloaded, ValidationFailed
 from authapi.events import Event
 from authapi.features.limits import Limits
 from authapi.features.sign_in import PASSWORD, Proof, SignIn
 from authapi.features.users import EmailTaken, UsernameTaken, UserRepository
 from authapi.identifiers import email_fault
+from authapi.metrics import Counter
 from authapi.middleware import caller_of
 from authapi.operations import operation
 from authapi.settings import Settings, SettingsGroup, refused, setting
@@ -29,6 +30,8 @@ from authapi.usernames import RESERVED, UsernamePolicy, fault
 from authapi.validation import Fields, broken
 
 REQUIRES = ("limits", "sign_in", "users")
+
+REGISTER = "/register"
 
 
 class RegistrationClosed(Failure):
@@ -107,6 +110,7 @@ class RegistrationResource:
         self._limits = core.of(Limits)
         self._names = core.of(NewNames)
         self._sign_in = core.of(SignIn)
+        self._succeeded = _counted(core)
         self._is_closed = core.settings.of(RegistrationSettings).registration == "closed"
 
     def known_users(self, _req: falcon.Request) -> tuple[str, ...]:
@@ -143,6 +147,7 @@ class RegistrationResource:
             password_hash = core.passwords.hash(body.password)
             add = partial(self._add, body, password_hash)
             user = self._sign_in.finish(req, resp, add, event=Registered, always=True)
+        self._succeeded.add()
         core.wire.answer_user(resp, 201, "User created.", user)
 
     def _add(self, body: RegistrationBody, password_hash: str) -> Proof:
@@ -151,6 +156,26 @@ class RegistrationResource:
         return Proof(credential=credential, methods=PASSWORD)
 
 
+def _counted(core: Core) -> Counter:
+    """Count registrations that fail, by why; return the counter of those that succeed."""
+
+    def counter(outcome: str) -> Counter:
+        text = "Registrations, by outcome."
+        return core.metrics.counter("authapi_registrations_total", text, outcome=outcome)
+
+    succeeded, refused = counter("ok"), counter("refused")
+    failed: dict[type[Failure], Counter] = {
+        RegistrationClosed: counter("closed"),
+        TooManyRequests: counter("limited"),
+        Overloaded: counter("overloaded"),
+        UsernameTaken: refused,
+        EmailTaken: refused,
+        ValidationFailed: refused,
+    }
+    core.metrics.count_failures(REGISTER, failed)
+    return succeeded
+
+
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
     """Add the route."""
-    app.add_route("/register", RegistrationResource(core))
+    app.add_route(REGISTER, RegistrationResource(core))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from operator import attrgetter
 from typing import Any, Protocol, TypeVar
 
+from authapi import metrics
 from authapi.notices import Notices
 from authapi.server.bounds import Bounds
 
@@ -54,8 +55,11 @@ Client = TypeVar("Client", bound=Connection)
 class Eviction:
     """Closes connections that take what the bounds do not allow, and logs it."""
 
-    def __init__(self, bounds: Bounds, notices: Notices) -> None:
+    def __init__(
+        self, bounds: Bounds, notices: Notices, evicted: metrics.Counter = metrics.OFF
+    ) -> None:
         """Take the bounds. A notice tells the operator of each network once a minute."""
+        self._evicted = evicted
         self._crowded = bounds.connections - bounds.connections // SHARE
         self._kept, self._unsent = bounds.kept, bounds.unsent
         self._notices = notices
@@ -82,6 +86,7 @@ class Eviction:
     def _close(self, chosen: list[Connection], reason: str) -> None:
         for connection in chosen:
             if connection.evict():
+                self._evicted.add()
                 detail = f"reason={reason}"
                 self._notices.refused("connection_evicted", connection.addr[0], detail)
 

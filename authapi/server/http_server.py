@@ -22,6 +22,7 @@ from authapi.server.eviction import Eviction
 from authapi.server.forwarded import Forwarding
 from authapi.server.look_ups import look_ups_of
 from authapi.server.loop import Loop
+from authapi.server.observer import Observer, evicted_counter
 from authapi.server.pool import Pool
 from authapi.settings import ServerSettings
 
@@ -53,6 +54,7 @@ class Server(TcpWSGIServer):
 
     channel_class = Channel
     next_channel_cleanup = math.inf  # NOTE: `run` calls `maintenance` itself
+    observer: Observer | None = None  # is told of each answer
     _maintained = _drain_ends = 0.0  # monotonic seconds
 
     def __init__(
@@ -73,7 +75,7 @@ class Server(TcpWSGIServer):
         self.forwarding = Forwarding(app.core.settings, app.core.notices)
         self._takes_inline, self._maintain = app.inline.takes, app.maintain
         self.loop = Loop(self._answer)
-        self._eviction = Eviction(bounds, app.core.notices)
+        self._eviction = Eviction(bounds, app.core.notices, evicted_counter(app.core.metrics))
         self._readiness = app.core.readiness
         self._drain_seconds = app.core.settings.of(ServerSettings).drain_seconds
         self._loop_thread = threading.get_ident()

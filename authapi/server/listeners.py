@@ -32,6 +32,20 @@ def listen(settings: Settings) -> socket.socket:
         raise _cannot_listen(settings, error) from error
 
 
+def listen_on(host: str, port: int, setting: str) -> socket.socket:
+    """Return a socket that listens on a host and port, which a setting names. Raises StartError."""
+    try:
+        family, _, _, _, address = look_up(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return _bind(family, address)
+    except (OSError, UnicodeError) as error:
+        cause = getattr(error, "strerror", None) or "no host name"
+        raise StartError(
+            f"Cannot listen on {host}:{port} ({cause}): set another {setting}."
+        ) from error
+
+
 def hold(settings: Settings) -> socket.socket:
     """Return a socket that keeps the port for `listen_beside`, and takes no connection.
 

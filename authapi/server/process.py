@@ -15,10 +15,13 @@ from authapi.server.capacity import connections, database_connections, memory_ne
 from authapi.server.forwarded import resolved
 from authapi.server.http_server import Server
 from authapi.server.listeners import hold, listen, listen_beside
+from authapi.server.metrics_port import metrics_socket
+from authapi.server.observation import Observation
+from authapi.server.observer import Observer
 from authapi.server.service_manager import tell_ready
 from authapi.server.start_log import log_to_stderr, warn_of
 from authapi.server.streams import unblock
-from authapi.server.workers import Workers
+from authapi.server.workers import Hooks, Workers
 from authapi.settings import ServerSettings, Settings, WorkerSettings, require_settings
 from authapi.signals import END_SIGNALS, end_at_once
 
@@ -41,18 +44,22 @@ def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app
     log_to_stderr(settings.of(ServerSettings).log_level)
     memory = memory_needed(settings)
     workers = settings.of(WorkerSettings).workers
-    with closing(listen(settings) if workers == 1 else hold(settings)) as port:
+    listening = closing(listen(settings) if workers == 1 else hold(settings))
+    with listening as port, metrics_socket(settings) as scrapes:
         settings = settings.on_port(port.getsockname()[1])
         proxies = resolved(settings.of(ServerSettings).trusted_proxy)
         settings = settings.replace(trusted_proxy=proxies)
         app = create(settings)
         ready = partial(_say_ready, settings, app.core.database.description, memory)
+        seen = Observation(app, workers, scrapes)
         if workers == 1:
-            _answer(settings, app, port, ready)
+            seen.begin(0)
+            _answer(settings, app, seen.observer, port, ready)
         else:
             app.prepare_to_fork()
+            work = partial(_work, settings, app, seen.observer, port)
             drain_seconds = settings.of(ServerSettings).drain_seconds
-            Workers(workers, partial(_work, settings, app, port), drain_seconds).run(ready)
+            Workers(workers, work, drain_seconds, Hooks(seen.begin, seen.fell)).run(ready)
 
 
 def _say_ready(settings: Settings, database: str, memory: str) -> None:
@@ -67,18 +74,28 @@ def _say_ready(settings: Settings, database: str, memory: str) -> None:
     tell_ready()
 
 
-def _work(settings: Settings, app: AuthAPI, port: socket.socket, ready: Callable[[], None]) -> None:
+def _work(
+    settings: Settings,
+    app: AuthAPI,
+    observer: Observer | None,
+    port: socket.socket,
+    ready: Callable[[], None],
+) -> None:
     """Answer requests as one of several workers, on a socket of its own.
 
     NOTE: on a socket that all of them share, one worker sometimes takes every connection.
     """
     with closing(listen_beside(port, settings)) as listener:
         port.close()
-        _answer(settings, app, listener, ready)
+        _answer(settings, app, observer, listener, ready)
 
 
 def _answer(
-    settings: Settings, app: AuthAPI, listener: socket.socket, ready: Callable[[], None]
+    settings: Settings,
+    app: AuthAPI,
+    observer: Observer | None,
+    listener: socket.socket,
+    ready: Callable[[], None],
 ) -> None:
     """Answer requests until a signal.
 
@@ -88,6 +105,8 @@ def _answer(
     workers = settings.of(WorkerSettings)
     bounds = replace(DEFAULT, connections=connections(workers.threads))
     server = Server(app, listener, workers.threads, bounds)
+    if observer is not None:
+        observer.watch(server)
     _stop_on_signals(server, dies_of_second=workers.workers == 1)
     app.maintain()
     ready()

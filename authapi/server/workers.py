@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 
@@ -30,6 +31,18 @@ _HELD = (*END_SIGNALS, signal.SIGCHLD)
 logger = logging.getLogger("authapi.workers")
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """Functions that are called with a worker's number, from 0 on.
+
+    `begins` is called in a worker before its work, `falls` in the parent when one has ended by
+    itself.
+    """
+
+    begins: Callable[[int], None] = lambda _: None
+    falls: Callable[[int], None] = lambda _: None
+
+
 class Workers:
     """Runs `work` in several processes, forked from a process that has no other threads.
 
@@ -38,10 +51,14 @@ class Workers:
     """
 
     def __init__(
-        self, count: int, work: Callable[[Callable[[], None]], None], drain_seconds: float = 0
+        self,
+        count: int,
+        work: Callable[[Callable[[], None]], None],
+        drain_seconds: float = 0,
+        hooks: Hooks = Hooks(),
     ) -> None:
         """Take the work, and for how long it goes on after SIGTERM. Nothing is started yet."""
-        self._work = work
+        self._work, self._hooks = work, hooks
         self._patience_to_stop = STOP_DEADLINE + drain_seconds
         self._workers = [Worker(number) for number in range(count)]
         self._kill_at = math.inf  # once stopping, when workers that still run are killed
@@ -131,6 +148,7 @@ class Workers:
         """Plan the next start of a worker, or give up if no worker stays up."""
         now = time.monotonic()
         pause = worker.fall(now)
+        self._hooks.falls(worker.number)
         if all(each.never_stays_up(now) for each in self._workers):
             logger.error("worker %d %s", worker.number + 1, how)
             self._given_up = True
@@ -159,8 +177,10 @@ class Workers:
             for number in END_SIGNALS[1:]:
                 signal.signal(number, lambda *_: None)
             with kept_from_threads():
-                threading.Thread(target=self._end_with_parent, daemon=True).start()
+                arguments = self._alive, self._patience_to_stop
+                threading.Thread(target=_end_with_parent, args=arguments, daemon=True).start()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+            self._hooks.begins(worker.number)
             self._work(partial(self._readiness.tell, worker.number))
             status = 0
         except StartError as error:
@@ -172,11 +192,12 @@ class Workers:
             drain()
             os._exit(status)
 
-    def _end_with_parent(self) -> None:
-        os.read(self._alive, 1)  # nobody writes: it returns when no parent is left
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(self._patience_to_stop)
-        os.kill(os.getpid(), signal.SIGKILL)
+
+def _end_with_parent(alive: int, patience: float) -> None:
+    os.read(alive, 1)  # nobody writes: it returns when no parent is left
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(patience)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _fork() -> int:

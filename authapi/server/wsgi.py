@@ -96,6 +96,8 @@ class Task(WSGITask):
         """Send headers and body in one piece, where they were small enough to be kept back."""
         super().finish()
         self.channel.flush(do_close=False)
+        if self.channel.server.observer is not None:
+            self.channel.server.observer(self)
 
 
 class FailureTask(ErrorTask):
@@ -106,6 +108,12 @@ class FailureTask(ErrorTask):
         error = self.request.error
         known = isinstance(error, errors.Failure)
         _fail(self, error if known else _FAILURES.get(error.code, errors.InternalError)())
+
+    def finish(self) -> None:
+        """End the answer."""
+        super().finish()
+        if self.channel.server.observer is not None:
+            self.channel.server.observer(self)
 
 
 def _fail(task: Any, failure: errors.Failure) -> None:  # noqa: ANN401 - one of waitress's

@@ -34,6 +34,7 @@ from authapi.settings.group import (
     variable,
 )
 from authapi.settings.keys import KeySettings, weak_key
+from authapi.settings.observation import ObservationSettings
 from authapi.settings.passwords import PasswordSettings
 from authapi.settings.server import ServerSettings
 from authapi.settings.sessions import SessionSettings
@@ -44,6 +45,7 @@ __all__ = [
     "PREFIX",
     "DatabaseSettings",
     "KeySettings",
+    "ObservationSettings",
     "PasswordSettings",
     "Rate",
     "ServerSettings",

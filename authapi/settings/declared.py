@@ -10,6 +10,7 @@ from authapi.feature import Feature
 from authapi.settings.database import DatabaseSettings
 from authapi.settings.group import SettingError, SettingsGroup, Value, variable
 from authapi.settings.keys import KeySettings
+from authapi.settings.observation import ObservationSettings
 from authapi.settings.passwords import PasswordSettings
 from authapi.settings.server import ServerSettings
 from authapi.settings.sessions import SessionSettings
@@ -17,6 +18,7 @@ from authapi.settings.workers import WorkerSettings
 
 CORE: tuple[type[SettingsGroup], ...] = (
     ServerSettings,
+    ObservationSettings,
     DatabaseSettings,
     KeySettings,
     SessionSettings,
