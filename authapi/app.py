@@ -153,14 +153,13 @@ class AuthAPI(_FalconApp):
         is_told = isinstance(failure, errors.Unavailable) and database.is_stuck
         is_fault = failure.status >= 500 and (database.is_local or not is_told)
         cause = failure.__cause__ if is_fault else None
-        logger.log(
-            logging.WARNING if cause else logging.DEBUG,
-            "request %s: %s %s %s",
-            caller_of(req).request_id,
-            failure.status,
-            failure.error,
-            cause or "",
-        )
+        request_id, level = caller_of(req).request_id, logging.WARNING if cause else logging.DEBUG
+        if logger.isEnabledFor(level):
+            fields = {"request_id": request_id, "status": failure.status, "error": failure.error}
+            fields |= {"cause": str(cause)} if cause else {}
+            text = "request %s: %s %s %s"
+            given = request_id, failure.status, failure.error, cause or ""
+            logger.log(level, text, *given, extra={"fields": fields})
 
     def _fail_as_falcon(
         self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _params: object
@@ -173,7 +172,9 @@ class AuthAPI(_FalconApp):
         self, req: falcon.Request, resp: falcon.Response, error: Exception, _params: object
     ) -> None:
         """Answer 500 and log the traceback."""
-        logger.error("request %s failed", caller_of(req).request_id, exc_info=error)
+        fields = {"request_id": (request_id := caller_of(req).request_id), "status": 500}
+        text = "request %s failed"
+        logger.error(text, request_id, exc_info=error, extra={"fields": fields})
         self.core.wire.fail(req, resp, errors.InternalError())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from argparse import Namespace
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None, listed: Listed = features.COMMA
     `listed` has the features' commands: for each name the feature, and the line of help.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console(as_json="--json" in given)
+    console = Console(as_json="--json" in given or _logs_json(given))
     try:
         try:
             return _run(given, listed, console)
@@ -58,6 +59,12 @@ def main(arguments: Sequence[str] | None = None, listed: Listed = features.COMMA
     except Failure as failure:
         cause = f" ({failure.__cause__})" if failure.__cause__ else ""
         return _refuse(console, failure.error, f"{failure.message}{cause}", 1)
+
+
+def _logs_json(arguments: list[str]) -> bool:
+    """Return whether a service is started whose log is JSON: why it does not start is JSON too."""
+    form = os.environ.get("AUTHAPI_LOG_FORMAT", "").casefold()
+    return arguments[:1] == ["serve"] and (form == "json" or (form == "auto" and not os.isatty(2)))
 
 
 def _run(arguments: list[str], listed: Listed, console: Console) -> int:

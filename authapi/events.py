@@ -18,14 +18,15 @@ logger = logging.getLogger("authapi.events")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The client of a request: its address, its User-Agent and the request's id.
+    """The client of a request: its address, its User-Agent, the request's id and its trace's.
 
-    The User-Agent is cut to 256 characters, and empty without one.
+    The User-Agent is cut to 256 characters, and empty without one. So is the id of a trace.
     """
 
     ip: str
     user_agent: str
     request_id: str
+    trace_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +124,29 @@ def log(event: Event) -> None:
     caller = event.caller
     user_id = "-" if event.user_id is None else event.user_id
     reason = "" if event.detail is None else f" reason={event.detail}"
+    trace = f" trace_id={caller.trace_id}" if caller.trace_id else ""
     logger.info(
-        "%s user_id=%s%s ip=%s request_id=%s",
+        "%s user_id=%s%s ip=%s request_id=%s%s",
         event.name,
         user_id,
         reason,
         caller.ip,
         caller.request_id,
+        trace,
+        extra={"fields": _fields(event)},
     )
+
+
+def _fields(event: Event) -> dict[str, object]:
+    """Return what an event says, by name, without what is not known."""
+    caller = event.caller
+    known = {
+        "event": event.name,
+        "user_id": event.user_id,
+        "session_id": event.session_id,
+        "reason": event.detail,
+        "ip": caller.ip,
+        "request_id": caller.request_id,
+        "trace_id": caller.trace_id,
+    }
+    return {name: value for name, value in known.items() if value not in {None, ""}}

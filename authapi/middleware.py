@@ -17,6 +17,8 @@ from authapi.wire import Wire
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1; there is no TRACE here
 USER_AGENT_LENGTH = 256  # characters
+REQUEST_ID = "authapi.request_id"  # in the environ: the id that the server gives the request
+TRACE_ID = "authapi.trace_id"  # in the environ: the id of the trace that it belongs to
 
 
 def caller_of(req: falcon.Request) -> Caller:
@@ -30,6 +32,7 @@ def caller_of(req: falcon.Request) -> Caller:
             ip=_canonical(req.env.get("REMOTE_ADDR", "")),
             user_agent=req.get_header("User-Agent", default="")[:USER_AGENT_LENGTH],
             request_id=request_id_of(req),
+            trace_id=req.env.get(TRACE_ID, ""),
         )
     return caller
 
@@ -46,7 +49,8 @@ def request_id_of(req: falcon.Request) -> str:
     """Return the id of a request, which is in its answer and in the log."""
     request_id: str | None = getattr(req.context, "authapi_request_id", None)
     if request_id is None:  # NOTE: a caught AttributeError takes ten times as long
-        request_id = req.context.authapi_request_id = new_request_id()
+        request_id = req.env.get(REQUEST_ID) or new_request_id()
+        req.context.authapi_request_id = request_id
     return request_id
 
 

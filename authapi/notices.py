@@ -71,7 +71,10 @@ class Notices(BackgroundService):
                 known.left_out += 1
                 return
             self._lines[kind, network] = _Line(now)
-        logger.info("refused error=%s network=%s %s", kind, network, detail)
+        fields = {"event": "refused", "error": kind.partition(" ")[0], "network": network}
+        logger.info(
+            "refused error=%s network=%s %s", kind, network, detail, extra={"fields": fields}
+        )
 
     def once(self, kind: str, text: str, *arguments: object) -> None:
         """Log a warning, once in this process for each kind."""

@@ -31,7 +31,7 @@ from authapi.metrics import Metrics
 from authapi.server.exposition import KEPT_FOR, Exposition
 from authapi.server.metrics_port import MOST_CONNECTIONS, MetricsPort, metrics_socket
 from authapi.server.observation import Observation
-from authapi.server.observer import Observer
+from authapi.server.observer import observer_of
 
 DOCS = Path(__file__).parent.parent / "docs"
 ON = {"metrics_address": "127.0.0.1:0"}
@@ -173,9 +173,8 @@ def test_requests(measured):
 @contextmanager
 def observed(app):
     """Serve an application whose answers are observed; yield the port."""
-    observer = Observer(app)
     with serving(app) as thread:
-        observer.watch(thread.server)
+        observer_of(app).watch(thread.server)
         yield thread.port
 
 

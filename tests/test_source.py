@@ -102,7 +102,8 @@ def test_no_format_of_data():
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
                 assert not isinstance(node.right, ast.Tuple) or isinstance(node.left, ast.Constant)
         for name, node in calls(module):
-            if name.endswith(".format"):
+            is_of_a_log = [ast.unparse(each) for each in node.args] == ["record"]
+            if name.endswith(".format") and not is_of_a_log:
                 assert isinstance(node.func.value, ast.Constant), (module, ast.unparse(node))
 
 

@@ -19,6 +19,7 @@ from authapi.hosts import (
 from authapi.middleware import SAFE_METHODS
 from authapi.notices import Notices, quoted
 from authapi.server.parser import is_host_header
+from authapi.server.request_ids import keep_ids
 from authapi.settings import ServerSettings, Settings
 
 REMEMBERED = 1_024  # addresses
@@ -79,6 +80,7 @@ class Forwarding:
         for name in _IGNORED:
             environ.pop(name, None)
         if trusted:
+            keep_ids(environ)
             self._believe(environ, peer)
         elif any(name in environ for name in _BELIEVED):
             self._warn_of_stranger(environ, peer)

@@ -1,92 +1,82 @@
-"""The observer: counts each request that was answered, where the settings ask for it."""
+"""The observer: counts and logs each request that was answered, where the settings ask for it."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from authapi.app import AuthAPI
-from authapi.metrics import Counter, Metrics, note
+from authapi.metrics import Counter, Metrics
+from authapi.middleware import REQUEST_ID, TRACE_ID
+from authapi.server.request_metrics import METHODS, OTHER, RequestMetrics
+from authapi.settings import ObservationSettings
 
 if TYPE_CHECKING:
     from authapi.server.http_server import Server
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-STATUSES = (
-    *("200", "201", "202", "204", "206", "301", "302", "303", "304", "307", "308"),
-    *("400", "401", "403", "404", "405", "406", "408", "409", "410", "411", "412", "413", "414"),
-    *("415", "416", "422", "428", "429", "431", "500", "501", "502", "503", "504"),
-)
-OTHER = "other"  # a path without a route, another method or another status
+logger = logging.getLogger("authapi.access")
 
 
 class Observer:
-    """Counts requests by route, method and status, and their times by route.
+    """Counts and logs answers, each by the template of its route.
 
-    A route is its template, so that no label holds what a client wrote. It is made before workers
-    are forked, because a metric must be declared by then.
+    SECURITY: a path and a query may hold what nobody should read. So may the method of a request
+    that the parser refused.
     """
 
-    def __init__(self, app: AuthAPI) -> None:
+    def __init__(self, app: AuthAPI, *, logs: bool) -> None:
         """Declare the metrics of an application, all routes of which are known."""
-        self._app, self._metrics = app, app.core.metrics
-        self._routes = [*(path for path, observed in app.observed.items() if observed), OTHER]
-        names = [(r, m, s) for r in self._routes for m in (*METHODS, OTHER) for s in _statuses()]
-        first = self._metrics.table(
-            "authapi_requests_total",
-            "Requests that were answered.",
-            ("route", "method", "status"),
-            names,
-        )
-        self._statuses = {status: number for number, status in enumerate(_statuses())}
-        methods = {method: len(_statuses()) * at for at, method in enumerate((*METHODS, OTHER))}
-        of_a_route = len(_statuses()) * len(methods)
-        self._places: dict[str, tuple[int, dict[str, int]]] = {}
-        for number, route in enumerate(self._routes):
-            of_methods = {name: first + number * of_a_route + at for name, at in methods.items()}
-            times = self._metrics.histogram_place(
-                "authapi_request_duration_seconds",
-                "Time from the last byte of a request until its answer is written.",
-                route=route,
-            )
-            self._places[route] = times, of_methods
+        self._app, self._logs = app, logs
+        self._observed = app.observed
+        metrics = app.core.metrics
+        routes = [path for path, observed in app.observed.items() if observed]
+        self._count = RequestMetrics(metrics, routes).count if metrics.collects else None
         self._server: Server | None = None
-        self._metrics.gauge(
+        metrics.gauge(
             "authapi_connections",
             "Connections of clients that are open.",
             lambda: self._server.acceptor.taken if self._server else 0,
         )
-        evicted_counter(self._metrics)
+        evicted_counter(metrics)
 
     def watch(self, server: Server) -> None:
         """Observe the answers and the connections of a server."""
         self._server, server.observer = server, self
 
     def __call__(self, task: Any) -> None:  # noqa: ANN401 - one of waitress's
-        """Count an answer, in the loop or in a thread."""
+        """Count and log an answer, in the loop or in a thread."""
         channel = task.channel
         request = channel.requests[0]
-        path = request.path
-        places = self._places.get(path)
-        if places is None:
-            if self._app.observed.get(path) is False:
-                return
-            places = self._places[(path and self._app.route_of(path)) or OTHER]
+        route = request.path
+        observed = self._observed.get(route)
+        if observed is None:
+            route = (route and self._app.route_of(route)) or OTHER
+        elif not observed:
+            return
         seconds = channel.server.clock() - channel.heard
-        times, methods = places
-        at = methods.get(request.command, methods[OTHER])
-        at += self._statuses.get(task.status[:3], self._statuses[OTHER])
-        metrics = self._metrics
-        if channel.server.is_loop():
-            metrics.loop[at] += 1
-            note(metrics.loop, times, seconds)
-        else:
-            with metrics.lock:
-                metrics.threads[at] += 1
-                note(metrics.threads, times, seconds)
+        method, status = request.command, task.status[:3]
+        if self._count:
+            self._count(route, method, status, seconds, in_loop=channel.server.is_loop())
+        if self._logs:
+            _log(task, method if method in METHODS else OTHER, route, seconds)
 
 
-def _statuses() -> tuple[str, ...]:
-    return (*STATUSES, OTHER)
+def _log(task: Any, method: str, route: str, seconds: float) -> None:  # noqa: ANN401
+    """Write the line of an answer."""
+    environ = getattr(task, "environ", None) or {}
+    fields = {
+        "method": method,
+        "route": route,
+        "status": int(task.status[:3]),
+        "ms": round(seconds * 1_000, 3),
+        "ip": environ.get("REMOTE_ADDR") or task.channel.addr[0],
+        "request_id": getattr(task, "request_id", "") or environ.get(REQUEST_ID, ""),
+    }
+    text = "%s %s %s ms=%s ip=%s request_id=%s"
+    if TRACE_ID in environ:
+        fields["trace_id"] = environ[TRACE_ID]
+        text = "%s %s %s ms=%s ip=%s request_id=%s trace_id=%s"
+    logger.info(text, *fields.values(), extra={"fields": fields})
 
 
 def evicted_counter(metrics: Metrics) -> Counter:
@@ -99,4 +89,7 @@ def evicted_counter(metrics: Metrics) -> Counter:
 
 def observer_of(app: AuthAPI) -> Observer | None:
     """Return what observes an application's answers; None where the settings ask for nothing."""
-    return Observer(app) if app.core.metrics.collects else None
+    logs = app.core.settings.of(ObservationSettings).access_log == "on"
+    if logs:
+        logger.setLevel(logging.INFO)  # also where the log begins at warnings
+    return Observer(app, logs=logs) if logs or app.core.metrics.collects else None

@@ -19,7 +19,7 @@ from authapi.server.metrics_port import metrics_socket
 from authapi.server.observation import Observation
 from authapi.server.observer import Observer
 from authapi.server.service_manager import tell_ready
-from authapi.server.start_log import log_to_stderr, warn_of
+from authapi.server.start_log import log_to_stderr, say_start, warn_of
 from authapi.server.streams import unblock
 from authapi.server.workers import Hooks, Workers
 from authapi.settings import ServerSettings, Settings, WorkerSettings, require_settings
@@ -41,7 +41,7 @@ def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app
     require_settings(settings)
     end_at_once()
     unblock()
-    log_to_stderr(settings.of(ServerSettings).log_level)
+    log_to_stderr(settings)
     memory = memory_needed(settings)
     workers = settings.of(WorkerSettings).workers
     listening = closing(listen(settings) if workers == 1 else hold(settings))
@@ -66,11 +66,8 @@ def _say_ready(settings: Settings, database: str, memory: str) -> None:
     warn_of(settings)
     most = database_connections(settings)
     database += f", up to {most} connections" if most else ""
-    print(  # noqa: T201 - the one line that a start says
-        f"authapi listens on {settings.of(ServerSettings).address}, "
-        f"database {database}, memory up to {memory}",
-        flush=True,
-    )
+    address = settings.of(ServerSettings).address
+    say_start(settings, f"authapi listens on {address}, database {database}, memory up to {memory}")
     tell_ready()
 
 

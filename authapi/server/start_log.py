@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import logging
-import re
-import time
 
 from authapi.hosts import are_same_site
+from authapi.server.log_lines import JSONLine, formatter, is_json, log_what_python_writes
 from authapi.settings import PasswordSettings, ServerSettings, Settings
 
 OWASP_KIB, OWASP_PASSES = 7_168, 5  # argon2id's least memory, with its passes (Password Storage)
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
 logger = logging.getLogger("authapi.serve")
 
 
-class _OneLine(logging.Formatter):
-    """Formats a message as one line.
-
-    SECURITY: waitress logs paths of requests, decoded. A line break in one would forge a line.
-    """
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's
-        record.message = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], record.message)
-        return super().formatMessage(record)
-
-
-def log_to_stderr(level: str) -> None:
-    """Log to standard error, with times in UTC, unless the application has set up logging."""
+def log_to_stderr(settings: Settings) -> None:
+    """Log to standard error, in the settings' form, unless the application has set up logging."""
     handler = logging.StreamHandler()
-    formatter = _OneLine("%(asctime)sZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    handler.setFormatter(formatter(settings))
+    if is_json(settings):
+        log_what_python_writes()
+    level = settings.of(ServerSettings).log_level.upper()
+    logging.basicConfig(level=level, handlers=[handler])
     # SECURITY: a line for each client that ends a long answer would let clients fill the log.
     logging.getLogger("waitress").setLevel(max(logging.WARNING, logging.root.level))
     # A line for each request that waits for a thread says nothing that the 503s do not.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+
+
+def say_start(settings: Settings, text: str) -> None:
+    """Write the one line of a start to standard output: the text, or an object like the log's."""
+    if is_json(settings):
+        record = logging.LogRecord(logger.name, logging.INFO, "", 0, "%s", (text,), None)
+        vars(record)["fields"] = {"url": settings.of(ServerSettings).address}
+        text = JSONLine().format(record)
+    print(text, flush=True)  # noqa: T201 - the one line that a start says
 
 
 def warn_of(settings: Settings) -> None:

@@ -11,7 +11,7 @@ from waitress.utilities import build_http_date
 
 from authapi import errors
 from authapi.inline import IN_LOOP, KEPT
-from authapi.middleware import new_request_id
+from authapi.middleware import REQUEST_ID, new_request_id
 
 logger = logging.getLogger("authapi.server")
 
@@ -51,6 +51,8 @@ class Task(WSGITask):
         environ[IN_LOOP] = self.channel.server.is_loop()
         environ[KEPT] = self.request.kept_by_loop
         self.channel.server.forwarding.apply(environ)
+        if self.channel.server.observer is not None:
+            environ.setdefault(REQUEST_ID, new_request_id())
         return environ
 
     def execute(self) -> None:
@@ -123,7 +125,8 @@ def _fail(task: Any, failure: errors.Failure) -> None:  # noqa: ANN401 - one of 
     another one, without the headers.
     """
     task.channel.lingers = True
-    request, request_id = task.channel.requests[0], new_request_id()
+    request, environ = task.channel.requests[0], getattr(task, "environ", None) or {}
+    task.request_id = request_id = environ.get(REQUEST_ID) or new_request_id()
     logger.debug("request %s: %s %s", request_id, failure.status, failure.error)
     task.status, task.response_headers, body = task.channel.server.wire.whole(
         failure,

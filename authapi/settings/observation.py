@@ -18,6 +18,15 @@ _AN_ADDRESS = "a host and a port, such as 127.0.0.1:9464 or [::1]:9464"
 class ObservationSettings(SettingsGroup):
     """The form of the log, and where metrics are shown."""
 
+    log_format: str = setting(
+        "text",
+        "The form of the log's lines: text, json, or auto, which is text on a terminal and json "
+        "elsewhere.",
+        choices=("text", "json", "auto"),
+    )
+    access_log: str = setting(
+        "off", "Whether the log has a line for each request: on or off.", choices=("on", "off")
+    )
     metrics_address: str = setting(
         "",
         "The address and port at which Prometheus finds metrics, such as 127.0.0.1:9464."

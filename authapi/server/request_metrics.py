@@ -1,0 +1,59 @@
+"""The metrics of requests: how many by route, method and status, and their times by route."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from authapi.metrics import Metrics, note
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+OTHER = "other"  # a path without a route, another method or another status
+STATUSES = (
+    *("200", "201", "202", "204", "206", "301", "302", "303", "304", "307", "308"),
+    *("400", "401", "403", "404", "405", "406", "408", "409", "410", "411", "412", "413", "414"),
+    *("415", "416", "422", "428", "429", "431", "500", "501", "502", "503", "504", OTHER),
+)
+
+
+class RequestMetrics:
+    """Counts requests in a table that has a place for all labels, made before a fork."""
+
+    def __init__(self, metrics: Metrics, routes: Iterable[str]) -> None:
+        """Declare the metrics of these routes."""
+        self._metrics = metrics
+        routes, methods = [*routes, OTHER], (*METHODS, OTHER)
+        first = metrics.table(
+            "authapi_requests_total",
+            "Requests that were answered.",
+            ("route", "method", "status"),
+            [
+                (route, method, status)
+                for route in routes
+                for method in methods
+                for status in STATUSES
+            ],
+        )
+        self._statuses = {status: number for number, status in enumerate(STATUSES)}
+        self._places: dict[str, tuple[int, dict[str, int]]] = {}
+        for route in routes:
+            times = metrics.histogram_place(
+                "authapi_request_duration_seconds",
+                "Time from the last byte of a request until its answer is written.",
+                route=route,
+            )
+            places = {method: first + len(STATUSES) * at for at, method in enumerate(methods)}
+            self._places[route] = times, places
+            first += len(STATUSES) * len(methods)
+
+    def count(self, route: str, method: str, status: str, seconds: float, *, in_loop: bool) -> None:
+        """Count a request. In the loop, no lock is taken."""
+        times, places = self._places[route]
+        at = places.get(method, places[OTHER]) + self._statuses.get(status, len(STATUSES) - 1)
+        metrics = self._metrics
+        if in_loop:
+            metrics.loop[at] += 1
+            note(metrics.loop, times, seconds)
+        else:
+            with metrics.lock:
+                metrics.threads[at] += 1
+                note(metrics.threads, times, seconds)
