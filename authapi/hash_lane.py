@@ -169,7 +169,7 @@ class Lane(BackgroundService):
     def _work(self, queue: _Queue) -> None:
         """Run one task after the other until the queue returns None."""
         try:
-            _lower_priority(self._nice)
+            lower_priority(self._nice)
         except OSError as error:
             self._warn(error)
         while (task := queue.get()) is not None:
@@ -185,7 +185,7 @@ class Lane(BackgroundService):
             logger.warning(text, error.strerror)
 
 
-def _lower_priority(nice: int) -> None:
+def lower_priority(nice: int) -> None:
     """Lower the priority of the calling thread to a nice value, unless it is as low already.
 
     Raises OSError where a sandbox forbids it.

@@ -24,6 +24,7 @@ BOTH = {
     for name in (
         *("accounts", "attackers", "audit", "budget_rows", "cross_site", "devices", "exports"),
         *("forward_auth", "imports", "key_commands"),
+        *("database_check", "database_status", "doctor"),
         *("jobs", "limits", "lockout", "login", "logout", "model", "network_limits"),
         *("password_change", "presented_tokens", "races", "reauthentication", "registration"),
         *("renewal", "replaced_sessions", "replay", "second_factor", "session_list", "sessions"),

@@ -184,7 +184,8 @@ def test_no_statement_scans(client):
     of_a_start = {("migrations", name) for name in of_a_start}
     of_few_rows = {("jobs", "times"), ("root_keys", "has_any")}
     of_a_command = {("contents", "users"), ("contents", "sessions"), ("database", "faults")}
-    of_a_command |= {("migrations", "is_ours")}
+    of_a_command |= {("migrations", "is_ours"), ("database", "quick_faults")}
+    of_a_command |= {("contents", "bytes"), ("contents", "schema")}
     of_a_copy = {("copy", "root_keys"), ("copy", "replaced_sessions")}
     assert of_a_start | of_a_restore | of_a_copy | of_a_command | of_few_rows == scans
     of_no_rows = {("users", "hold_name")}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 
 from authapi.database import Contents, Database, sqlite
+from authapi.database.findings import Finding
 from authapi.database.migrations import Ledger, Migration, migrations
 from authapi.database.sqlite import ForeignFile, KeySet, UnreadableFile
 from authapi.errors import StartError
@@ -61,6 +62,19 @@ def missing_migrations(database: Database) -> Sequence[Migration]:
     if database.is_local and ledger.lacks_needs():  # release 0.1 made it
         return known[ledger.newest() :]
     return Ledger(ledger, known, database.description).missing()
+
+
+def inspect(database: Database, *, deep: bool) -> Iterator[Finding]:
+    """Yield what is found in a database that was opened as it is. Raises Unavailable."""
+    if isinstance(database, sqlite.SQLiteDatabase):
+        return sqlite.inspect(database, deep=deep)
+    return _postgresql().inspect(database)  # type: ignore[no-any-return]
+
+
+def copies(settings: Settings) -> list[Path]:
+    """Return the copies of the database that updates and restores have kept beside it."""
+    group = settings.of(DatabaseSettings)
+    return [] if group.is_postgresql else sqlite.copies(group.database_path.resolve())
 
 
 def lacks_database(settings: Settings) -> bool:

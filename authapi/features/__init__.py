@@ -53,6 +53,9 @@ COMMANDS: dict[str, tuple[str | ModuleType, str]] = {
     "key list": ("key_commands", "list the signing keys and what needs them"),
     "key rotate": ("key_commands", "let a new key sign"),
     "key retire": ("key_commands", "take an old key out"),
+    "db status": ("database_status", "show the schema's version, sizes and numbers"),
+    "db check": ("database_check", "look for faults of the database"),
+    "db migrate": ("database_status", "update the schema, as a start does"),
     "db backup": ("backup", "copy the database to a file, while the service runs"),
     "db restore": ("restore", "put a backup in the place of the database"),
     "db copy": ("database_copy", "move from SQLite to PostgreSQL"),
@@ -60,6 +63,7 @@ COMMANDS: dict[str, tuple[str | ModuleType, str]] = {
     "export": ("exports", "write out all users"),
     "settings": ("settings_command", "show or check the settings, or write them to a file"),
     "hash": ("hash_command", "write the hash of a password"),
+    "doctor": ("doctor", "check settings, machine, database and keys"),
     "ping": ("ping", "ask a running service whether it is ready"),
     "unlock": ("unlock", "the same as user unlock"),
 }

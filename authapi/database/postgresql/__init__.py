@@ -1,8 +1,9 @@
 """PostgreSQL: the only package that imports psycopg, and it is imported for its URLs alone.
 
-`schema` looks at a server and migrates it, `database` runs statements and transactions, `binding`
-turns named statements into psycopg's, `pool` lends connections that `connections` opens, `circuit`
-refuses while the server is away, `errors` knows what an error means.
+`schema` looks at a server and migrates it, `inspection` looks for faults, `database` runs
+statements and transactions, `binding` turns named statements into psycopg's, `pool` lends
+connections that `connections` opens, `circuit` refuses while the server is away, `errors` knows
+what an error means.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from contextlib import closing, contextmanager
 import psycopg
 
 from authapi.database.postgresql.database import PostgreSQLDatabase
+from authapi.database.postgresql.inspection import inspect
 from authapi.database.postgresql.schema import look_at, migrate
 from authapi.errors import StartError
 from authapi.settings import DatabaseSettings, Settings
 
-__all__ = ["PostgreSQLDatabase", "migrate", "open_as_it_is", "open_database"]
+__all__ = ["PostgreSQLDatabase", "inspect", "migrate", "open_as_it_is", "open_database"]
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def migrate(database: PostgreSQLDatabase, known: Sequence[Migration] | None = No
             lock.wait_without_end()
             statements.lock()
             database.is_new = not statements.has_ledger()
-            while ledger.apply_next(lambda migration: _apply(database, migration)):
+            while ledger.apply_next(lambda migration: apply(database, migration)):
                 pass
 
 
@@ -54,7 +54,9 @@ def look_at(database: PostgreSQLDatabase) -> None:
         database.description = database.run(_checked)
 
 
-def _apply(database: PostgreSQLDatabase, migration: Migration) -> None:
+def apply(database: PostgreSQLDatabase, migration: Migration) -> None:
+    """Run a migration in the thread's transaction."""
+
     def execute(connection: Connection) -> None:
         connection.execute(migration.text.encode(), prepare=False)
 
@@ -84,19 +86,23 @@ def _checked(connection: Connection) -> str:
 
 
 def _warn_of_plain_text(connection: Connection) -> None:
-    """Warn of a server elsewhere whose certificate is not checked.
+    if mode := is_plain(connection):
+        logger.warning(
+            "the connection to the database at %s is not safe from others on its way: "
+            "add ?sslmode=verify-full to AUTHAPI_DATABASE_URL (now it is %s)",
+            connection.info.host,
+            mode,
+        )
+
+
+def is_plain(connection: Connection) -> str | None:
+    """Return the sslmode of a server elsewhere whose certificate is not checked, or None.
 
     SECURITY: whoever is on the way could answer in its place, and read and change everything.
     """
     info = connection.info
-    mode = info.get_parameters().get("sslmode", "prefer")
-    if not _is_here(info.hostaddr or info.host) and mode != "verify-full":
-        logger.warning(
-            "the connection to the database at %s is not safe from others on its way: "
-            "add ?sslmode=verify-full to AUTHAPI_DATABASE_URL (now it is %s)",
-            info.host,
-            mode,
-        )
+    mode = str(info.get_parameters().get("sslmode", "prefer"))
+    return None if _is_here(info.hostaddr or info.host) or mode == "verify-full" else mode
 
 
 def _is_here(host: str) -> bool:

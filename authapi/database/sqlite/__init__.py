@@ -4,8 +4,8 @@
 `connections` holds a connection for each thread, `writer_lock` lets one writer in at a time,
 `use_lock` tells whether a process uses a database, `file_identity` notices a replaced file, `files`
 knows owners and modes, `errors` the result codes. `backup` copies a database and checks the copy,
-`replacement` puts a backup in its place, `drafts` makes files that appear whole.
-`imports` reads the files of other systems.
+`replacement` puts a backup in its place, `drafts` makes files that appear whole, `inspection` looks
+for faults. `imports` reads the files of other systems.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from authapi.database.migrations import Ledger, migrations
 from authapi.database.sqlite.backup import alone, back_up
 from authapi.database.sqlite.database import SQLiteDatabase
 from authapi.database.sqlite.errors import is_busy, translated
-from authapi.database.sqlite.files import is_database, is_missing
+from authapi.database.sqlite.files import copies, is_database, is_missing
 from authapi.database.sqlite.imports import (
     ForeignFile,
     KeySet,
@@ -27,6 +27,7 @@ from authapi.database.sqlite.imports import (
     key_set,
     open_foreign,
 )
+from authapi.database.sqlite.inspection import inspect
 from authapi.database.sqlite.replacement import Replacement, replacing
 from authapi.database.sqlite.schema import migrate
 from authapi.errors import StartError, Unavailable
@@ -39,6 +40,8 @@ __all__ = [
     "SQLiteDatabase",
     "UnreadableFile",
     "back_up",
+    "copies",
+    "inspect",
     "is_missing",
     "key_set",
     "migrate",

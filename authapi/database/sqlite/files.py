@@ -24,7 +24,7 @@ def check_files(real_path: Path) -> None:
     SECURITY: whoever can write to one of them can sign in as any user.
     """
     warn_of_directory(real_path.parent)
-    for file, found in _files(real_path):
+    for file, found in found_files(real_path):
         if stat.S_ISDIR(found.st_mode):
             raise StartError(
                 f"The database {file} is a directory: name a file in it, "
@@ -38,7 +38,7 @@ def check_files(real_path: Path) -> None:
 
 def restrict_files(real_path: Path) -> None:
     """Make the files unreadable to others, who could read them: they hold password hashes."""
-    for file, _ in _files(real_path):
+    for file, _ in found_files(real_path):
         with suppress(FileNotFoundError):  # a log, which another process deleted
             keep_to_owner(file)
 
@@ -65,6 +65,12 @@ def is_missing(path: Path) -> bool:
         return True
 
 
+def copies(real_path: Path) -> list[Path]:
+    """Return the copies of a database that updates and restores have kept beside it."""
+    kept = tuple(f"{real_path.name}.{why}-" for why in ("before", "replaced"))
+    return sorted(each for each in real_path.parent.iterdir() if each.name.startswith(kept))
+
+
 def is_database(path: Path) -> bool:
     """Return whether a file, which this process has not open, begins as SQLite's do.
 
@@ -77,7 +83,7 @@ def is_database(path: Path) -> bool:
         return False
 
 
-def _files(real_path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def found_files(real_path: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Yield the database and the files beside it, as far as they are there."""
     for ending in ENDINGS:
         file = Path(f"{real_path}{ending}")

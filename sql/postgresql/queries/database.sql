@@ -25,3 +25,13 @@ LOCK TABLE users, username_lookalikes, sessions, replaced_sessions, audit_log, r
 -- name: lock_users()!
 -- Nobody else adds or changes a user until the transaction ends; sessions are opened meanwhile.
 LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE;
+
+-- name: may_make_schemas()$
+SELECT has_database_privilege(current_database(), 'CREATE');
+
+-- name: make_fresh_schema()!
+-- For one transaction, which is undone.
+CREATE SCHEMA authapi_fresh;
+
+-- name: use_fresh_schema()$
+SELECT set_config('search_path', 'authapi_fresh', true);

@@ -32,6 +32,12 @@ SELECT integrity_check
   FROM pragma_integrity_check(10)
  WHERE integrity_check <> 'ok';
 
+-- name: quick_faults()
+-- The same without a comparison of indexes and rows.
+SELECT quick_check
+  FROM pragma_quick_check(10)
+ WHERE quick_check <> 'ok';
+
 -- name: page_count()$
 PRAGMA page_count;
 

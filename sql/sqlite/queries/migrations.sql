@@ -7,11 +7,6 @@ SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migr
 -- A table that has no checksums is another program's.
 SELECT EXISTS (SELECT 1 FROM pragma_table_info('migrations') WHERE name = 'checksum');
 
--- name: newest()$
--- Also of a ledger that release 0.1 made.
-SELECT coalesce(max(version), 0)
-  FROM migrations;
-
 -- name: is_empty()$
 SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema);
 
