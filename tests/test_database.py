@@ -186,7 +186,9 @@ def test_no_statement_scans(client):
     of_a_command = {("contents", "users"), ("contents", "sessions"), ("database", "faults")}
     of_a_command |= {("migrations", "is_ours"), ("database", "quick_faults")}
     of_a_command |= {("contents", "bytes"), ("contents", "schema")}
+    of_an_import = {("imports", name) for name in ("users_by_email", "taken_names", "insert_rows")}
     of_a_copy = {("copy", "root_keys"), ("copy", "replaced_sessions")}
+    of_a_command |= of_an_import
     assert of_a_start | of_a_restore | of_a_copy | of_a_command | of_few_rows == scans
     of_no_rows = {("users", "hold_name")}
     assert {(file, name) for file, name, _ in found} == scans | searches | writes | of_no_rows
