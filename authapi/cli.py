@@ -8,6 +8,7 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -82,10 +83,19 @@ def _run(arguments: list[str], listed: Listed, console: Console) -> int:
         serve(_settings_of(known))
         return 0
     command, feature = known.declared
-    with raising():
+    with raising(), _progress_of(console):
         return _run_declared(
             command, feature, Call(known, console, partial(_settings_of, known, feature))
         )
+
+
+def _progress_of(console: Console) -> AbstractContextManager[None]:
+    """Show no progress in the block if a program reads standard error."""
+    if not console.as_json:
+        return nullcontext()
+    from authapi.database.progress import silenced  # noqa: PLC0415 - `ping` is to be quick
+
+    return silenced()
 
 
 def _run_declared(command: Command, feature: Feature, call: Call) -> int:

@@ -18,6 +18,7 @@ from conftest import CHEAP, OTHER, USER, Client, cookie_of, token_of
 from databases import MIGRATIONS, insert_user, locked, opened, rows
 
 from authapi import Caller, Settings, StartError, create_app
+from authapi.cli import main
 from authapi.database.opening import back_up
 from authapi.features.restore import restore
 
@@ -420,6 +421,90 @@ def test_a_start_during_a_restore(service):
             restore(service.settings, service.backup, OPERATOR)
 
     service.start()
+
+
+# The command
+
+
+@pytest.fixture(name="run")
+def _run(service, monkeypatch, capsys):
+    """Run `db restore` with the settings of the service; return its status, output and errors."""
+    for name, value in CHEAP.items():
+        monkeypatch.setenv(f"AUTHAPI_{name.upper()}", str(value))
+    monkeypatch.setenv("AUTHAPI_DATABASE_URL", f"sqlite:///{service.path}")
+
+    def run(*arguments):
+        status = main(["db", "restore", *map(str, arguments)])
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
+
+    return run
+
+
+def test_the_command(service, run):
+    """The command says what it did, and where the old database is."""
+    service.back_up()
+    service.stop()
+
+    status, shown, error = run(service.backup, "--yes", "--json")
+
+    found = json.loads(shown)
+    assert (status, error, found["file"]) == (0, "", str(service.backup))
+    assert Path(found["kept"]).name.startswith("authapi.db.replaced-")
+    service.start()
+    ((caller,),) = service.client.events("user_agent")
+    assert caller.startswith("authapi-cli/")
+
+
+def test_without_a_terminal(service, run):
+    """Where nobody can be asked, --yes is needed, and nothing changes without it."""
+    service.back_up()
+    service.stop()
+
+    status, _, error = run(service.backup)
+
+    assert status == 1
+    assert error.endswith("add --yes.\n")
+    assert service.files == {"authapi.db", "backup.db"}
+
+
+def test_a_command_beside_a_service(service, run):
+    """A refusal is one sentence, or one object with --json."""
+    service.back_up()
+
+    status, _, error = run(service.backup, "--yes", "--json")
+
+    assert (status, json.loads(error)["error"]) == (1, "cannot_restore")
+    assert "stop it first" in json.loads(error)["message"]
+
+
+def test_without_keys(service, run):
+    """Without its key file a restore is refused, and no other key is made."""
+    service.back_up()
+    service.stop()
+    key = service.path.with_name("authapi.db.key")
+    content = key.read_bytes()
+    key.unlink()
+
+    status, _, error = run(service.backup, "--yes")
+
+    assert (status, key.exists()) == (1, False)
+    assert f"There is no key file {key}: copy the one that belongs to the backup" in error
+    key.write_bytes(content)
+    key.chmod(0o600)
+
+
+def test_a_database_that_was_put_back(service, run):
+    """Without a file the database itself is made safe, also if another program put it back."""
+    ended = token_of(service.client.register())
+    service.stop()
+
+    status, shown, _ = run("--yes")
+
+    assert (status, "all sessions have ended" in shown) == (0, True)
+    service.start()
+    assert service.client.get_as(ended).status_code == 401
+    assert service.client.register(**OTHER).json["user"]["id"] == 1_000_002
 
 
 # Kills

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol, TextIO
 
 SILENT_FOR = 1.0  # seconds of a step
@@ -15,11 +16,24 @@ UPDATE_EVERY = 0.5  # seconds, where it is one
 MIB = 1 << 20
 
 
+_IS_SILENT: ContextVar[bool] = ContextVar("_IS_SILENT", default=False)
+
+
 class Tick(Protocol):
     """What a step calls often. Where it knows, it says how many of how many bytes are done."""
 
     def __call__(self, done: int = 0, total: int = 0) -> None:
         """Show the progress if it is time to."""
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Show no progress in the block, for a program that reads standard error."""
+    token = _IS_SILENT.set(True)
+    try:
+        yield
+    finally:
+        _IS_SILENT.reset(token)
 
 
 @contextmanager
@@ -33,7 +47,7 @@ def progress(
     Nothing is said in the first second. Later a terminal shows one line that counts the seconds or
     the bytes; anything else gets a line after one second, each ten seconds, and at the end.
     """
-    error = output or sys.stderr or io.StringIO()  # standard error may be closed
+    error = _open(output)
     is_terminal = error.isatty()
     before, after = ("\r", "") if is_terminal else ("", "\n")
     begun = clock()
@@ -63,6 +77,11 @@ def progress(
         raise
     if width:
         show(f"done in {clock() - begun:.0f} s", "\n")
+
+
+def _open(output: TextIO | None) -> TextIO:
+    """Return what to write to. NOTE: standard error may be closed."""
+    return (None if _IS_SILENT.get() else output or sys.stderr) or io.StringIO()
 
 
 def _far(done: int, total: int, seconds: float) -> str:

@@ -42,7 +42,10 @@ def _back_up(call: Call) -> None:
     if database.is_postgresql:
         raise CommandError(SERVER)
     file = Path(call.arguments.file).absolute()
-    contents = back_up(database.database_path, file)
+    try:
+        contents = back_up(database.database_path, file)
+    except StartError as error:
+        raise CommandError(str(error), "cannot_back_up") from error
     _record(call, settings, operator)
     keys = keys_of(named)
     call.console.show(

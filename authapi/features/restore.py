@@ -90,7 +90,10 @@ def _restore(call: Call) -> None:
         call.console.confirm(f"Replace {path} by {file}", "restore", yes=call.arguments.yes)
     else:
         become_owner(path.parent)
-    kept = restore(as_owner(call.settings), file, operator)
+    try:
+        kept = restore(as_owner(call.settings), file, operator)
+    except StartError as error:
+        raise CommandError(str(error), "cannot_restore") from error
     text = f"Restored {file}: {ENDED}"
     if kept:
         text += f"\nThe database that it replaces is kept as {kept}"

@@ -18,7 +18,7 @@ from authapi.database.sqlite.backup import STAMP, alone, copy
 from authapi.database.sqlite.database import SQLiteDatabase
 from authapi.database.sqlite.drafts import DRAFT, KEPT, LOGS, clear_interrupted, draft_of, move
 from authapi.database.sqlite.errors import is_busy, is_damaged, translated
-from authapi.database.sqlite.files import is_database, is_missing
+from authapi.database.sqlite.files import is_database
 from authapi.database.sqlite.schema import migrate
 from authapi.errors import StartError, Unavailable
 from authapi.secret_files import synchronize
@@ -76,8 +76,7 @@ def replacing(path: Path, backup: Path) -> Iterator[Replacement]:
 @contextmanager
 def _source(backup: Path, real_path: Path) -> Iterator[SQLiteDatabase]:
     """Open a backup to read from it, and change nothing beside it. Raises StartError."""
-    if is_missing(backup):
-        raise StartError(f"There is no backup {backup}.")
+    _require_content(backup)
     if real_path.exists() and backup.samefile(real_path):
         raise StartError(f"{backup} is the database itself: name a backup of it.")
     with closing(SQLiteDatabase(backup)) as database:
@@ -100,6 +99,16 @@ def _source(backup: Path, real_path: Path) -> Iterator[SQLiteDatabase]:
                 f"The backup {backup} cannot be read ({error.__cause__}): {advice}."
             ) from error
         yield database
+
+
+def _require_content(backup: Path) -> None:
+    """Raise StartError for a file that is missing or empty, and OSError where it cannot be told."""
+    try:
+        size = backup.stat().st_size
+    except FileNotFoundError:
+        size = 0
+    if not size:
+        raise StartError(f"There is no backup {backup}.")
 
 
 def _access(real_path: Path) -> str:
