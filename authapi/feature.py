@@ -2,11 +2,12 @@
 
 A feature is one module. It has `setup` or `COMMANDS`; all other names may be left out:
 
-REQUIRES    the features that it builds on, which are loaded before it
-ENABLED_BY  the setting of its own that turns it on: without a value, the feature is off
-COMMANDS    its operator commands: `authapi.commands.Command`
-JOBS        what is due without a request: `authapi.jobs.Job`
-setup       setup(app, core) adds its routes, subscriptions and steps
+REQUIRES       the features that it builds on, which are loaded before it
+ENABLED_BY     the setting of its own that turns it on: without a value, the feature is off
+COMMANDS       its operator commands: `authapi.commands.Command`
+JOBS           what is due without a request: `authapi.jobs.Job`
+PERSONAL_DATA  what it keeps of a user: `authapi.personal_data.PersonalData`
+setup          setup(app, core) adds its routes, subscriptions and steps
 
 Its settings groups, failures, events, limits, cookies and token types stand in the same module.
 NOTE: every listed module is imported at each start. What needs an optional library is imported in
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from authapi.commands import Command
     from authapi.core import Core
     from authapi.jobs import Job
+    from authapi.personal_data import PersonalData
 
 PACKAGE = "authapi.features"
 
@@ -39,6 +41,7 @@ class Feature:
     enabled_by: str
     commands: tuple[Command, ...]
     jobs: tuple[Job, ...]
+    personal_data: tuple[PersonalData, ...]
     setup: Callable[[AuthAPI, Core], None]
 
     @property
@@ -58,6 +61,7 @@ class Feature:
             enabled_by=declared.get("ENABLED_BY", ""),
             commands=tuple(declared.get("COMMANDS", ())),
             jobs=tuple(declared.get("JOBS", ())),
+            personal_data=tuple(declared.get("PERSONAL_DATA", ())),
             setup=declared.get("setup", _set_nothing_up),
         )
 

@@ -28,7 +28,7 @@ BOTH = {
         *("jobs", "limits", "lockout", "login", "logout", "model", "network_limits"),
         *("password_change", "presented_tokens", "races", "reauthentication", "registration"),
         *("renewal", "replaced_sessions", "replay", "second_factor", "session_list", "sessions"),
-        *("sign_in", "usernames", "users", "wrong_clock"),
+        *("sign_in", "user_export", "usernames", "users", "wrong_clock"),
         *("audit_commands", "session_commands", "unlock", "user_changes", "user_look_up"),
         "user_passwords",
     )

@@ -173,6 +173,17 @@ def test_costs_follow_the_machine(monkeypatch):
     assert not PASSWORDS.verify(PBKDF2.format(2_000), "x").usable
 
 
+def test_memory_of_the_container(monkeypatch):
+    """A hash is imported if the container has its memory beside the service's own."""
+    monkeypatch.setattr("authapi.passwords.memory_limit", lambda: 256 << 20)
+    passwords = Passwords(Settings(hash_slots=2))
+
+    assert passwords.import_fault(SCRYPT.format(15, 8, 1)) is None
+    assert passwords.import_fault(SCRYPT.format(16, 8, 1)) == "takes 64 MiB of memory"
+    assert passwords.verify(SCRYPT.format(16, 8, 1), "x").usable
+    assert not passwords.verify(SCRYPT.format(18, 8, 1), "x").usable
+
+
 def test_default_costs_are_far_from_the_bounds():
     """The defaults of the libraries are taken, and twice as much."""
     for text in (SCRYPT.format(16, 8, 1), PBKDF2.format(2_000_000), BCRYPT.format(13)):

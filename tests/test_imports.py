@@ -268,6 +268,7 @@ def test_ids_that_were_given(client, run):
     assert client.query("SELECT id FROM users ORDER BY id") == [(1,), (4,)]
 
 
+@pytest.mark.sqlite("the reading of a file")
 @pytest.mark.parametrize(
     ("content", "error"),
     [
@@ -303,6 +304,7 @@ def test_hostile_files(client, run, content, error):
     assert names(client) == []
 
 
+@pytest.mark.sqlite("the reading of a file")
 def test_no_file(run, tmp_path, capsys):
     """A file that is missing or no database is refused with a sentence."""
     status, _, (refusal,) = run(None)
@@ -312,12 +314,14 @@ def test_no_file(run, tmp_path, capsys):
     assert (status, faults[0]["error"]) == (1, "no_file")
 
 
+@pytest.mark.sqlite("the reading of a file")
 def test_an_empty_file(run):
     """A file without users is no failure in JSON, and a fault where the format is unclear."""
     assert run("[]", form="django") == (0, {}, [])
     assert run("")[0] == 1
 
 
+@pytest.mark.sqlite("the reading of a file")
 def test_csv_of_supabase(client, run):
     """The CSV of Supabase, with a byte order mark and quotes, becomes users."""
     rows = (
@@ -338,6 +342,7 @@ def test_csv_of_supabase(client, run):
     ]
 
 
+@pytest.mark.sqlite("the reading of a file")
 def test_dumpdata_of_django(client, run):
     """The JSON of `dumpdata` becomes users; other models in it are left out."""
     fields = {
@@ -362,6 +367,7 @@ def test_dumpdata_of_django(client, run):
     ]
 
 
+@pytest.mark.sqlite("the reading of a file")
 def test_a_realm_of_keycloak(client, run):
     """The users of a realm move in, wherever they stand in its JSON."""
     realm = {
@@ -406,6 +412,7 @@ MADE = {
 }
 
 
+@pytest.mark.sqlite("the reading of a file")
 @pytest.mark.parametrize("form", TABLES)
 def test_sqlite_files(client, run, tmp_path, form, vectors):
     """The SQLite file of another system is read as it is, and its user logs in."""
@@ -426,6 +433,7 @@ def test_sqlite_files(client, run, tmp_path, form, vectors):
     assert client.log_in("a@example.com", PASSWORD).status_code == 200
 
 
+@pytest.mark.sqlite("the reading of a file")
 def test_a_sqlite_file_without_users(run, tmp_path):
     """A file in which no table, or more than one, may have the users is refused by name."""
     with closing(sqlite3.connect(tmp_path / "users")) as connection:
@@ -456,6 +464,7 @@ def test_a_pipe(client, monkeypatch, tmp_path):
     assert client.log_in("person1", PASSWORD).status_code == 200
 
 
+@pytest.mark.sqlite("the reading of a file")
 def test_messages_are_harmless(client, tmp_path, capsys):
     """A name that would drive a terminal is escaped in a fault."""
     path = tmp_path / "users"
@@ -485,6 +494,7 @@ def test_a_registration_meanwhile(client, run, monkeypatch):
     assert names(client) == ["person1", "person2"]
 
 
+@pytest.mark.sqlite("the reading of a file")
 def test_a_file_that_changes(client, run, monkeypatch, tmp_path):
     """A file that changes between its check and the import is not imported."""
     check = imports.Importer.check

@@ -115,5 +115,5 @@ def test_every_statement_shows_the_same_user():
         for columns in shown.findall((SQL / "queries" / f"{name}.sql").read_text())
     ]
 
-    assert len(found) == 6
+    assert len(found) == 7
     assert set(found) == {", ".join(User.__struct_fields__)}

@@ -25,12 +25,14 @@ function load(name, file) {
 
 (async () => {
   const better = await load("better-auth", "dist/crypto/index.mjs");
+  const lucia0 = await load("lucia0", "utils/crypto.js");
   const lucia2 = await load("lucia2", "dist/utils/index.js");
   const lucia3 = await load("lucia3", "dist/index.js");
   const bcrypt = require(path.join(modules, "bcrypt"));
   const bcryptjs = require(path.join(modules, "bcryptjs"));
   for (const password of PASSWORDS) {
     show("better-auth", "better-auth", "better-auth", password, await better.hashPassword(password));
+    show("lucia", "lucia0", "lucia", password, await lucia0.hashScrypt(password));
     show("lucia", "lucia2", "lucia", password, await lucia2.generateLuciaPasswordHash(password));
     show("lucia", "lucia3", "lucia", password, await new lucia3.Scrypt().hash(password));
     show("auth0", "bcrypt", "bcrypt (npm)", password, await bcrypt.hash(password, 4));

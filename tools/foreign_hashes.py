@@ -3,7 +3,8 @@
     python -m venv new
     new/bin/pip install werkzeug django 'flask-security[common]' libpass bcrypt
     python -m venv old && old/bin/pip install werkzeug==2.2.3 passlib==1.7.4 bcrypt==4.0.1
-    mkdir node && cd node && npm i better-auth lucia2@npm:lucia@2 lucia3@npm:lucia@3 bcrypt bcryptjs
+    mkdir node && cd node && npm i better-auth bcrypt bcryptjs \
+        lucia0@npm:lucia-auth@0.1.2 lucia2@npm:lucia@2 lucia3@npm:lucia@3
     (new/bin/python tools/foreign_hashes.py; old/bin/python tools/foreign_hashes.py --old;
      NODE_PATH=node/node_modules node tools/foreign_hashes.cjs) > lines
     python tools/foreign_hashes.py --join lines > tests/data/foreign-hashes.json

@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str | ModuleType, str]] = {
     "user rename": ("user_changes", "give a user another username"),
     "user disable": ("user_changes", "keep users from logging in"),
     "user enable": ("user_changes", "let disabled users log in again"),
+    "user export": ("user_export", "write all that is kept about a user"),
     "user unlock": ("unlock", "let a user log in after too many failures"),
     "user delete": ("user_changes", "delete users"),
     "session list": ("session_commands", "list sessions"),

@@ -28,8 +28,10 @@ from authapi.features.users import (
 )
 from authapi.middleware import caller_of
 from authapi.operations import operation
-from authapi.principal import fresh, principal_of
+from authapi.personal_data import PersonalData
+from authapi.principal import User, fresh, principal_of
 from authapi.session_tokens import SessionTokens
+from authapi.tables import timestamp
 from authapi.validation import Fields, broken
 
 REQUIRES = ("limits", "registration", "sign_in", "users")
@@ -149,6 +151,22 @@ class UserResource(ExampleResource):
         else:
             session.require_fresh(core.clock())
             yield None
+
+
+def _account(core: Core, user: User) -> dict[str, object]:
+    """Return what is kept of a user, but for the hash of the password."""
+    names = (
+        *("id", "username", "email", "created_at", "updated_at", "has_password"),
+        *("email_verified_at", "disabled_at", "roles", "password_version", "credentials_version"),
+    )
+    row = core.database.statements("users").account(id=user.id)
+    account = dict(zip(names, row, strict=True))
+    times = {name: timestamp(at) for name, at in account.items() if name.endswith("_at")}
+    has_password = bool(account["has_password"])
+    return account | times | {"roles": account["roles"].split(), "has_password": has_password}
+
+
+PERSONAL_DATA = (PersonalData("account", ("users", "username_lookalikes"), _account),)
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -5,7 +5,7 @@ Endpoint: GET /user/activity. Table: audit_log.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import falcon
 import msgspec
@@ -16,7 +16,9 @@ from authapi.errors import ValidationFailed
 from authapi.events import Event, Restored
 from authapi.jobs import pruning
 from authapi.operations import operation
-from authapi.principal import principal_of
+from authapi.personal_data import PersonalData
+from authapi.principal import User, principal_of
+from authapi.tables import timestamp
 
 REQUIRES: tuple[str, ...] = ()
 
@@ -40,6 +42,7 @@ class Entry:
     ip: str
     user_agent: str
     request_id: str
+    detail: str | None
 
 
 class AuditRepository:
@@ -176,6 +179,17 @@ def _page(req: falcon.Request) -> tuple[int, int]:
 def _prune(core: Core, at_most: int) -> int:
     return core.of(AuditRepository).prune(core.clock(), at_most)
 
+
+def _kept(core: Core, user: User) -> list[dict[str, object]]:
+    """Return all entries of a user, newest first, with the detail that operators see."""
+    log, before, kept = core.of(AuditRepository), LARGEST_ID, list[dict[str, object]]()
+    while entries := log.of_user(user.id, before=before, at_most=MOST_SHOWN):
+        kept += [asdict(entry) | {"created_at": timestamp(entry.created_at)} for entry in entries]
+        before = entries[-1].id
+    return kept
+
+
+PERSONAL_DATA = (PersonalData("activity", ("audit_log",), _kept),)
 
 JOBS = (pruning("audit", PRUNED_EVERY, _prune),)
 

@@ -10,12 +10,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from authapi.commands import Argument, Call, Command, CommandError
 from authapi.core import Core
+from authapi.tables import timestamp
 
 REQUIRES = ("users",)
 
@@ -39,20 +39,13 @@ def users(core: Core, *, with_hashes: bool) -> Iterator[dict[str, object]]:
         after = rows[-1][0]
 
 
-def _shown(user: dict[str, object], *, with_hashes: bool) -> dict[str, object]:
+def _shown(user: dict[str, Any], *, with_hashes: bool) -> dict[str, object]:
     left_out = DERIVED if with_hashes else DERIVED | {"password_hash"}
     return {
-        name: _time(value) if name in TIMES else value
+        name: timestamp(value) if name in TIMES else value
         for name, value in user.items()
         if name not in left_out
     }
-
-
-def _time(value: object) -> str | None:
-    """Return a time as ISO 8601 in UTC."""
-    if not isinstance(value, int):
-        return None
-    return datetime.fromtimestamp(value, UTC).isoformat().replace("+00:00", "Z")
 
 
 @contextmanager

@@ -131,6 +131,10 @@ class Limits:
             if limit.wait(full_at, now) > 0 or limit.is_spent(tries):
                 raise limit.refusal(full_at, tries, now)
 
+    def tries(self, *budgets: Budget) -> list[int]:
+        """Return the tries in a row of each budget."""
+        return [tries for _, tries in self._rows.states(budgets, self._now())]
+
     def clear(self, *budgets: Budget) -> bool:
         """Clear the tries of budgets, inside a transaction. Return whether there were any."""
         return self._rows.clear(budgets) > 0

@@ -17,6 +17,8 @@ from authapi.features.limits import Limits
 from authapi.features.sessions import LoggedIn, Reauthenticated
 from authapi.features.users import PasswordChanged, UserDeleted
 from authapi.identifiers import name_key
+from authapi.personal_data import PersonalData
+from authapi.principal import User
 from authapi.settings import SettingsGroup, setting
 
 REQUIRES = ("limits", "sessions", "users")
@@ -126,7 +128,24 @@ class LoginBudgets:
         if event.user_id is not None:
             by_name = isinstance(event, LoggedIn | UserDeleted)
             names = self.accounts(event.user_id) if by_name else ()
-            self._limits.clear(*names, self.password(event.user_id))
+            known = [self._known.of(str(event.user_id))] if isinstance(event, UserDeleted) else ()
+            self._limits.clear(*names, *known, self.password(event.user_id))
+
+    def kept(self, user_id: int) -> dict[str, int]:
+        """Return the failures in a row that are counted for a user, by what they were tried with.
+
+        SECURITY: those of a network or a browser are in no row that names the user.
+        """
+        counted = [*self.accounts(user_id), self.password(user_id), self._known.of(str(user_id))]
+        names = ("username", "email", "password_in_a_session", "networks_without_tries")
+        return dict(zip(names, self._limits.tries(*counted), strict=True))
+
+
+def _kept(core: Core, user: User) -> dict[str, int]:
+    return core.of(LoginBudgets).kept(user.id)
+
+
+PERSONAL_DATA = (PersonalData("failures_in_a_row", ("limits",), _kept),)
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

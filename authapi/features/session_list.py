@@ -14,8 +14,10 @@ from authapi.errors import FreshLoginRequired, NotFound
 from authapi.features.sessions import SessionRevoked, Sessions
 from authapi.middleware import caller_of
 from authapi.operations import operation
-from authapi.principal import fresh, principal_of
+from authapi.personal_data import PersonalData
+from authapi.principal import User, fresh, principal_of
 from authapi.session_tokens import SessionTokens
+from authapi.tables import timestamp
 
 REQUIRES = ("sessions",)
 
@@ -108,6 +110,27 @@ class SessionResource:
         if session_id == current.id:
             core.of(SessionTokens).delete_brought(req, resp)
         core.wire.answer(resp, Answer(message="Session ended."))
+
+
+def _kept(core: Core, user: User) -> list[dict[str, object]]:
+    """Return all sessions of a user, newest first, also those that have expired."""
+    return [
+        {
+            "id": each.id,
+            "created_at": timestamp(each.created_at),
+            "authenticated_at": timestamp(each.authenticated_at),
+            "last_seen_at": timestamp(each.last_seen_at),
+            "expires_at": timestamp(each.expires_at),
+            "second_factor_at": timestamp(each.second_factor_at),
+            "methods": sorted(each.methods),
+            "ip": each.ip,
+            "user_agent": each.user_agent,
+        }
+        for each in core.of(Sessions).of_user(user, 0)
+    ]
+
+
+PERSONAL_DATA = (PersonalData("sessions", ("sessions", "replaced_sessions"), _kept),)
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -17,7 +17,7 @@ _WERKZEUG_PBKDF2 = re.compile(rf"pbkdf2:(sha1|sha256|sha512):{_NUMBER}\$([^$]+)\
 _DJANGO_PBKDF2 = re.compile(rf"pbkdf2_(sha1|sha256)\${_NUMBER}\$([^$]+)\$([A-Za-z0-9+/=]+)")
 _DJANGO_SCRYPT = re.compile(rf"scrypt\${_NUMBER}\$([^$]+)\${_NUMBER}\${_NUMBER}\$([A-Za-z0-9+/=]+)")
 _PASSLIB = re.compile(rf"\$pbkdf2(-sha256|-sha512)?\${_NUMBER}\$([A-Za-z0-9./]*)\$([A-Za-z0-9./]+)")
-_SALT_AND_KEY = re.compile(r"([0-9a-z]{16,64}):([0-9a-f]{128})")
+_SALT_AND_KEY = re.compile(r"([0-9A-Za-z]{16,64}):([0-9a-f]{128})")
 
 UNKNOWN = (
     (re.compile(r"\$[56]\$"), "sha-crypt"),

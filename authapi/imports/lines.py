@@ -10,7 +10,7 @@ from typing import BinaryIO
 from authapi.imports.records import EndOfInput, Fault
 
 LONGEST = 1_048_576  # bytes of a line, or characters of an object in a JSON document
-LONGEST_OTHER = 67_108_864  # characters of what is skipped in a JSON document
+LONGEST_OTHER = 16_777_216  # characters of what is skipped in a JSON document
 CHUNK = 65_536  # bytes
 
 Read = tuple[int, "dict[str, object] | Fault"]  # the number of a row, and what it holds

@@ -9,7 +9,7 @@ SELECT coalesce(max(created_at), 0)
   FROM audit_log;
 
 -- name: of_user(user_id, before, at_most)
-SELECT id, created_at, event, session_id, ip, user_agent, request_id
+SELECT id, created_at, event, session_id, ip, user_agent, request_id, detail
   FROM audit_log
  WHERE user_id = :user_id AND id < :before
  ORDER BY id DESC

@@ -24,6 +24,13 @@ SELECT id, username, email, created_at, updated_at,
   FROM users
  WHERE id = :id;
 
+-- name: account(id)^
+-- All that is kept of a user; of the password only whether there is one.
+SELECT id, username, email, created_at, updated_at,
+       password_hash IS NOT NULL, email_verified_at, disabled_at, roles, password_version, credentials_version
+  FROM users
+ WHERE id = :id;
+
 -- name: by_session(id_hash)^
 -- The user of a session that has not ended.
 SELECT id, username, email, created_at, updated_at,
