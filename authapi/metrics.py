@@ -33,8 +33,8 @@ Read = Callable[[], float | None]
 class Family:
     """All numbers of one name. `cells` has the place of each, by the values of its labels.
 
-    `kind` is counter, gauge, worker (a gauge with a value for each worker), histogram, or shared: a
-    gauge that is the same in every worker, and read when somebody asks.
+    `kind` is counter, histogram, gauge, or a gauge of another kind: worker (with a value for each
+    worker), latest (the largest counts), or shared (the same in all, and read when asked for).
     """
 
     name: str
@@ -58,6 +58,18 @@ class Counter:
         if self._metrics is not None:
             with self._metrics.lock:
                 self._metrics.threads[self._at] += amount
+
+
+class Latest:
+    """A number that any worker sets. The largest counts, and none is shown until then."""
+
+    def __init__(self, metrics: Metrics, at: int) -> None:
+        """Take the metrics and the place."""
+        self._metrics, self._at = metrics, at
+
+    def set(self, value: float) -> None:
+        """Set the number of this worker."""
+        self._metrics.threads[self._at] = value
 
 
 class Histogram:
@@ -132,6 +144,10 @@ class Metrics(BackgroundService):
         """Show a number that each worker reads every second, by the worker."""
         if self.collects:
             self._gauges.append((self._cell("worker", name, text, {}), read))
+
+    def latest(self, name: str, text: str) -> Latest:
+        """Return a number that any worker sets, where metrics are on."""
+        return Latest(self, self._cell("latest", name, text, {}))
 
     def shared_gauge(self, name: str, text: str, read: Read, **labels: str) -> None:
         """Show a number that is the same in all workers; none where `read` returns None."""

@@ -1,10 +1,14 @@
 """Metrics: what is counted, in which worker whatever happens, and the port at which it is read."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import socket
+import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, closing, contextmanager
@@ -13,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import (
+    CHEAPLY,
     USER,
     ask_again,
     connected,
@@ -28,7 +33,7 @@ from worker_service import serving as workers_serving
 
 from authapi import SettingError, Settings, StartError
 from authapi.metrics import Metrics
-from authapi.server.exposition import KEPT_FOR, Exposition
+from authapi.server.exposition import Exposition
 from authapi.server.metrics_port import MOST_CONNECTIONS, MetricsPort, metrics_socket
 from authapi.server.observation import Observation
 from authapi.server.observer import observer_of
@@ -428,11 +433,93 @@ def worker_of(family):
 
 
 def test_the_text_is_kept(measured, monkeypatch):
-    """A flood of scrapes makes the text once a second."""
+    """A flood of scrapes does not make the text each time."""
+    monkeypatch.setattr("authapi.server.exposition.KEPT_FOR", 600)
     exposition = Exposition(measured.app.core.metrics)
     first = exposition.text("")[1]
     measured.register()
 
     assert exposition.text("")[1] == first
-    monkeypatch.setattr("authapi.server.exposition.KEPT_FOR", KEPT_FOR - 2)
+    monkeypatch.setattr("authapi.server.exposition.KEPT_FOR", -1)
     assert exposition.text("")[1] != first
+
+
+def test_the_last_backup(measured, path):
+    """The time of the last `authapi db backup` is shown, once a job has found it."""
+    name = "authapi_last_backup_timestamp_seconds"
+    measured.register()
+    measured.app.jobs.run_due()
+    assert name not in shown(measured.app)
+    began = int(time.time())
+    settings = [sys.executable, "-m", "authapi", "db", "backup", str(path.with_name("copy.db"))]
+    environ = {**os.environ, **CHEAPLY, "AUTHAPI_DATABASE_URL": f"sqlite:///{path}"}
+    subprocess.run(settings, env=environ, check=True, capture_output=True)
+    measured.query("UPDATE jobs SET due_at = 0")
+    measured.app.jobs.run_due()
+
+    assert shown(measured.app)[name] >= began
+
+
+@pytest.mark.parametrize("file", ["prometheus-rules.yml", "grafana-dashboard.json"])
+def test_rules_and_dashboard(measured, file):
+    """Alerts and dashboard name no metric and no label that is not exposed."""
+    Observation(measured.app, 1, None)
+    families = measured.app.core.metrics.families
+    text = (DOCS.parent / "deploy" / file).read_text()
+    named = set(re.findall(r"\bauthapi_\w+", text))
+    ends = ("_bucket", "_count", "_sum")
+    known = {
+        f"{name}{end}"
+        for name, each in families.items()
+        if each.kind == "histogram"
+        for end in ends
+    } | set(families)
+
+    assert len(named) >= 5
+    assert named <= known
+    labels = {each for family in families.values() for each in family.labels} | {"le", "worker"}
+    labels |= {"instance", "job", "severity"}
+    used = set(re.findall(r"\{\{(\w+)\}\}", text))
+    used |= {
+        each.strip()
+        for found in re.findall(r"(?:by|without) \(([^)]*)\)", text)
+        for each in found.split(",")
+    }
+    assert used <= labels
+    if file.endswith("json"):
+        panels = json.loads(text)["panels"]
+        assert len({panel["id"] for panel in panels}) == len(panels)
+        shown_by = {name for name in families if re.search(rf"\b{name}", text)}
+        assert shown_by == set(families)
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+def test_promtool(measured):
+    """Prometheus's own tool finds nothing in the metrics and the alerts, which fire as tested."""
+    Observation(measured.app, 1, None)
+    measured.register()
+    _, text = Exposition(measured.app.core.metrics).text("")
+    deploy = DOCS.parent / "deploy"
+    for arguments in (
+        ["check", "metrics"],
+        ["check", "rules", deploy / "prometheus-rules.yml"],
+        ["test", "rules", deploy / "prometheus-rules-test.yml"],
+    ):
+        found = subprocess.run(
+            ["promtool", *arguments], input=text, capture_output=True, check=False
+        )
+        assert (found.returncode, found.stderr) == (0, b""), found
+
+
+def test_a_number_that_any_worker_sets():
+    """Of a number that several workers set, the largest counts; none is shown before."""
+    metrics = Metrics(collects=True)
+    latest = metrics.latest("authapi_thing_timestamp_seconds", "Things.")
+    metrics.open(2)
+    assert "authapi_thing" not in "".join(samples_of(Exposition(metrics).text("")[1].decode()))
+    for worker, value in enumerate((70, 60)):
+        metrics.use(worker)
+        latest.set(value)
+
+    found = samples_of(Exposition(metrics).text("")[1].decode())
+    assert found == {"authapi_thing_timestamp_seconds": 70}

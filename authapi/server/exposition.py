@@ -58,6 +58,8 @@ class Exposition(Collector):
                 yield _histogram(family, totals)
             elif family.kind == "worker":
                 yield _by_worker(family, blocks)
+            elif family.kind == "latest":
+                yield _latest(family, blocks)
             else:
                 yield _numbers(family, totals)
 
@@ -81,6 +83,15 @@ def _by_worker(family: Family, blocks: list[list[float]]) -> Metric:
     for number, block in enumerate(blocks):
         if block[at]:  # a worker that has ended has none, and neither has their parent
             metric.add_metric([str(number + 1)], block[at])
+    return metric
+
+
+def _latest(family: Family, blocks: list[list[float]]) -> Metric:
+    metric = GaugeMetricFamily(family.name, family.help)
+    (at,) = family.cells.values()
+    value = max(block[at] for block in blocks)
+    if value:
+        metric.add_metric([], value)
     return metric
 
 

@@ -8,6 +8,12 @@ SELECT coalesce(max(id), 0)
 SELECT coalesce(max(created_at), 0)
   FROM audit_log;
 
+-- name: newest_time_of(event)$
+-- Of events that name no user.
+SELECT coalesce(max(created_at), 0)
+  FROM audit_log
+ WHERE user_id IS NULL AND event = :event;
+
 -- name: of_user(user_id, before, at_most)
 SELECT id, created_at, event, session_id, ip, user_agent, request_id, detail
   FROM audit_log
