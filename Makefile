@@ -30,7 +30,7 @@ mutants:
 	$(BIN)/pip install -q -e '.[mutants]' && $(BIN)/python -m faults.mutants
 
 lock:
-	$(BIN)/pip install -q -e '.[release]' && $(LOCK) setup.cfg -o requirements.lock && $(LOCK) setup.cfg --extra import --extra postgres -c requirements.lock -o deploy/extras.lock && $(LOCK) deploy/build.in -c requirements.lock -o deploy/build.lock
+	$(BIN)/pip install -q -e '.[release]' && $(LOCK) setup.cfg -o requirements.lock && $(LOCK) setup.cfg --extra import --extra metrics --extra postgres -c requirements.lock -o deploy/extras.lock && $(LOCK) deploy/build.in -c requirements.lock -o deploy/build.lock
 
 audit:
 	$(BIN)/pip install -q -e '.[release]' && $(BIN)/pip-audit --disable-pip --require-hashes -r deploy/extras.lock

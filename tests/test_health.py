@@ -103,6 +103,14 @@ def test_a_mounted_service(tmp_path):
         auth.close()
 
 
+def test_a_probe_from_the_network_of_the_proxy(make_app):
+    """A probe is answered over plain HTTP, also with an https URL and in a trusted network."""
+    app = make_app(public_url="https://auth.example.com", trusted_proxy="127.0.0.1")
+    with serving(app) as thread:
+        base = f"http://127.0.0.1:{thread.port}"
+        assert [request(f"{base}{path}")[0] for path in PATHS] == [200, 200]
+
+
 def test_blocked_writes(make_client, clock):
     """Changes that wait in vain for 5 seconds are named, and forgotten with the next change."""
     client = make_client()

@@ -56,7 +56,7 @@ class Observer:
         seconds = channel.server.clock() - channel.heard
         method, status = request.command, task.status[:3]
         if self._count:
-            self._count(route, method, status, seconds, in_loop=channel.server.is_loop())
+            self._count(route, method, status, seconds, channel.server.is_loop())
         if self._logs:
             _log(task, method if method in METHODS else OTHER, route, seconds)
 
