@@ -26,6 +26,7 @@ BOTH = {
         *("forward_auth", "imports", "key_commands"),
         *("database_check", "database_status", "doctor"),
         *("jobs", "limits", "lockout", "login", "logout", "model", "network_limits"),
+        "one_time_tokens",
         *("password_change", "presented_tokens", "races", "reauthentication", "registration"),
         *("renewal", "replaced_sessions", "replay", "second_factor", "session_list", "sessions"),
         *("sign_in", "user_export", "usernames", "users", "wrong_clock"),
@@ -35,7 +36,7 @@ BOTH = {
 }
 SECRET = "8f2d1c6b7a90e35f4d2c1b0a9988776655443322110f1e2d3c4b5a6978"
 TABLES = (
-    *("replaced_sessions", "username_lookalikes", "sessions", "users"),
+    *("one_time_tokens", "replaced_sessions", "username_lookalikes", "sessions", "users"),
     *("audit_log", "limits", "jobs", "root_keys"),
 )
 

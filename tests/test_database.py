@@ -173,6 +173,7 @@ def test_no_statement_scans(client):
     writes |= {
         ("jobs", "claim"),
         ("limits", "take"),
+        ("one_time_tokens", "insert"),
         ("replaced_sessions", "add"),
         ("root_keys", "add"),
         ("users", "add_lookalike"),
@@ -181,6 +182,7 @@ def test_no_statement_scans(client):
     of_a_start = ("has_ledger", "is_empty", "has_users", "applied", "lacks_needs")
     of_a_restore = {("users", "newest_id"), ("users", "forget_newest_id")}
     of_a_restore |= {("users", "skip_versions"), ("sessions", "end_all")}
+    of_a_restore |= {("one_time_tokens", "end_all")}
     of_a_start = {("migrations", name) for name in of_a_start}
     of_few_rows = {("jobs", "times"), ("root_keys", "has_any")}
     of_a_command = {("contents", "users"), ("contents", "sessions"), ("database", "faults")}

@@ -44,6 +44,9 @@ KINDS = {
     "second_factor_at": [None, *TIMES],
     "ip user_agent methods request_id event": ["", "x"],
     "detail session_id": ["x", None],
+    "purpose": ["reset", "login"],
+    "link_hash code_hash binding nonce data": ["", "a", "b", "c"],
+    "version": [None, 1, 2],
     "key kid": ["login:a", "login:b", "network:c"],
     "at_most": [1_000],
     "before": range(1, 400),
@@ -53,6 +56,7 @@ KINDS = {
     "in_a_row": [None, 1, 2, 5],
     "interval": [1, 7, 20],
     "window": [10, 60],
+    "tries": [2, 5],
 }
 THERE = {
     **dict.fromkeys(("id", "user_id"), "SELECT id FROM users ORDER BY id"),
@@ -64,6 +68,19 @@ WEIGHTS = {
     "audit": {"insert": 4, "of_user": 2, "newest_id": 1, "newest_time": 1, "prune_nobodys": 1},
     "jobs": {"claim": 3, "times": 1},
     "limits": {"take": 8, "state": 4, "give_back": 3, "clear": 1, "prune": 1},
+    "one_time_tokens": {
+        "insert": 6,
+        "waiting": 1,
+        "send": 6,
+        "replace_older": 1,
+        "has_newer": 1,
+        "by_link": 2,
+        "consume": 2,
+        "newest": 1,
+        "take_try": 2,
+        "end_purpose": 1,
+        "prune": 1,
+    },
     "replaced_sessions": {"add": 2, "has": 2, "forget": 1},
     "root_keys": {"add": 1, "has": 1, "has_any": 1},
     "sessions": {
@@ -114,6 +131,10 @@ def drawn(rng, database, file, name, parameter):
         return None
     if (file, parameter) in {("users", "key"), ("jobs", "name")}:
         return rng.choice(NAMES)
+    if file == "one_time_tokens" and parameter in {"id", "user_id"}:
+        table = "users" if parameter == "user_id" else file
+        ids = query(database, f"SELECT id FROM {table} ORDER BY id", ())
+        return rng.choice([None, *(number for (number,) in ids)])
     there = query(database, THERE[parameter], ()) if parameter in THERE else []
     if there and rng.random() < 0.9:
         return rng.choice(there)[0]
@@ -149,6 +170,8 @@ COLUMNS = {
     "username_lookalikes": "lookalike user_id",
     "sessions": "id_hash user_id created_at authenticated_at last_seen_at expires_at ip user_agent"
     " methods second_factor_at",
+    "one_time_tokens": "id purpose user_id version data kid nonce link_hash code_hash binding tries"
+    " created_at expires_at",
     "replaced_sessions": "id_hash replaced_by replaced_at",
     "audit_log": "id created_at event detail user_id session_id ip user_agent request_id",
     "limits": "key full_at tries kept_until",

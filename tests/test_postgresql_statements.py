@@ -32,6 +32,12 @@ INDEXES = {
     "limits.give_back": "limits_key",
     "limits.prune": "limits_kept_until",
     "limits.state": "limits_key",
+    "one_time_tokens.by_link": "one_time_tokens_link_hash",
+    "one_time_tokens.consume": "one_time_tokens_pkey",
+    "one_time_tokens.end_of_user": "one_time_tokens_user_id",
+    "one_time_tokens.newest": "one_time_tokens_user_id",
+    "one_time_tokens.prune": "one_time_tokens_expires_at",
+    "one_time_tokens.take_try": "one_time_tokens_pkey",
     "replaced_sessions.forget": "replaced_sessions_replaced_by",
     "replaced_sessions.has": "replaced_sessions_id_hash",
     "sessions.authenticate": "sessions_id_hash",
@@ -55,6 +61,7 @@ UNTYPED = {
     *("checksum", "detail", "email", "email_key", "event", "id_hash", "ip", "kept", "key", "kid"),
     *("lookalike", "methods", "name", "new_hash", "new_id_hash", "password_hash", "replaced_by"),
     *("request_id", "session_id", "user_agent", "username", "username_key", "verified_hash"),
+    *("purpose", "data", "nonce", "binding", "link_hash", "code_hash"),
     *("id_hashes", "user_ids", "rows", "after_key", "keys", "pattern", "first", "last", "place"),
 }
 # Statements that PostgreSQL alone has.
@@ -72,6 +79,9 @@ SELECT lpad(n::text, 64, '0'), CASE WHEN n > 10000 THEN 1 ELSE n END, 0, 0, 0, n
   FROM generate_series(1, 20000) AS n;
 INSERT INTO replaced_sessions
 SELECT lpad(n::text, 64, 'a'), lpad(n::text, 64, '0'), n FROM generate_series(1, 10000) AS n;
+INSERT INTO one_time_tokens
+       (purpose, user_id, version, data, kid, nonce, link_hash, created_at, expires_at)
+SELECT 'reset', n, 1, '', '', '', n, n, n FROM generate_series(1, 10000) AS n;
 INSERT INTO limits SELECT n, n, n, n FROM generate_series(1, 10000) AS n;
 INSERT INTO audit_log (created_at, event, user_id, ip, user_agent, request_id)
 SELECT n, 'x', n, '', '', '' FROM generate_series(1, 10000) AS n;
@@ -132,7 +142,9 @@ def test_the_server_takes_each_statement(database):
         database.run(run)
 
 
-@pytest.mark.parametrize("common", ["audit", "jobs", "limits", "sessions", "users"])
+@pytest.mark.parametrize(
+    "common", ["audit", "jobs", "limits", "one_time_tokens", "sessions", "users"]
+)
 def test_both_engines_have_each_statement(common):
     """What features call is there on both engines, with the same parameters."""
     mine, others = (
@@ -174,7 +186,7 @@ def test_index_of_a_new_database(new, key):
     assert "sessions_id_hash" in plan_of(new, key)
 
 
-@pytest.mark.parametrize("name", ["sessions", "limits", "audit"])
+@pytest.mark.parametrize("name", ["sessions", "limits", "audit", "one_time_tokens"])
 def test_two_nodes_prune_at_once(database, cluster, name):
     """Two nodes that prune at the same moment delete different rows, and neither waits."""
     key = {"audit": "until"}.get(name, "now")

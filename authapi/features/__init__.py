@@ -16,6 +16,7 @@ DEFAULT = (
     "renewal",
     "replaced_sessions",
     "session_list",
+    "one_time_tokens",
     "sign_in",
     "registration",
     "login",

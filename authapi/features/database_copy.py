@@ -59,6 +59,7 @@ TABLES = (
 LEFT_OUT = {
     "jobs": "each job runs again when it is due",
     "limits": "failed logins and other tries are counted anew",
+    "one_time_tokens": "a link that was mailed counts no more, and can be asked for again",
     "migrations": "the schema is the server's own",
 }
 

@@ -1,0 +1,235 @@
+"""One-time tokens: the links and codes that are sent by mail.
+
+A request begins a token; the thread that sends the mail asks for its secrets, which are derived
+from the root key. The database holds their hashes alone.
+
+Endpoints: none. Table: one_time_tokens.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import count
+
+import falcon
+
+from authapi.core import Core
+from authapi.events import Restored
+from authapi.features.users import Credential
+from authapi.jobs import pruning
+
+REQUIRES = ("users",)
+
+PRUNED_EVERY = 60  # seconds
+MOST_TRIES = 5  # of a token's code
+CODES = 1_000_000
+_FAIR = (1 << 32) // CODES * CODES
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What tokens are for, and for how many seconds each can be used after it was sent.
+
+    A change of the user's credentials ends a token, unless it `outlives_changes`. A newer token
+    of a user ends the older ones of this purpose, unless it `keeps_older`.
+    """
+
+    name: str
+    lifetime: int
+    outlives_changes: bool = False
+    keeps_older: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A token that waits for its mail. `cookie` is for the browser that it is bound to, or ""."""
+
+    id: int
+    cookie: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What a mail holds: the secret of its link, and the code of six digits."""
+
+    link: str = field(repr=False)
+    code: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token whose link or code was given. `data` is what its feature stored."""
+
+    id: int
+    purpose: Purpose
+    user_id: int | None
+    data: str = field(repr=False)
+
+
+class OneTimeTokens:
+    """Begins, sends, finds and consumes one-time tokens."""
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._core = core
+        self._rows = core.database.statements("one_time_tokens")
+
+    def begin(
+        self,
+        purpose: Purpose,
+        *,
+        user_id: int | None = None,
+        data: str = "{}",
+        is_bound: bool = False,
+    ) -> Begun:
+        """Add a token that waits for its mail, inside a transaction.
+
+        A token that `is_bound` has a cookie: its code counts only in the browser that brings it.
+        `data` holds no secret.
+        """
+        now, secret = self._now(), secrets.token_urlsafe(32) if is_bound else ""
+        token_id = self._rows.insert(
+            purpose=purpose.name,
+            user_id=user_id,
+            data=data,
+            kid=self._core.root.newest,
+            nonce=secrets.token_urlsafe(16),
+            binding=_digest(secret) if is_bound else None,
+            now=now,
+            expires_at=now + purpose.lifetime,
+        )
+        return Begun(token_id, f"{token_id}.{secret}" if is_bound else "")
+
+    def send(
+        self, purpose: Purpose, token_id: int, credential: Credential | None = None
+    ) -> Secrets | None:
+        """Return the secrets of a token, inside a transaction; the same each time.
+
+        The first time, it becomes the user's with this credential, or nobody's, and its lifetime
+        begins. Return None where the token must not be sent: it has ended, a newer one was sent to
+        the user, or the credentials have changed since the first time.
+        """
+        now, user_id = self._now(), credential.user.id if credential else None
+        row = self._rows.waiting(id=token_id, purpose=purpose.name, now=now)
+        if row is None or row[0] not in self._core.root.kids:
+            return None
+        same = {"id": token_id, "user_id": user_id}
+        if credential and not purpose.keeps_older:
+            if self._rows.has_newer(purpose=purpose.name, **same):
+                return None
+            self._rows.replace_older(purpose=purpose.name, **same)
+        made = self._secrets(purpose, token_id, *row)
+        is_versioned = credential and not purpose.outlives_changes
+        sent = self._rows.send(
+            version=credential.credentials_version if credential and is_versioned else None,
+            link_hash=_digest(made.link),
+            code_hash=self._code_hash(row[0], token_id, made.code),
+            now=now,
+            expires_at=now + purpose.lifetime,
+            **same,
+        )
+        return made if sent and self.find(purpose, made.link) else None
+
+    def find(self, purpose: Purpose, link: str) -> Token | None:
+        """Return the token of a link's secret, or None. It is not used up."""
+        row = self._rows.by_link(link_hash=_digest(link), purpose=purpose.name, now=self._now())
+        return row and Token(row[0], purpose, row[1], row[2])
+
+    def guess(
+        self, purpose: Purpose, code: str, *, cookie: str = "", user_id: int | None = None
+    ) -> Token | None:
+        """Return the token of a code, or None. It is not used up.
+
+        The token is that of a browser's cookie, or the newest of a user in a session. Not to be
+        used inside a transaction.
+
+        SECURITY: the try is counted, and kept, before the code is compared.
+        """
+        token_id, secret = _parted(cookie)
+        if user_id is not None:
+            token_id = (
+                self._rows.newest(user_id=user_id, purpose=purpose.name, now=self._now()) or 0
+            )
+        with self._core.database.transaction():
+            row = token_id and self._rows.take_try(
+                id=token_id,
+                purpose=purpose.name,
+                binding=_digest(secret) if secret else "",
+                user_id=user_id,
+                tries=MOST_TRIES,
+                now=self._now(),
+            )
+        if not row or row[1] is None or row[0] not in self._core.root.kids:
+            return None
+        given = self._code_hash(row[0], token_id, code)
+        is_right = hmac.compare_digest(given, row[1])
+        return Token(token_id, purpose, row[2], row[3]) if is_right else None
+
+    def consume(self, token: Token) -> bool:
+        """Use up a token, inside the transaction of what it allows.
+
+        Return False where it has been used or has ended meanwhile: then nothing is allowed.
+        """
+        used = self._rows.consume(id=token.id, purpose=token.purpose.name, now=self._now())
+        return used is not None
+
+    def end(self, user_id: int, purpose: Purpose) -> None:
+        """End a user's tokens of a purpose, inside a transaction."""
+        self._rows.end_purpose(user_id=user_id, purpose=purpose.name)
+
+    def end_all(self) -> None:
+        """End every token, inside a transaction."""
+        self._rows.end_all()
+
+    def prune(self, at_most: int) -> int:
+        """Delete up to `at_most` tokens that have expired; return how many."""
+        return int(self._rows.prune(now=self._now(), at_most=at_most))
+
+    def _secrets(self, purpose: Purpose, token_id: int, kid: str, nonce: str) -> Secrets:
+        """Derive the secrets of a token.
+
+        SECURITY: numbers above the largest multiple of CODES are passed over, so that all codes are
+        equally likely.
+        """
+        derive, parts = self._core.root.derive, (purpose.name, token_id, nonce)
+        link = urlsafe_b64encode(derive(kid, "link", *parts)).rstrip(b"=").decode()
+        for number in count():
+            drawn = int.from_bytes(derive(kid, "code", *parts, number, length=4))
+            if drawn < _FAIR:
+                break
+        return Secrets(link, f"{drawn % CODES:06}")
+
+    def _code_hash(self, kid: str, token_id: int, code: str) -> str:
+        """Return the keyed hash of a code: a million codes can be hashed in a second."""
+        return self._core.root.derive(kid, "code hash", token_id, code).hex()
+
+    def _now(self) -> int:
+        return int(self._core.clock())
+
+
+def _digest(secret: str) -> str:
+    return sha256(secret.encode(errors="surrogatepass")).hexdigest()
+
+
+def _parted(cookie: str) -> tuple[int, str]:
+    """Return the id and the secret that a cookie holds, or 0 and no secret."""
+    number, _, secret = cookie.partition(".")
+    is_number = number.isascii() and number.isdecimal() and len(number) < 19
+    return (int(number), secret) if is_number and secret else (0, "")
+
+
+def _prune(core: Core, at_most: int) -> int:
+    return core.of(OneTimeTokens).prune(at_most)
+
+
+JOBS = (pruning("one_time_tokens", PRUNED_EVERY, _prune),)
+
+
+def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
+    """End every token after a restore: those that were used since then would count again."""
+    tokens = core.of(OneTimeTokens)
+    core.events.subscribe(lambda _: tokens.end_all(), Restored)
