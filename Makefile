@@ -33,7 +33,7 @@ lock:
 	$(BIN)/pip install -q -e '.[release]' && $(LOCK) setup.cfg -o requirements.lock && $(LOCK) setup.cfg --extra import --extra metrics --extra postgres -c requirements.lock -o deploy/extras.lock && $(LOCK) deploy/build.in -c requirements.lock -o deploy/build.lock
 
 audit:
-	$(BIN)/pip install -q -e '.[release]' && $(BIN)/pip-audit --disable-pip --require-hashes -r deploy/extras.lock
+	$(BIN)/pip install -q -e '.[release]' && $(BIN)/pip-audit --strict --disable-pip --require-hashes -r deploy/extras.lock
 
 image:
 	docker build -f deploy/Dockerfile --build-arg EXTRAS=$(EXTRAS) --build-arg VERSION=$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' authapi/__init__.py) --build-arg REVISION=$(shell git rev-parse HEAD) -t authapi .

@@ -152,6 +152,13 @@ def test_no_server(durable):
     assert "\n" not in str(refusal.value)
 
 
+def test_a_user_without_a_home(durable, monkeypatch):
+    """A start needs no home directory: a container's user may have none."""
+    monkeypatch.setattr(Path, "home", lambda: Path("~nobody-of-this-name").expanduser())
+
+    create_app(settings(durable.url)).close()
+
+
 def test_keys_are_shared(durable, tmp_path):
     """A node does not make keys of its own, with which the others' sessions would end."""
     for values in ({}, {"key_file": "a"}):

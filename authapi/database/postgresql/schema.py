@@ -99,9 +99,11 @@ def is_plain(connection: Connection) -> str | None:
     """Return the sslmode of a server elsewhere whose certificate is not checked, or None.
 
     SECURITY: whoever is on the way could answer in its place, and read and change everything.
+    NOTE: `get_parameters` of psycopg raises for a user without a home directory.
     """
     info = connection.info
-    mode = str(info.get_parameters().get("sslmode", "prefer"))
+    modes = [each.val for each in connection.pgconn.info if each.keyword == b"sslmode"]
+    mode = (modes[0] or b"prefer").decode()
     return None if _is_here(info.hostaddr or info.host) or mode == "verify-full" else mode
 
 
