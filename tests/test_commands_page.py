@@ -1,23 +1,16 @@
-"""The page of commands is what the parser takes."""
+"""The page of commands, the manual page and the completions are what the parser takes."""
 
 import re
-from argparse import SUPPRESS, _SubParsersAction
+import shutil
+import subprocess
 from pathlib import Path
 
+import pytest
+
 from authapi.command_parser import command_parser
+from tools.shell_files import COMMON, SHARE, actions_of, commands_of, made
 
 PAGE = (Path(__file__).parent.parent / "docs" / "commands.md").read_text()
-OF_ALL = {"-h", "--json", "--database-url", "--config"}
-
-
-def commands_of(parser, prefix=""):
-    """Return the parser of each command, by its name."""
-    found = {}
-    for action in parser._actions:
-        if isinstance(action, _SubParsersAction):
-            for word, each in action.choices.items():
-                found |= commands_of(each, f"{prefix}{word} ") or {f"{prefix}{word}": each}
-    return found
 
 
 def argument(action):
@@ -40,5 +33,46 @@ def test_every_command_is_on_the_page():
 
     assert {*rows} == {*parsers}
     for name, parser in parsers.items():
-        taken = {argument(each) for each in parser._actions if each.help != SUPPRESS} - OF_ALL
+        taken = {argument(each) for each in actions_of(parser)} - COMMON
         assert arguments_on(rows[name]) == taken, name
+
+
+@pytest.mark.parametrize("path", made(), ids=lambda path: path.name)
+def test_shell_files(path):
+    """The files are made from the parser: run `python tools/shell_files.py` after a change."""
+    assert path.read_text() == made()[path]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["us"], ["user"]),
+        (["session", ""], ["list", "end"]),
+        (["user", "add", "--pass"], ["--password-stdin"]),
+        (["hash", "--t"], ["--target-ms"]),
+    ],
+)
+def test_bash(words, found):
+    """Bash completes commands and options."""
+    script = (
+        'source "$1"; shift; COMP_WORDS=(authapi "$@"); COMP_CWORD=$#;'
+        ' _shtab_authapi; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    path = SHARE / "bash-completion" / "completions" / "authapi"
+
+    shown = subprocess.check_output(["bash", "-c", script, "bash", path, *words], text=True)
+
+    assert shown.split() == found
+
+
+def test_the_manual_page():
+    """The manual page has each command, and `man` has nothing to warn of."""
+    page = SHARE / "man" / "man1" / "authapi.1"
+    for name in commands_of(command_parser()):
+        assert f".SS authapi {name}\n" in page.read_text()
+    if shutil.which("groff") is None:
+        pytest.skip("groff is not installed")
+    command = ["groff", "-man", "-Tutf8", "-Kutf8", "-ww", "-P-cbou", page]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "--password-stdin" in done.stdout

@@ -150,7 +150,7 @@ def test_sdist(used, tmp_path):
 
 
 def test_wheel(wheel):
-    """The wheel holds the package and its SQL: no test, no key, no history, nothing older."""
+    """The wheel holds the package, its SQL and what shells know: no test, no key, nothing older."""
     names, _ = wheel
     data = CONFIG["options.package_data"]["authapi"].split()
     package = {
@@ -161,7 +161,9 @@ def test_wheel(wheel):
     }
     sql = {f"authapi/{name}" for name in sources() if name.startswith("sql/")}
 
-    assert {name for name in names if ".dist-info/" not in name} == package | sql
+    shells = {name.partition(".data/data/")[2] for name in names if ".data/data/" in name}
+    assert shells == {name for name in sources() if name.startswith("share/")}
+    assert {name for name in names if not re.search(r"\.(dist-info|data)/", name)} == package | sql
 
 
 def test_metadata(wheel):
