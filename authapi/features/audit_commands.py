@@ -24,6 +24,7 @@ REQUIRES = ("audit", "user_look_up")
 
 PAGE = 500  # rows
 FIRST_PLACE = ("0", 0)
+LONGEST_TRANSACTION = 3_600  # seconds
 LOOKS_EVERY = 1.0  # seconds
 DAY = 86_400  # seconds
 DAYS = RETENTION // DAY
@@ -61,15 +62,19 @@ class AuditReader:
             return list(self._statements.entries(**bounds))
         return list(self._statements.entries_of_user(user_id=user_id, **bounds))
 
-    def as_they_come(self, since: int | None) -> Iterator[Row | None]:
+    def as_they_come(self, since: int | None, now: float) -> Iterator[Row | None]:
         """Yield the entries from a time on, or from now on, the oldest first, and None for a pause.
 
         It has no end.
+
+        NOTE: after a restore, PostgreSQL counts transactions anew, so that those of older entries
+        are still to come. They are told by their time.
         """
         place, entry_id = self._statements.place() if since is None else FIRST_PLACE
+        since = int(now) - LONGEST_TRANSACTION if since is None else since
         while True:
             rows = self._statements.entries_after(
-                place=place, id=entry_id, since=since or 0, at_most=PAGE
+                place=place, id=entry_id, since=since, at_most=PAGE
             )
             for each, *row in rows:
                 place, entry_id = each, row[0]
@@ -121,7 +126,8 @@ def _list(call: Call) -> None:
 
     reader = core.of(AuditReader)
     if given.follow:
-        _follow(call, (row for row in reader.as_they_come(since) if not row or is_asked_for(row)))
+        coming = reader.as_they_come(since, core.clock())
+        _follow(call, (row for row in coming if row is None or is_asked_for(row)))
     else:
         rows = filter(is_asked_for, reader.newest_first(user_id, since))
         records = map(_record, islice(rows, given.limit))
