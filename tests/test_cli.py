@@ -78,6 +78,15 @@ def test_a_command_that_fails(greet, capsys):
     assert capsys.readouterr().err == "authapi: There is no user 'nobody'.\n"
 
 
+def test_a_command_of_a_feature_that_is_off(greet, capsys, monkeypatch):
+    """A command of a feature that is off names the setting that turns it on."""
+    monkeypatch.setenv("AUTHAPI_GREETING", "")
+
+    assert greet(USER["email"]) == 1
+    said = capsys.readouterr().err
+    assert said == "authapi: The feature greetings is off: set AUTHAPI_GREETING.\n"
+
+
 @pytest.mark.parametrize("arguments", [[], ["one", "two"], ["one", "--quiet"]])
 def test_arguments_that_a_command_does_not_take(greet, arguments):
     """Missing and further arguments are refused with status 2."""
