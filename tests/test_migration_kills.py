@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from cluster import why_none
+from conftest import eventually
 from databases import MIGRATIONS, insert_user, opened, rows
 
 KILLED = """
@@ -119,3 +121,33 @@ def test_a_kill_at_each_statement(path, schemas, release):
         elif version or there:
             assert there == schemas[version] or [name for name, _ in there] == ["migrations"]
     assert rows(path, "SELECT count(*) FROM users") == [(1 if release else 0,)]
+
+
+WAITS = """
+import sys
+from authapi.database.migrations import Migration, migrations
+from authapi.database.postgresql import PostgreSQLDatabase, migrate
+half = "CREATE TABLE half (a integer);\\nSELECT pg_advisory_lock(42);\\n"
+known = migrations("postgresql")
+migrate(PostgreSQLDatabase(sys.argv[1]), [*known, Migration(len(known) + 1, "half", half)])
+"""
+IS_WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+TABLES = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+
+
+@pytest.mark.skipif(bool(why_none()), reason=why_none() or "")
+def test_a_kill_on_a_server(cluster):
+    """On PostgreSQL all migrations are one transaction, which ends with the node that is killed."""
+    import psycopg  # noqa: PLC0415 - it may not be installed
+
+    with psycopg.connect(cluster.url, autocommit=True) as other:
+        count = lambda text: other.execute(text).fetchone()[0]  # noqa: E731
+        other.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        other.execute("SELECT pg_advisory_lock(42)")
+        with subprocess.Popen([sys.executable, "-c", WAITS, cluster.url]) as node:
+            eventually(lambda: count(IS_WAITING))
+            node.kill()
+        other.execute("SELECT pg_advisory_unlock(42)")
+        eventually(lambda: not count("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
+
+        assert count(TABLES) == 0

@@ -17,8 +17,8 @@ from engines import SECRET, PostgreSQLEngine, query
 from test_races import at_once
 
 from authapi import Caller, LoginFailed, Registered, Settings, StartError, create_app
+from authapi.cli import main
 from authapi.database.migrations import Migration, migrations
-from authapi.features.restore import restored
 from authapi.settings import DatabaseSettings, SettingError
 
 if why_none():
@@ -215,12 +215,14 @@ def test_a_parameter_that_is_none():
     assert "zzzzzz" not in str(refusal.value)
 
 
-def test_restored(served):
-    """After a restore no session is live, and no id is given again."""
+def test_restored(served, durable, monkeypatch, capsys):
+    """After a restore by pg_restore a command ends all sessions, and no id is given again."""
     token = token_of(served.register(username="restored", email="restored@example.com"))
     ((newest,),) = served.query("SELECT max(id) FROM users")
 
-    restored(served.app.core, None, Caller("", "", ""))
+    monkeypatch.setenv("AUTHAPI_SECRET_KEY", SECRET)
+    assert main(["db", "restore", "--yes", "--database-url", durable.url]) == 0
+    assert "all sessions have ended" in capsys.readouterr().out
 
     assert served.get_as(token).status_code == 401
     user = served.register(username="later", email="later@example.com").json["user"]
