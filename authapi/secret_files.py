@@ -37,7 +37,7 @@ def read_secret(
             if fault := fault_of(path, found, mended=bits, shared=shared, owners=owners):
                 raise StartError(f"{what} {path} {fault}.")
             if found.st_uid == os.geteuid():
-                keep_to_owner(path, bits)
+                keep_to_owner(path, bits & ~_given(found))
         if found.st_mode & GROUP & ~shared and not _is_handed_over(path):
             mode = stat.S_IMODE(found.st_mode)
             logger.warning("the group %d can read %s (mode %04o)", found.st_gid, path, mode)
@@ -56,7 +56,8 @@ def fault_of(
 
     A safe file belongs to root or to this process's user, and neither others nor a foreign group
     can read or write it. Everyone may read files that systemd, Docker or Kubernetes provide,
-    because only this service or container sees their directory.
+    because only this service or container sees their directory. A command of root reads the files
+    that root gave to the group of the service.
     """
     mode = stat.S_IMODE(found.st_mode)
     handed_over = _is_handed_over(path)
@@ -65,7 +66,7 @@ def fault_of(
             f"belongs to another user ({found.st_uid}): chown it to this one ({os.geteuid()}), "
             "or run as that user"
         )
-    open_to = mode & (GROUP | OTHERS) & ~shared
+    open_to = mode & (GROUP | OTHERS) & ~shared & ~_given(found)
     if handed_over:
         open_to &= WRITE
     if found.st_uid == os.geteuid():
@@ -77,6 +78,12 @@ def fault_of(
     how = "written" if open_to & WRITE else "read"
     change = "go-w" if shared else "600"
     return f"can be {how} by others (mode {mode:04o}): chmod {change} it"
+
+
+def _given(found: os.stat_result) -> int:
+    """Return the mode bits by which root let a group read its file, in a process of root."""
+    is_ours = found.st_gid in {os.getegid(), *os.getgroups()}
+    return 0 if is_ours or found.st_uid or os.geteuid() else GROUP & ~WRITE
 
 
 def keep_to_owner(path: Path, mended: int = GROUP | OTHERS) -> None:

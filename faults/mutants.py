@@ -40,7 +40,7 @@ LIMITS = (
     "registration attackers"
 )
 SUBJECTS = {
-    "tokens": "tokens replay devices sessions",
+    "tokens": "tokens signing_keys replay devices sessions",
     "hash_lane": "hash_lane passwords admission",
     "passwords": "passwords password_change registration hashing login",
     "middleware": "middleware cross_site cors sessions headers mount protect forward_auth",

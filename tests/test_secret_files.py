@@ -116,6 +116,21 @@ def test_owners_and_groups_of_a_key_file(key_file, owners, mode, says):
 
 
 @as_root
+def test_root_leaves_a_file_to_the_group_of_the_service(key_file, caplog):
+    """A command of root reads the files that root gave to the service, and takes nothing away."""
+    os.chown(key_file, 0, NOBODY)
+    key_file.chmod(0o440)
+
+    load_keys(Settings(key_file=str(key_file)))
+
+    assert mode_of(key_file) == 0o440
+    assert caplog.messages == [f"the group {NOBODY} can read {key_file} (mode 0440)"]
+    key_file.chmod(0o660)
+    load_keys(Settings(key_file=str(key_file)))
+    assert mode_of(key_file) == 0o640
+
+
+@as_root
 def test_our_groups_may_read(key_file, caplog):
     """A file of root that one of our groups can read is used, with one warning."""
     os.chown(key_file, 0, NOBODY)

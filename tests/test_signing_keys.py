@@ -10,7 +10,7 @@ import pytest
 from conftest import OTHER, USER, Client, empty_application, token_of
 from databases import UNLIMITED
 from falcon import testing
-from system_users import STRANGER, as_root
+from system_users import NOBODY, STRANGER, as_root
 from test_keys import decoded, encoded
 from worker_service import ask, serving
 
@@ -59,6 +59,18 @@ def test_a_new_key_signs_at_once(client, beside, token, key_file):
         fresh = token_of(each.log_in())
         assert kid_of(fresh) == new.kid != kid_of(token)
         assert [each.get_as(one).status_code for one in (token, fresh)] == [200, 200]
+
+
+def test_the_log_names_the_key(client, token, key_file, caplog):
+    """The log says which key signs from now on."""
+    caplog.set_level("INFO")
+    new = rotated(key_file)
+
+    client.app.maintain()
+    client.app.maintain()
+
+    assert caplog.messages == [f"the key file {key_file} has changed: the key {new.kid} signs"]
+    assert client.get_as(token).status_code == 200
 
 
 def test_a_key_that_a_process_has_not_seen(client, beside, token, key_file):
@@ -194,8 +206,10 @@ def spoil_by_emptiness(path):
         spoil_by_emptiness,
     ],
 )
-def test_unusable_files(client, token, key_file, caplog, spoil):
+def test_unusable_files(client, key_file, caplog, monkeypatch, spoil):
     """A running service keeps its keys, and says so once, until the file is a good one again."""
+    token = token_of(client.register())
+    monkeypatch.setattr("authapi.signing_keys.RETRY", 0)
     good = key_file.read_bytes()
     spoil(key_file)
 
@@ -208,6 +222,7 @@ def test_unusable_files(client, token, key_file, caplog, spoil):
     said = [message for message in caplog.messages if "The key file" in message]
     assert len(said) == 1
     assert said[0].endswith("The keys that were read before stay in use.")
+    assert (f"The key file {key_file} is missing." in said[0]) == (spoil is Path.unlink)
     key_file.unlink(missing_ok=True)
     key_file.touch(0o600)
     key_file.write_bytes(good)
@@ -232,27 +247,48 @@ def test_no_file_can_be_opened(client, beside, token, key_file, monkeypatch):
 
 
 def made_up(token, number):
-    """Return a token with a kid that no key has."""
-    _, payload, signature = token.split(".")
-    header = {"typ": "session+jwt", "alg": "HS256", "kid": f"{number:016x}"}
-    return f"{encoded(header)}.{payload}.{signature}"
+    """Return a token with a kid that no key has, and otherwise the header of ours."""
+    header, payload, signature = token.split(".")
+    forged = encoded({**json.loads(decoded(header)), "kid": f"{number:016x}"})
+    return f"{forged}.{payload}.{signature}"
 
 
-def test_a_flood_of_made_up_kids(client, token, key_file, monkeypatch):
+@pytest.fixture(name="reads")
+def _reads(key_file, monkeypatch):
+    """Return the list of the times that the key file was opened."""
+    reads, opened = [], os.open
+
+    def spy(path, *given, **named):
+        if str(path) == str(key_file):
+            reads.append(path)
+        return opened(path, *given, **named)
+
+    monkeypatch.setattr(os, "open", spy)
+    return reads
+
+
+def test_a_flood_of_made_up_kids(client, token, key_file, reads):
     """Tokens with made-up kids are refused without a file being read for each."""
-    reads = []
-    read = os.open
-    monkeypatch.setattr(
-        os, "open", lambda *given, **more: reads.append(given) or read(*given, **more)
-    )
+    for number in range(50):
+        assert client.get_as(made_up(token, number)).status_code == 401
+
+    assert reads == []
+    key_file.touch()
+    for number in range(50):
+        assert client.get_as(made_up(token, number)).status_code == 401
+    assert len(reads) == 1
+
+
+def test_a_flood_on_an_unusable_file(client, token, key_file, reads, monkeypatch):
+    """An unusable file is read again after a while, and not for each token."""
+    monkeypatch.setattr("authapi.signing_keys.RETRY", 3_600)
+    spoil_by_half(key_file)
 
     for number in range(50):
         assert client.get_as(made_up(token, number)).status_code == 401
 
-    assert [given for given in reads if str(given[0]) == str(key_file)] == []
-    rotated(key_file)
-    monkeypatch.undo()
-    assert client.get_as(token_of(client.log_in())).status_code == 200
+    assert len(reads) == 1
+    assert client.get_as(token).status_code == 200
 
 
 def test_a_header_of_ours_with_another_key(client, beside, token, key_file):
@@ -296,6 +332,19 @@ def test_the_owner_and_the_mode_stay(client, key_file):
     assert key_file.stat().st_mode & 0o777 == 0o400
     assert before == {path.name for path in key_file.parent.iterdir()}
     assert client.register().status_code == 201
+
+
+@as_root
+def test_the_group_stays(client, key_file):
+    """A file that root gave to the service's group is still that group's after a change."""
+    os.chown(key_file, 0, NOBODY)
+    key_file.chmod(0o440)
+
+    new = rotated(key_file)
+
+    found = key_file.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (0, NOBODY, 0o440)
+    assert kid_of(token_of(client.register())) == new.kid
 
 
 def test_a_link_stays(tmp_path):
