@@ -152,7 +152,7 @@ def parse(text: str) -> Kdf:
     """Return the hash that a text spells. Raises ValueError, with what is wrong with it."""
     if found := _SCRYPT.fullmatch(text):
         log_n, r, p = map(int, found.groups()[:3])
-        if log_n > 24 or r * p >= 1 << 30:
+        if log_n > 24 or log_n >= 16 * r or r * p >= 1 << 30:
             raise ValueError("has parameters that scrypt does not take")
         return Scrypt(log_n, r, p, from_base64(found[4]), _tag(found[5]))
     if found := _PBKDF2.fullmatch(text):

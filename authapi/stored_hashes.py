@@ -75,7 +75,10 @@ def to_base64(data: bytes) -> str:
 
 def from_base64(text: str) -> bytes:
     """Return the bytes of unpadded base64. Raises ValueError for any other spelling of them."""
-    data = base64.b64decode(text + "=" * (-len(text) % 4))
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4))
+    except ValueError as error:
+        raise ValueError("is not in base64") from error
     if to_base64(data) != text:  # unused bits are set
         raise ValueError("is not in canonical base64")
     return data

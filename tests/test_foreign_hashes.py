@@ -147,6 +147,7 @@ def test_hostile_passwords(form, text):
     [
         (SCRYPT.format(24, 1_000, 1_000), r"takes \d+ MiB of memory"),
         (SCRYPT.format(14, 8, 10_000), r"takes \d+ seconds of CPU time"),
+        (SCRYPT.format(16, 1, 1), "parameters that scrypt does not take"),  # RFC 7914, 6
         (SCRYPT.format(25, 8, 1), "parameters that scrypt does not take"),
         (SCRYPT.format(14, 1_000_000, 1_000_000), "parameters that scrypt does not take"),
         (PBKDF2.format(4_000_000_000), r"takes \d+ seconds of CPU time"),

@@ -289,6 +289,7 @@ def test_ids_that_were_given(client, run):
         (b'[{"email": "a@b.de"}', "not_json"),
         (b"[1, 2]", "not_json"),
         (b"no CSV\n", "unknown_file"),
+        (b"email\rpassword\n", "unknown_file"),
         (b'email,password\n"a@b.de,x\n' + b"y" * 200_000, "not_csv"),
         (b"email,password\na@b.de\n", "invalid"),
         (b"email,username\n\x00@b.de,a\n", "invalid"),
@@ -383,6 +384,21 @@ def test_a_realm_of_keycloak(client, run):
 
     assert found == (0, {"imported": 1, "left_out": 1}, [])
     assert names(client) == ["anna"]
+
+
+def test_objects_in_odd_places(run):
+    """A value of another type than the format has is a fault of its row."""
+    rows = [
+        person(1, custom_password_hash={"algorithm": ["bcrypt"], "hash": {"value": "x"}}),
+        person(2, custom_password_hash={"algorithm": "bcrypt", "hash": "x"}),
+        person(3, custom_password_hash=[]),
+    ]
+
+    assert errors(run(rows, form="auth0")[2]) == [
+        (1, "invalid"),
+        (2, "unusable_hash"),
+        (3, "unusable_hash"),
+    ]
 
 
 TABLES = {

@@ -28,13 +28,10 @@ def _hash(row: Row) -> str | None:
     custom = row.value("custom_password_hash")
     if custom is None:
         return None
-    value = custom.get("hash") if isinstance(custom, dict) else None
-    text = Row(value).text("value") if isinstance(value, dict) else None
-    if (
-        not isinstance(custom, dict)
-        or custom.get("algorithm") not in {"bcrypt", "argon2"}
-        or not text
-    ):
+    outer = Row(custom if isinstance(custom, dict) else {})
+    inner = outer.value("hash")
+    text = Row(inner if isinstance(inner, dict) else {}).text("value")
+    if outer.text("algorithm") not in {"bcrypt", "argon2"} or not text:
         raise Fault("custom_password_hash is neither of bcrypt nor of argon2.", "unusable_hash")
     return plain(text)
 

@@ -92,7 +92,10 @@ def _csv(file: BinaryIO) -> Iterator[Read]:
     if isinstance(first, Fault):
         raise EndOfInput(str(first), first.error)
     delimiter = max(DELIMITERS, key=first.count)
-    names = next(csv.reader([first], delimiter=delimiter), [])
+    try:
+        names = next(csv.reader([first], delimiter=delimiter), [])
+    except csv.Error:
+        names = []
     if not any("email" in name.casefold() for name in names):
         raise EndOfInput(
             "It is neither JSON, nor SQLite, nor CSV with the names of columns in its first line.",
