@@ -11,6 +11,7 @@ from authapi.cli import main
 from authapi.feature import load
 from authapi.features.limits import Limits
 from authapi.features.lockout import LoginBudgets
+from authapi.features.one_time_tokens import OneTimeTokens, Purpose
 from authapi.features.user_export import exported
 
 NOBODYS = {"jobs", "root_keys"}  # tables that hold nothing of a user
@@ -34,6 +35,8 @@ def _lived(client):
     client.log_in(MARKED["username"].upper(), "wrong password")
     client.request_as(token, "POST", "/sessions/reauthenticate", {"password": "wrong password"})
     client.request_as(token, "PATCH", "/user", {"username": "quetzalcoatl\u00e9"})
+    with client.app.core.database.transaction():
+        client.app.core.of(OneTimeTokens).begin(Purpose("test", 60), user_id=2)
     client.token = token
     return client
 
@@ -48,7 +51,7 @@ def test_all_that_is_kept(lived, capsys):
     """The export has the account, every session, the failures and every audit entry of a user."""
     found = export(lived, MARKED["email"], capsys)
 
-    assert [*found] == ["exported_at", "activity", "failures_in_a_row", "account", "sessions"]
+    assert {"exported_at", "activity", "failures_in_a_row", "account", "sessions"} <= {*found}
     account = found["account"]
     assert (account["id"], account["username"]) == (2, "quetzalcoatl\u00e9")
     assert (account["email"], account["has_password"]) == (MARKED["email"], True)
@@ -59,6 +62,8 @@ def test_all_that_is_kept(lived, capsys):
     assert events[-1] == "registered"
     assert {"login_failed", "logged_in", "user_renamed", "user_exported"} <= {*events}
     assert {entry["detail"] for entry in found["activity"]} == {None, "wrong_password"}
+    (token,) = found["one_time_tokens"]
+    assert (token["purpose"], token["data"]) == ("test", "{}")
 
 
 def test_failures_that_are_counted(lived):
@@ -122,7 +127,7 @@ def test_nothing_stays(lived):
         if table != "audit_log":
             assert not sessions & {*found}, table
             assert not [each for each in found if each.endswith((":2", ":2:username", ":2:email"))]
-    for table in ("sessions", "username_lookalikes"):
+    for table in ("sessions", "username_lookalikes", "one_time_tokens"):
         assert lived.query(f"SELECT count(*) FROM {table} WHERE user_id = 2") == [(0,)]
 
 

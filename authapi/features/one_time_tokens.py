@@ -21,6 +21,9 @@ from authapi.core import Core
 from authapi.events import Restored
 from authapi.features.users import Credential
 from authapi.jobs import pruning
+from authapi.personal_data import PersonalData
+from authapi.principal import User
+from authapi.tables import timestamp
 
 REQUIRES = ("users",)
 
@@ -225,6 +228,14 @@ def _parted(cookie: str) -> tuple[int, str]:
 def _prune(core: Core, at_most: int) -> int:
     return core.of(OneTimeTokens).prune(at_most)
 
+
+def _kept(core: Core, user: User) -> list[dict[str, object]]:
+    rows = core.database.statements("one_time_tokens").of_user(user_id=user.id)
+    names = ("purpose", "data", "created_at", "expires_at")
+    return [dict(zip(names, (*row[:2], *map(timestamp, row[2:])), strict=True)) for row in rows]
+
+
+PERSONAL_DATA = (PersonalData("one_time_tokens", ("one_time_tokens",), _kept),)
 
 JOBS = (pruning("one_time_tokens", PRUNED_EVERY, _prune),)
 

@@ -20,6 +20,13 @@ UPDATE one_time_tokens
        user_id = :user_id, link_hash = :link_hash, code_hash = :code_hash
  WHERE id = :id AND expires_at > :now AND (user_id IS NULL OR user_id = :user_id);
 
+-- name: of_user(user_id)
+-- All that is kept of a user's tokens but what proves them.
+SELECT purpose, data, created_at, expires_at
+  FROM one_time_tokens
+ WHERE user_id = :user_id
+ ORDER BY id;
+
 -- name: replace_older(id, user_id, purpose)!
 DELETE FROM one_time_tokens
  WHERE user_id = :user_id AND purpose = :purpose AND id < :id;
