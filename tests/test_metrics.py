@@ -66,7 +66,7 @@ def test_off(client):
     assert client.app.core.metrics.families == {}
     assert client.app.core.metrics.loop == []
     with serving(client.app) as thread:
-        assert thread.server.observer is None
+        assert thread.server.observers == []
 
 
 def test_logins(make_client):

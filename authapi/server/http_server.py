@@ -22,7 +22,7 @@ from authapi.server.eviction import Eviction
 from authapi.server.forwarded import Forwarding
 from authapi.server.look_ups import look_ups_of
 from authapi.server.loop import Loop
-from authapi.server.observer import Observer, evicted_counter
+from authapi.server.observer import evicted_counter
 from authapi.server.pool import Pool
 from authapi.settings import ServerSettings
 
@@ -54,7 +54,7 @@ class Server(TcpWSGIServer):
 
     channel_class = Channel
     next_channel_cleanup = math.inf  # NOTE: `run` calls `maintenance` itself
-    observer: Observer | None = None  # is told of each answer
+    names_requests = False  # before the application does
     _maintained = _drain_ends = 0.0  # monotonic seconds
 
     def __init__(
@@ -71,6 +71,7 @@ class Server(TcpWSGIServer):
         """
         self.wire = app.core.wire
         self.bounds, self.clock = bounds, clock
+        self.observers: list[Callable[[Any], None]] = []  # of each answer, by its task
         self.stopping = False
         self.forwarding = Forwarding(app.core.settings, app.core.notices)
         self._takes_inline, self._maintain = app.inline.takes, app.maintain

@@ -26,44 +26,50 @@ class Observer:
 
     def __init__(self, app: AuthAPI, *, logs: bool) -> None:
         """Declare the metrics of an application, all routes of which are known."""
-        self._app, self._logs = app, logs
-        self._observed = app.observed
-        metrics = app.core.metrics
+        self.logs = logs
+        self._app, self._metrics = app, app.core.metrics
         routes = [path for path, observed in app.observed.items() if observed]
-        self._count = RequestMetrics(metrics, routes).count if metrics.collects else None
+        self._requests = RequestMetrics(self._metrics, routes) if self._metrics.collects else None
         self._server: Server | None = None
-        metrics.gauge(
+        self._metrics.gauge(
             "authapi_connections",
             "Connections of clients that are open.",
             lambda: self._server.acceptor.taken if self._server else 0,
         )
-        evicted_counter(metrics)
+        evicted_counter(self._metrics)
 
     def watch(self, server: Server) -> None:
         """Observe the answers and the connections of a server."""
-        self._server, server.observer = server, self
+        self._server = server
+        if self._requests:
+            server.observers.append(self._requests.counting(server.clock, self._route_of))
+        if self.logs:
+            server.observers.append(self._log)
+        server.names_requests = self.logs
 
-    def __call__(self, task: Any) -> None:  # noqa: ANN401 - one of waitress's
-        """Count and log an answer, in the loop or in a thread."""
+    def _route_of(self, path: str) -> str:
+        """Return the template of a path's route, or `other`; an empty text if it is not observed.
+
+        NOTE: a request that the parser refused has no path.
+        """
+        observed = self._app.observed.get(path)
+        if observed is None:
+            return (path and self._app.route_of(path)) or OTHER
+        return path if observed else ""
+
+    def _log(self, task: Any) -> None:  # noqa: ANN401 - one of waitress's
+        """Log an answer."""
         channel = task.channel
         request = channel.requests[0]
-        route = request.path
-        observed = self._observed.get(route)
-        if observed is None:
-            route = (route and self._app.route_of(route)) or OTHER
-        elif not observed:
-            return
-        seconds = channel.server.clock() - channel.heard
-        method, status = request.command, task.status[:3]
-        if self._count:
-            self._count(route, method, status, seconds, channel.server.is_loop())
-        if self._logs:
-            _log(task, method if method in METHODS else OTHER, route, seconds)
+        route = self._route_of(request.path)
+        if route:
+            method = request.command if request.command in METHODS else OTHER
+            _write(task, method, route, channel.server.clock() - channel.heard)
 
 
-def _log(task: Any, method: str, route: str, seconds: float) -> None:  # noqa: ANN401
-    """Write the line of an answer."""
-    environ = getattr(task, "environ", None) or {}
+def _write(task: Any, method: str, route: str, seconds: float) -> None:  # noqa: ANN401
+    """Write a line of the access log."""
+    environ = task.environ or {}
     fields = {
         "method": method,
         "route": route,

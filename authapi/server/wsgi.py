@@ -51,7 +51,7 @@ class Task(WSGITask):
         environ[IN_LOOP] = self.channel.server.is_loop()
         environ[KEPT] = self.request.kept_by_loop
         self.channel.server.forwarding.apply(environ)
-        if self.channel.server.observer is not None:
+        if self.channel.server.names_requests:
             environ.setdefault(REQUEST_ID, new_request_id())
         return environ
 
@@ -98,12 +98,14 @@ class Task(WSGITask):
         """Send headers and body in one piece, where they were small enough to be kept back."""
         super().finish()
         self.channel.flush(do_close=False)
-        if self.channel.server.observer is not None:
-            self.channel.server.observer(self)
+        for observe in self.channel.server.observers:
+            observe(self)
 
 
 class FailureTask(ErrorTask):
     """Answers a request that never reached the application."""
+
+    environ: dict[str, Any] | None = None
 
     def execute(self) -> None:
         """Write the answer, and close when the client has read it."""
@@ -114,8 +116,8 @@ class FailureTask(ErrorTask):
     def finish(self) -> None:
         """End the answer."""
         super().finish()
-        if self.channel.server.observer is not None:
-            self.channel.server.observer(self)
+        for observe in self.channel.server.observers:
+            observe(self)
 
 
 def _fail(task: Any, failure: errors.Failure) -> None:  # noqa: ANN401 - one of waitress's
@@ -125,7 +127,7 @@ def _fail(task: Any, failure: errors.Failure) -> None:  # noqa: ANN401 - one of 
     another one, without the headers.
     """
     task.channel.lingers = True
-    request, environ = task.channel.requests[0], getattr(task, "environ", None) or {}
+    request, environ = task.channel.requests[0], task.environ or {}
     task.request_id = request_id = environ.get(REQUEST_ID) or new_request_id()
     logger.debug("request %s: %s %s", request_id, failure.status, failure.error)
     task.status, task.response_headers, body = task.channel.server.wire.whole(
