@@ -45,8 +45,8 @@ WAITRESS = {
         pull_trigger run set_socket_options task_dispatcher trigger
     """,
     "task": """
-        build_response_header channel complete content_bytes_written content_length execute finish
-        get_environment has_body request response_headers set_close_on_finish start_time status
+        build_response_header channel complete content_bytes_written content_length environ execute
+        finish get_environment has_body request response_headers set_close_on_finish start_time status
         write wrote_header
     """,
     "tasks": "shutdown threads",
