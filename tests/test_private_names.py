@@ -46,8 +46,8 @@ WAITRESS = {
     """,
     "task": """
         build_response_header channel complete content_bytes_written content_length environ execute
-        finish get_environment has_body request response_headers set_close_on_finish start_time status
-        write wrote_header
+        finish get_environment has_body request response_headers set_close_on_finish start_time
+        status write wrote_header
     """,
     "tasks": "shutdown threads",
     "trigger": "close handle_read pull_trigger socket",
