@@ -9,9 +9,11 @@ from typing import Literal
 Kind = Literal["username", "email", "nobody's"]
 
 LONGEST_EMAIL = 254  # characters; RFC 5321, 4.5.3.1.3, less the angle brackets
+LONGEST_LOCAL_PART = 64  # characters before the @; RFC 5321, 4.5.3.1.1
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
-_EMAIL = re.compile(rf"[a-zA-Z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})*")
+_ATOM = r"[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+"
+_EMAIL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
 
 # Letters and marks of Unicode's Default_Ignorable_Code_Point: they are invisible.
 _UNSEEN = re.compile(
@@ -50,9 +52,18 @@ def name_key(identifier: str) -> tuple[Kind, str]:
 
 
 def email_fault(email: str) -> str | None:
-    """Return why an email is refused, or None (WHATWG HTML, `input type=email`)."""
+    """Return why a new email is refused, or None. Users keep an email that is older than a rule.
+
+    The part before the @ is a dot-atom (RFC 5321, 4.1.2), and the domain is one that a browser's
+    `input type=email` accepts (WHATWG HTML).
+    """
+    local_part, _, domain = email.rpartition("@")
     if len(email) > LONGEST_EMAIL:
         return f"Must have at most {LONGEST_EMAIL} characters."
+    if local_part and domain and not domain.isascii():
+        return "Write the domain in ASCII: xn--bcher-kva.example for bücher.example."
     if not _EMAIL.fullmatch(email):
         return "Is not an email address."
+    if len(local_part) > LONGEST_LOCAL_PART:
+        return f"Must have at most {LONGEST_LOCAL_PART} characters before the @."
     return None

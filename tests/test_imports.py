@@ -105,10 +105,11 @@ def test_faults_are_named_before_anything_is_written(client, run):
         person(11, email="PERSON1@example.com"),
         person(12, username="\u0440\u0430\u0443"),  # Cyrillic, as Latin letters
         person(13, username="pay"),
+        person(14, email="a..b@example.com"),
     ]
     status, counts, faults = run(rows, form="werkzeug")
 
-    assert (status, counts) == (1, {"would_import": 2, "faults": 11})
+    assert (status, counts) == (1, {"would_import": 2, "faults": 12})
     assert sorted(errors(faults)) == [
         (2, "email_taken"),
         (3, "username_taken"),
@@ -121,6 +122,7 @@ def test_faults_are_named_before_anything_is_written(client, run):
         (10, "unusable_hash"),
         (11, "email_taken"),
         (13, "username_taken"),
+        (14, "invalid_email"),
     ]
     assert names(client) == [USER["username"]]
 

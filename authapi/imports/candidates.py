@@ -80,7 +80,7 @@ def candidates(
 
 def candidate(line: int, user: Imported, rules: Rules) -> Candidate:
     """Return a row as a candidate. Raises Fault for one that breaks a rule."""
-    if fault := email_fault(user.email):
+    if fault := (_own_email_fault if user.is_own else email_fault)(user.email):
         raise Fault(f"The email {user.email!r}: {fault}", "invalid_email")
     if user.password_hash is not None and (fault := rules.hash_fault(user.password_hash)):
         raise Fault(f"The password hash {fault}.", "unusable_hash")
@@ -115,6 +115,15 @@ def made_names(email: str, name_fault: Callable[[str], str | None]) -> list[str]
 def looks(name: str) -> set[str]:
     """Return the key of a username, and what it looks like."""
     return {username_key(name), *lookalikes(name)}
+
+
+def _own_email_fault(email: str) -> str | None:
+    """Return why an email of another authapi is refused: it may be older than most rules."""
+    local_part, _, domain = email.rpartition("@")
+    is_plain = email.isascii() and email.isprintable() and " " not in email
+    if len(email) > LONGEST_EMAIL or not (local_part and domain and is_plain):
+        return "Is not an email address."
+    return None
 
 
 def _own_fault(name: str) -> str | None:
