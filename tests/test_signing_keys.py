@@ -279,6 +279,23 @@ def test_a_flood_of_made_up_kids(client, token, key_file, reads):
     assert len(reads) == 1
 
 
+@pytest.mark.parametrize("other", ["a.b.c", f"{encoded({'alg': 'RS256', 'kid': 'a'})}.e30.AAAA"])
+def test_tokens_of_others(client, token, key_file, monkeypatch, other):
+    """A token that does not begin as ours do costs no look at the key file; a made-up kid does."""
+    looks, stat = [], os.stat
+
+    def spy(path, *given, **named):
+        looks.extend([path] if str(path) == str(key_file) else [])
+        return stat(path, *given, **named)
+
+    monkeypatch.setattr(os, "stat", spy)
+
+    assert client.get_as(other).status_code == 401
+    assert looks == []
+    assert client.get_as(made_up(token, 1)).status_code == 401
+    assert looks
+
+
 def test_a_flood_on_an_unusable_file(client, token, key_file, reads, monkeypatch):
     """An unusable file is read again after a while, and not for each token."""
     monkeypatch.setattr("authapi.signing_keys.RETRY", 3_600)
