@@ -31,6 +31,7 @@ from falcon import testing
 from system_users import NOBODY
 
 from authapi import AuthAPI, Settings, create_app, protect
+from authapi.features.mail import Mails
 from authapi.jobs import Pace
 from authapi.server import Bounds, Server, listen
 from authapi.session_tokens import SessionTokens
@@ -176,6 +177,8 @@ def _make_app(engine, clock):
         apps.append(create_app(Settings(**values), clock=clock))
         engine.prepare(apps[-1].core.database)
         apps[-1].jobs.pace = Pace(first_look=math.inf)  # jobs run when a test asks for it
+        if apps[-1].core.settings.mail_url:
+            apps[-1].core.of(Mails).sender.pace = None  # and mails are sent
         return apps[-1]
 
     yield make_app

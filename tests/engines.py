@@ -24,7 +24,7 @@ BOTH = {
     for name in (
         *("accounts", "attackers", "audit", "budget_rows", "cross_site", "devices", "exports"),
         *("forward_auth", "imports", "key_commands"),
-        *("database_check", "database_status", "doctor"),
+        *("database_check", "database_status", "doctor", "mail"),
         *("jobs", "limits", "lockout", "login", "logout", "model", "network_limits"),
         "one_time_tokens",
         *("password_change", "presented_tokens", "races", "reauthentication", "registration"),
@@ -37,7 +37,7 @@ BOTH = {
 SECRET = "8f2d1c6b7a90e35f4d2c1b0a9988776655443322110f1e2d3c4b5a6978"
 TABLES = (
     *("one_time_tokens", "replaced_sessions", "username_lookalikes", "sessions", "users"),
-    *("audit_log", "limits", "jobs", "root_keys"),
+    *("audit_log", "limits", "jobs", "root_keys", "outbox"),
 )
 
 
@@ -104,7 +104,7 @@ class PostgreSQLEngine:
             connection.execute(
                 f"SET session_replication_role = replica; {deletions};"
                 " SELECT setval('users_id_seq', 1, false), setval('sessions_id_seq', 1, false),"
-                " setval('audit_log_id_seq', 1, false)"
+                " setval('audit_log_id_seq', 1, false), setval('outbox_id_seq', 1, false)"
             )
 
 

@@ -94,6 +94,7 @@ def test_standard_library_only(module):
         ("prometheus_client", {"server.exposition"}),
         ("argon2", {"hashing"}),
         ("bcrypt", {"key_derivation"}),
+        ("smtplib", {"mail.smtp"}),
         ("waitress", {f"server.{name}" for name in ("http_server", "incoming", "parser", "wsgi")}),
     ],
 )

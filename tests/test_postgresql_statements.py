@@ -62,6 +62,7 @@ UNTYPED = {
     *("lookalike", "methods", "name", "new_hash", "new_id_hash", "password_hash", "replaced_by"),
     *("request_id", "session_id", "user_agent", "username", "username_key", "verified_hash"),
     *("purpose", "data", "nonce", "binding", "link_hash", "code_hash"),
+    *("channel", "kind", "address", "language", "error"),
     *("id_hashes", "user_ids", "rows", "after_key", "keys", "pattern", "first", "last", "place"),
 }
 # Statements that PostgreSQL alone has.
@@ -143,7 +144,7 @@ def test_the_server_takes_each_statement(database):
 
 
 @pytest.mark.parametrize(
-    "common", ["audit", "jobs", "limits", "one_time_tokens", "sessions", "users"]
+    "common", ["audit", "jobs", "limits", "one_time_tokens", "outbox", "sessions", "users"]
 )
 def test_both_engines_have_each_statement(common):
     """What features call is there on both engines, with the same parameters."""

@@ -10,7 +10,7 @@ from test_architecture import MODULES, ROOT, imports
 
 DANGEROUS = {
     *("subprocess", "pickle", "marshal", "shelve", "dbm", "yaml", "xml", "code", "codeop", "pty"),
-    *("socketserver", "smtplib", "ftplib", "telnetlib", "requests", "httpx", "ctypes.util"),
+    *("socketserver", "ftplib", "telnetlib", "requests", "httpx", "ctypes.util"),
 }
 NAMES = {"eval", "exec", "compile", "__import__"}
 CALLS = {"os.system", "os.popen", "os.execv", "os.execve", "os.spawnv", "os.posix_spawn"}

@@ -24,6 +24,7 @@ DEFAULT = (
     "password_change",
     "forward_auth",
     "health",
+    "mail",
     "metrics",
 )
 

@@ -54,6 +54,7 @@ TABLES = (
         lambda each: each.insert_replaced_sessions,
     ),
     Table("audit_log", lambda each: each.audit_log, lambda each: each.insert_audit_log),
+    Table("outbox", lambda each: each.outbox, lambda each: each.insert_outbox),
     Table("root_keys", lambda each: each.root_keys, lambda each: each.insert_root_keys),
 )
 LEFT_OUT = {
@@ -140,6 +141,7 @@ def _copy(source: Database, target: Database, tick: Callable[[], None]) -> dict[
         newest_user=source.statements("users").newest_id(),
         newest_session=source.statements("copy").newest_session(),
         newest_entry=source.statements("audit").newest_id(),
+        newest_job=source.statements("copy").newest_job(),
     )
     return {name: digest.count for name, digest in copied.items()}
 

@@ -75,11 +75,12 @@ def switched_off(features: Iterable[Feature], values: Mapping[str, Value]) -> di
 
 
 def refuse_settings_of(off: Mapping[Feature, str], given: Mapping[str, Value]) -> None:
-    """Raise SettingError for the setting of a feature that is off."""
+    """Raise SettingError for the setting of a feature that is off, unless it has its default."""
     for feature, needed in off.items():
         for group in groups_of(feature):
             for each in dataclasses.fields(group):
-                if given.get(each.name, "") != "" and each.name != feature.enabled_by:
+                used = given.get(each.name, each.default)
+                if used not in {"", each.default} and each.name != feature.enabled_by:
                     raise SettingError(
                         f"{variable(each.name)} is a setting of the feature {feature.name}, which "
                         f"is off: set {variable(needed)} to turn it on, or unset the former."

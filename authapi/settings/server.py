@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from authapi.hosts import as_origin, bracketed, is_host, is_name, plain_network
+from authapi.hosts import as_origin, bracketed, host_of, is_host, is_name, plain_network
 from authapi.settings.group import SettingsGroup, listed, refused, setting
 
 if TYPE_CHECKING:
     from authapi.settings import Settings
 
+LONGEST_NAME = 80  # characters
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _A_URL = "http:// or https://, a host and no path, such as https://auth.example.com"
@@ -31,6 +32,11 @@ class ServerSettings(SettingsGroup):
         "",
         "The URL that clients see: scheme and host, no path. https turns on Secure cookies, the"
         " name __Host-jwt and HSTS. Default: http://HOST:PORT.",
+    )
+    app_name: str = setting(
+        "",
+        "The name of the service in mails and authenticators. Default: the host of "
+        "AUTHAPI_PUBLIC_URL.",
     )
     allowed_origins: str = setting(
         "",
@@ -62,9 +68,14 @@ class ServerSettings(SettingsGroup):
         del settings
         if not is_host(self.host):
             raise refused("host", self.host, "an IP address or a host name")
+        if not self.app_name.isprintable() or len(self.app_name) > LONGEST_NAME:
+            wanted = f"at most {LONGEST_NAME} characters without line breaks"
+            raise refused("app_name", self.app_name, wanted)
+        public_url = _origin("public_url", self.public_url or self.address, _A_URL)
         return replace(
             self,
-            public_url=_origin("public_url", self.public_url or self.address, _A_URL),
+            public_url=public_url,
+            app_name=self.app_name or host_of(public_url),
             allowed_origins=" ".join(
                 _origin("allowed_origins", url, _ORIGINS) for url in listed(self.allowed_origins)
             ),

@@ -44,6 +44,17 @@ SELECT first_used_at, kid
  ORDER BY first_used_at, kid
  LIMIT :at_most;
 
+-- name: outbox(after, at_most)
+SELECT id, channel, kind, user_id, address, data, language, created_at, expires_at, due_at, claims, failures, error, died_at
+  FROM outbox
+ WHERE id > :after
+ ORDER BY id
+ LIMIT :at_most;
+
 -- name: newest_session()$
 SELECT coalesce(max(id), 0)
   FROM sessions;
+
+-- name: newest_job()$
+SELECT coalesce(max(id), 0)
+  FROM outbox;

@@ -49,8 +49,18 @@ INSERT INTO root_keys (first_used_at, kid)
 SELECT CAST(value ->> 0 AS bigint), value ->> 1
   FROM json_array_elements(CAST(:rows AS json));
 
--- name: continue_ids(newest_user, newest_session, newest_entry)^
+-- name: insert_outbox(rows)!
+INSERT INTO outbox
+       (id, channel, kind, user_id, address, data, language, created_at, expires_at, due_at, claims, failures, error, died_at)
+OVERRIDING SYSTEM VALUE
+SELECT CAST(value ->> 0 AS bigint), value ->> 1, value ->> 2, CAST(value ->> 3 AS bigint), value ->> 4, value ->> 5, value ->> 6,
+       CAST(value ->> 7 AS bigint), CAST(value ->> 8 AS bigint), CAST(value ->> 9 AS bigint), CAST(value ->> 10 AS bigint),
+       CAST(value ->> 11 AS bigint), value ->> 12, CAST(value ->> 13 AS bigint)
+  FROM json_array_elements(CAST(:rows AS json));
+
+-- name: continue_ids(newest_user, newest_session, newest_entry, newest_job)^
 -- The next ids follow these.
 SELECT setval('users_id_seq', :newest_user + 1, false),
        setval('sessions_id_seq', :newest_session + 1, false),
-       setval('audit_log_id_seq', :newest_entry + 1, false);
+       setval('audit_log_id_seq', :newest_entry + 1, false),
+       setval('outbox_id_seq', :newest_job + 1, false);
