@@ -23,11 +23,15 @@ NEW_KEY_LENGTH = 32  # bytes
 
 
 class SymmetricKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A symmetric JWK (RFC 7517; RFC 7518, 6.4): `k` is the secret in base64url."""
+    """A symmetric JWK (RFC 7517; RFC 7518, 6.4): `k` is the secret in base64url.
+
+    `iat` is the second since the epoch in which it was made or began to sign.
+    """
 
     kty: str
     kid: str
     k: str
+    iat: int | msgspec.UnsetType = msgspec.UNSET  # OpenID Federation 1.0, 8.7.2
 
     def __repr__(self) -> str:
         """Show which key it is, and never the key."""
@@ -39,9 +43,9 @@ class SymmetricKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return base64.b64decode(self.k + "=" * (-len(self.k) % 4), altchars=b"-_", validate=True)
 
     @classmethod
-    def new(cls, _now: float) -> Self:
+    def new(cls, now: float) -> Self:
         """Return a new random key, made in a second since the epoch."""
-        return cls.of(secrets.token_bytes(NEW_KEY_LENGTH))
+        return msgspec.structs.replace(cls.of(secrets.token_bytes(NEW_KEY_LENGTH)), iat=int(now))
 
     @classmethod
     def of(cls, secret: bytes) -> Self:
@@ -64,10 +68,28 @@ AnyKey = TypeVar("AnyKey", bound=SymmetricKey)
 Used = TypeVar("Used")
 
 
-class KeySet(msgspec.Struct, Generic[AnyKey], frozen=True):
-    """The file's content: a JWK Set (RFC 7517, 5), oldest key first."""
+class KeySet(msgspec.Struct, Generic[AnyKey], frozen=True, omit_defaults=True):
+    """The file's content: a JWK Set (RFC 7517, 5), oldest key first.
+
+    NOTE: the `iat` of each key is beside the keys, by kid: releases up to 0.1 refuse a key that has
+    a member which they do not know, and an update must leave the way back open.
+    """
 
     keys: list[AnyKey]
+    iat: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, keys: list[AnyKey]) -> Self:
+        """Return the content of a file with these keys."""
+        times = {key.kid: key.iat for key in keys if isinstance(key.iat, int)}
+        return cls(
+            keys=[msgspec.structs.replace(key, iat=msgspec.UNSET) for key in keys], iat=times
+        )
+
+    def dated(self) -> list[AnyKey]:
+        """Return the keys, each with its `iat`."""
+        times = self.iat
+        return [msgspec.structs.replace(key, iat=times.get(key.kid, key.iat)) for key in self.keys]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +118,7 @@ class KeyFile(Generic[AnyKey]):
         """Return the keys of an existing file, oldest first. Raises StartError, as `load` does."""
         text = self._using(path, lambda: read_secret(path, self.name, mended=GROUP))
         try:
-            keys = self.decoder.decode(text).keys
+            keys = self.decoder.decode(text).dated()
             self._check(keys)
         except ValueError as error:
             advice = self.advice
@@ -116,7 +138,7 @@ class KeyFile(Generic[AnyKey]):
             with only_writer(real):
                 keys = change(self.read(real))
                 self._check(keys)
-                replace(real, msgspec.json.encode(KeySet(keys=keys)))
+                replace(real, msgspec.json.encode(KeySet.of(keys)))
                 return keys
 
         real = path.resolve()  # the name may be a link, which stays
@@ -144,7 +166,7 @@ class KeyFile(Generic[AnyKey]):
         try:
             with os.fdopen(descriptor, "wb") as file:
                 key = self.kind.new(time.time())
-                file.write(msgspec.json.encode(KeySet(keys=[key])))
+                file.write(msgspec.json.encode(KeySet.of([key])))
                 file.flush()
                 os.fsync(descriptor)
             os.link(draft, path)

@@ -17,7 +17,7 @@ ALGORITHM = "HS256"
 
 
 class Key(SymmetricKey, frozen=True, kw_only=True):
-    """A key of tokens. `iat` is the second since the epoch in which it was made or began to sign.
+    """A key of tokens.
 
     A key whose `key_ops` lack `sign` is prepared: it only verifies, until it begins to sign.
     """
@@ -25,17 +25,11 @@ class Key(SymmetricKey, frozen=True, kw_only=True):
     alg: str = ""
     use: str = "sig"
     key_ops: tuple[str, ...] = ("sign", "verify")
-    iat: int | msgspec.UnsetType = msgspec.UNSET  # OpenID Federation 1.0, 8.7.2
 
     @classmethod
     def of(cls, secret: bytes) -> Key:
         """Return the key of these bytes, named by a digest of them."""
         return msgspec.structs.replace(super().of(secret), alg=ALGORITHM)
-
-    @classmethod
-    def new(cls, now: float) -> Key:
-        """Return a new random key."""
-        return msgspec.structs.replace(super().new(now), iat=int(now))
 
     @property
     def signs(self) -> bool:

@@ -62,6 +62,9 @@ def _run(client, capsys):
     return run
 
 
+RELEASE_0_1 = {"kty", "kid", "alg", "k", "use", "key_ops"}  # the members of a key that it knows
+
+
 def listed(run):
     """Return what `key list` says of each key."""
     status, rows, errors = run("list")
@@ -287,3 +290,19 @@ def test_on_a_terminal(client, run):
     assert status == 0
     assert "Up to one session ends" in shown
     assert f"The key {old['kid']} is no longer in" in shown
+
+
+def test_older_releases_read_what_rotate_writes(run, key_file):
+    """A new key has no member that release 0.1 refuses, so an update leaves the way back open."""
+    assert run("rotate", "--yes")[0] == 0
+    keys = json.loads(key_file.read_text())["keys"]
+    assert [set(key) for key in keys] == [RELEASE_0_1, RELEASE_0_1]
+    assert all(row["since"] for row in listed(run))
+
+
+def test_a_key_file_with_times_in_its_keys_is_read(run, key_file):
+    """The `iat` of a key may also be a member of it."""
+    made = json.loads(key_file.read_text())
+    made["keys"][0] |= {"iat": made.pop("iat")[made["keys"][0]["kid"]]}
+    key_file.write_text(json.dumps(made))
+    assert [row["age_days"] for row in listed(run)] == [2]
