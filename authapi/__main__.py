@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     end_at_once()
     open_standard_streams()
-    from authapi.cli import main as run  # noqa: PLC0415
+    from authapi.commands.cli import main as run  # noqa: PLC0415
 
     status = run(arguments)
     if status > 128:  # so that a shell ends a loop, too

@@ -3,9 +3,9 @@
 import itertools
 import sys
 
-from authapi.cli import main
 from authapi.commands import YES, Argument, Command, CommandError, OneOf
-from authapi.tables import timestamp
+from authapi.commands.cli import main
+from authapi.commands.tables import timestamp
 
 HOSTILE = "a\x1b[2Jb\u202ec\x9bd\U000e0041"
 THINGS = (

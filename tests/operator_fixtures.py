@@ -7,7 +7,7 @@ import time
 import pytest
 from conftest import CHEAP
 
-from authapi.cli import main
+from authapi.commands.cli import main
 
 
 class Operator:

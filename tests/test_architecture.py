@@ -142,7 +142,7 @@ def test_core_imports_no_feature():
         and any(name.startswith("authapi.features") for name in imports(module))
     }
 
-    names = {"authapi.cli", "authapi.command_parser", "authapi.settings.__init__"}
+    names = {"authapi.commands.cli", "authapi.commands.parser", "authapi.settings.__init__"}
     assert {"authapi.app", *names} == knowing
 
 

@@ -14,7 +14,7 @@ from conftest import USER, eventually
 from databases import MIGRATIONS, insert_user, locked, opened, rows
 
 from authapi import features
-from authapi.cli import main
+from authapi.commands.cli import main
 
 WRITER = """
 import sqlite3, sys

@@ -5,7 +5,7 @@ import pytest
 from conftest import USER
 
 from authapi import features
-from authapi.cli import main
+from authapi.commands.cli import main
 from authapi.feature import load
 
 LISTED = {**features.COMMANDS, "greet": (greetings, "greet a user")}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from authapi.command_parser import command_parser
+from authapi.commands.parser import command_parser
 from tools.shell_files import COMMON, SHARE, actions_of, commands_of, made
 
 PAGE = (Path(__file__).parent.parent / "docs" / "commands.md").read_text()

@@ -8,7 +8,7 @@ import pytest
 from example_commands import HOSTILE, LISTED, THINGS
 from terminal import EXAMPLES, environment, in_pipe, on_terminal
 
-from authapi.cli import main
+from authapi.commands.cli import main
 
 TABLE = r"""
 ID  NAME                             MADE AT               ON   NOTES

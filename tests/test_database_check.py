@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from databases import insert_user, opened
 
-from authapi.cli import main
+from authapi.commands.cli import main
 
 
 @pytest.fixture(name="check")

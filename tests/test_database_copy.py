@@ -13,7 +13,7 @@ from databases import insert_user, opened
 from engines import SECRET, PostgreSQLEngine, query
 
 from authapi import Settings, StartError, create_app
-from authapi.cli import main
+from authapi.commands.cli import main
 from authapi.database.opening import open_exclusively
 from authapi.database.statements import load
 from authapi.features.database_copy import LEFT_OUT, TABLES

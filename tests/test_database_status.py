@@ -7,7 +7,7 @@ import pytest
 from conftest import USER
 from databases import MIGRATIONS, insert_user, opened, rows
 
-from authapi.cli import main
+from authapi.commands.cli import main
 
 
 @pytest.fixture(name="run")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from authapi.cli import main
+from authapi.commands.cli import main
 
 
 @pytest.fixture(name="doctor")

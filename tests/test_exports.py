@@ -7,7 +7,7 @@ import stat
 import pytest
 from conftest import OTHER, USER
 
-from authapi.cli import main
+from authapi.commands.cli import main
 
 COLUMNS = (
     "id, username, username_key, email, email_key, password_hash, password_version,"

@@ -7,7 +7,7 @@ from conftest import CHEAP
 from terminal import AUTHAPI, in_pipe, on_terminal
 
 from authapi import Settings
-from authapi.cli import main
+from authapi.commands.cli import main
 from authapi.features.hash_command import OWASP
 from authapi.passwords import Passwords
 

@@ -24,9 +24,9 @@ def run(code, **environ):
 
 
 HELP_COMMAND = """
-import authapi.cli
+import authapi.commands.cli
 try:
-    authapi.cli.main({})
+    authapi.commands.cli.main({})
 except SystemExit:
     pass
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import OTHER, USER, Client, eventually, unmeasured
 
-from authapi.cli import main
+from authapi.commands.cli import main
 from authapi.features import imports
 
 HASHES = {  # of "correct horse", made by the libraries (tests/data/foreign-hashes.json has more)
@@ -203,7 +203,7 @@ def test_again_after_a_part(client, run, monkeypatch):
 
 KILLED = """
 import os, sys
-from authapi.cli import main
+from authapi.commands.cli import main
 from authapi.features import imports
 imports.BATCH = 10
 write, count = imports.ImportedUsers.write, [0]

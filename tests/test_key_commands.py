@@ -14,7 +14,7 @@ from test_signing_keys import LOGIN, kid_of
 from worker_service import ask, serving
 
 from authapi import Settings
-from authapi.cli import main
+from authapi.commands.cli import main
 from authapi.keys import Key, change_keys, load_keys, read_keys
 from authapi.root import load_root
 

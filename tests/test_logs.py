@@ -164,7 +164,7 @@ def test_a_worker_that_crashes_in_json(tmp_path):
     program = (
         "import sys, threading, warnings\n"
         "from authapi.server import process\n"
-        "from authapi.cli import main\n"
+        "from authapi.commands.cli import main\n"
         "def fall(*_):\n"
         "    warnings.warn('of python')\n"
         "    thread = threading.Thread(target=lambda: 1 / 0)\n"

@@ -359,7 +359,7 @@ def test_without_the_extra(tmp_path):
     """Without the library the start is refused in a sentence that names the extra."""
     program = (
         "import sys; sys.modules['prometheus_client'] = None\n"
-        "from authapi.cli import main; sys.exit(main(['serve']))"
+        "from authapi.commands.cli import main; sys.exit(main(['serve']))"
     )
     service = start(tmp_path, run=("-c", program), AUTHAPI_METRICS_ADDRESS="127.0.0.1:0")
 

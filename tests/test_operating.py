@@ -20,7 +20,7 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2Jan na\u202e\x9b5n"
 USERS = "(username, username_key, email, email_key)"
 MEASURED = """
 import resource, sys
-from authapi.cli import main
+from authapi.commands.cli import main
 status = main(sys.argv[1:])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 """

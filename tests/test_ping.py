@@ -140,7 +140,7 @@ def test_ipv6(make_app):
 def test_what_it_loads():
     """It loads no library of the service, because it runs every few seconds."""
     program = (
-        "import sys; from authapi.cli import main; main(['ping', 'http://127.0.0.1:9']); "
+        "import sys; from authapi.commands.cli import main; main(['ping', 'http://127.0.0.1:9']); "
         "print([name for name in sys.modules if name in {'falcon', 'msgspec', 'sqlite3', 'ssl'}"
         " or name.startswith(('http.', 'authapi.settings'))])"
     )

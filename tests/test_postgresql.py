@@ -17,7 +17,7 @@ from engines import SECRET, PostgreSQLEngine, query
 from test_races import at_once
 
 from authapi import Caller, LoginFailed, Registered, Settings, StartError, create_app
-from authapi.cli import main
+from authapi.commands.cli import main
 from authapi.database.migrations import Migration, migrations
 from authapi.settings import DatabaseSettings, SettingError
 

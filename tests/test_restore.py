@@ -18,7 +18,7 @@ from conftest import CHEAP, OTHER, USER, Client, cookie_of, token_of
 from databases import MIGRATIONS, insert_user, locked, opened, rows
 
 from authapi import Caller, Settings, StartError, create_app
-from authapi.cli import main
+from authapi.commands.cli import main
 from authapi.database.opening import back_up
 from authapi.features.restore import restore
 

@@ -8,7 +8,7 @@ from conftest import RUN
 from terminal import AUTHAPI, in_pipe
 
 from authapi import Settings
-from authapi.cli import main
+from authapi.commands.cli import main
 from authapi.settings import declared_settings
 from authapi.settings.shown import as_toml
 

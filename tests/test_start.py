@@ -8,7 +8,7 @@ import pytest
 from system_users import NOBODY, as_user
 
 from authapi import Settings, StartError, create_app, mount, protect
-from authapi.cli import main
+from authapi.commands.cli import main
 from authapi.server.process import hold, listen, serve
 from authapi.settings import declared_settings
 

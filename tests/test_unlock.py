@@ -8,7 +8,7 @@ from conftest import USER
 from tries import WRONG, fail, lock_out
 
 from authapi import Settings, __version__, create_app
-from authapi.cli import main
+from authapi.commands.cli import main
 
 pytest_plugins = ("operator_fixtures",)
 

@@ -7,7 +7,7 @@ from conftest import OTHER, USER, token_of
 from engines import TABLES
 
 from authapi import User, features
-from authapi.cli import main
+from authapi.commands.cli import main
 from authapi.feature import load
 from authapi.features.limits import Limits
 from authapi.features.lockout import LoginBudgets

@@ -20,7 +20,7 @@ QUICKLY = "from authapi.server import worker, workers; worker.FIRST_PAUSE = 0.00
 OF_ITS_OWN = f"""{QUICKLY}
 import os, signal, sys
 from authapi.server import process
-from authapi.cli import main
+from authapi.commands.cli import main
 from authapi.errors import StartError
 
 def fall(*_):

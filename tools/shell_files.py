@@ -11,7 +11,7 @@ from pathlib import Path
 
 import shtab
 
-from authapi.command_parser import command_parser
+from authapi.commands.parser import command_parser
 from authapi.features import COMMANDS
 
 SHARE = Path(__file__).parent.parent / "share"

@@ -11,6 +11,7 @@ import falcon
 import msgspec
 
 from authapi.answers import Answer, http_date
+from authapi.commands.tables import timestamp
 from authapi.core import Core
 from authapi.errors import ValidationFailed
 from authapi.events import Event, Restored
@@ -18,7 +19,6 @@ from authapi.jobs import pruning
 from authapi.operations import operation
 from authapi.personal_data import PersonalData
 from authapi.principal import User, principal_of
-from authapi.tables import timestamp
 
 REQUIRES: tuple[str, ...] = ()
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from authapi.commands import Argument, Call, Command, CommandError
+from authapi.commands.tables import timestamp
 from authapi.core import Core
-from authapi.tables import timestamp
 
 REQUIRES = ("users",)
 

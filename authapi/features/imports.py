@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice
 
 from authapi.commands import Argument, Call, Command, CommandError
-from authapi.console import tell
+from authapi.commands.console import tell
 from authapi.core import Core
 from authapi.database.opening import KeySet, key_set
 from authapi.events import Caller, Event

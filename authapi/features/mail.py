@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import falcon
 
+from authapi.commands.tables import timestamp
 from authapi.core import Core
 from authapi.errors import Overloaded, StartError
 from authapi.events import Caller, Event
@@ -28,7 +29,6 @@ from authapi.outbox_sender import OutboxSender
 from authapi.personal_data import PersonalData
 from authapi.principal import User
 from authapi.settings import ServerSettings, SettingsGroup, refused, setting
-from authapi.tables import timestamp
 
 if TYPE_CHECKING:
     from authapi.settings import Settings

@@ -17,13 +17,13 @@ from itertools import count
 
 import falcon
 
+from authapi.commands.tables import timestamp
 from authapi.core import Core
 from authapi.events import Restored
 from authapi.features.users import Credential
 from authapi.jobs import pruning
 from authapi.personal_data import PersonalData
 from authapi.principal import User
-from authapi.tables import timestamp
 
 REQUIRES = ("users",)
 

@@ -11,10 +11,10 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import authapi
-from authapi.console import Console, tell
+from authapi.commands.console import Console, tell
+from authapi.commands.tables import printable
 from authapi.feature import load
 from authapi.features import COMMANDS, GROUPS
-from authapi.tables import printable
 
 PREFIX = "AUTHAPI_"
 

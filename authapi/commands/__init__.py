@@ -1,4 +1,8 @@
-"""Operator commands: what a feature declares of one, and what it gets when it runs."""
+"""Operator commands: what a feature declares of one, and what it gets when it runs.
+
+In this package, `parser` makes the parser of the command line, `cli` runs a command, `console` is
+where a command writes and asks, and `tables` turns values into text.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from argparse import Namespace, _ActionsContainer
 
     from authapi.app import AuthAPI
-    from authapi.console import Console
+    from authapi.commands.console import Console
     from authapi.core import Core
     from authapi.events import Caller
     from authapi.settings import Settings

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from authapi.commands import CommandError
-from authapi.tables import Record, Table, cell, label, printable
+from authapi.commands.tables import Record, Table, cell, label, printable
 
 LONGEST_INPUT = 65_536  # bytes of a password on standard input
 

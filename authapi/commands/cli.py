@@ -14,7 +14,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from authapi import features
-from authapi.command_parser import (
+from authapi.commands import Call, Command
+from authapi.commands.console import Console, ReaderGone, tell
+from authapi.commands.parser import (
     OPTIONS,
     SERVE_OPTIONS,
     CommandParser,
@@ -22,11 +24,9 @@ from authapi.command_parser import (
     command_parser,
     name_of,
 )
-from authapi.commands import Call, Command
-from authapi.console import Console, ReaderGone, tell
+from authapi.commands.tables import printable
 from authapi.errors import Failure, OperatorError, StartError
 from authapi.signals import Ended, raising
-from authapi.tables import printable
 
 if TYPE_CHECKING:
     from authapi.feature import Feature
