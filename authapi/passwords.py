@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from authapi import foreign_hashes
-from authapi.foreign_hashes import PEPPERED, Foreign
+from authapi.foreign_hashes import PEPPERED, Foreign, Room
 from authapi.hash_lane import Lane
 from authapi.hashing import MOST_MEMORY_KIB, MOST_SECONDS, Hasher
 from authapi.key_derivation import Kdf
@@ -60,9 +60,12 @@ class Passwords:
         self.lane = Lane(workers.hash_slots, workers.hash_places, workers.hash_nice)
         slots = workers.workers * workers.hash_slots
         needed = (workers.workers * PROCESS_MIB << 20) + slots * cost.memory_kib * 1_024
-        limit = memory_limit() or MOST_MEMORY_KIB * 1_024 + needed
-        self._at_login = _Bounds(MOST_SECONDS, limit)
-        self._at_import = _Bounds(MOST_SECONDS_OF_IMPORTED, limit - needed)
+        most = MOST_MEMORY_KIB * 1_024
+        limit = memory_limit()
+        spare = max(0, limit - needed) // workers.workers if limit else most
+        self._at_login = _Bounds(MOST_SECONDS, limit or most + needed)
+        self._at_import = _Bounds(MOST_SECONDS_OF_IMPORTED, spare)
+        self._room = Room(spare)
         self.fault = PasswordPolicy(settings).fault
 
     def hash(self, password: str) -> str:
@@ -112,12 +115,21 @@ class Passwords:
         return Verdict(correct=True, new_hash=str(self._hasher.hash(_canonical(password))))
 
     def _matches(self, known: Stored | Foreign, password: str) -> bool:
-        if isinstance(known, Stored):
-            return self._hasher.matches(known, _canonical(password))
-        forms, inner = known.forms(password, self._pepper), known.inner
-        if isinstance(inner, Stored):
-            return any(self._hasher.matches(inner, form) for form in forms)
-        return any(inner.matches(form) for form in forms)
+        inner = known if isinstance(known, Stored) else known.inner
+        with self._room.taken(self._memory_beside(inner)):
+            if isinstance(known, Stored):
+                return self._hasher.matches(known, _canonical(password))
+            forms = known.forms(password, self._pepper)
+            if isinstance(inner, Stored):
+                return any(self._hasher.matches(inner, form) for form in forms)
+            return any(inner.matches(form) for form in forms)
+
+    def _memory_beside(self, known: Stored | Kdf) -> int:
+        """Return the bytes that a verification takes, if they are not those of the slot."""
+        if not isinstance(known, Stored):
+            return known.memory
+        is_own = known.cost.memory_kib <= self._hasher.cost.memory_kib
+        return 0 if is_own else known.cost.memory_kib * 1_024
 
     def _usable(self, text: str) -> Stored | Foreign | None:
         """Return the stored hash; None if it cannot be read or would take too much."""
@@ -142,14 +154,12 @@ class Passwords:
     def _require_affordable(self, known: Stored | Kdf, bounds: _Bounds) -> None:
         """Raise ValueError for a hash that takes too much CPU time or memory here."""
         if isinstance(known, Stored):
-            memory = known.cost.memory_kib * 1_024
             excess = self._hasher.excess(known.cost)
-            is_own = known.cost.memory_kib <= self._hasher.cost.memory_kib
         else:
-            memory, is_own = known.memory, False
             taken = foreign_hashes.seconds(known)
             excess = f"{taken:.0f} seconds of CPU time" if taken > bounds.seconds else ""
-        if memory > bounds.memory and not is_own:
+        memory = self._memory_beside(known)
+        if memory > bounds.memory:
             excess = f"{memory >> 20} MiB of memory"
         if excess:
             raise ValueError(f"takes {excess}")

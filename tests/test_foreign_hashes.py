@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import subprocess
 import sys
 import unicodedata
 from itertools import groupby
@@ -183,6 +184,39 @@ def test_memory_of_the_container(monkeypatch):
     assert passwords.import_fault(SCRYPT.format(16, 8, 1)) == "takes 64 MiB of memory"
     assert passwords.verify(SCRYPT.format(16, 8, 1), "x").usable
     assert not passwords.verify(SCRYPT.format(18, 8, 1), "x").usable
+
+
+IN_TURN = f"""
+import threading
+from authapi import Settings, passwords
+passwords.memory_limit = lambda: (120 + 4 * 46 + 80) << 20
+verify = passwords.Passwords(Settings(hash_slots=4)).verify
+stored = {SCRYPT.format(16, 8, 1)!r}
+threads = [threading.Thread(target=verify, args=[stored, "x"]) for _ in range(4)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+print(max(int(line.split()[1]) for line in open("/proc/self/status") if "VmHWM" in line))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_logins_at_once_share_the_memory(tmp_path):
+    """Foreign hashes of 64 MiB wait for each other where the container has 80 MiB for them."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURN], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+
+    assert 64 << 10 < int(done.stdout) < 140 << 10
+
+
+def test_workers_share_the_memory(monkeypatch):
+    """Each worker may use its part of the memory that the container has beside the service."""
+    monkeypatch.setattr("authapi.passwords.memory_limit", lambda: (2 * 120 + 2 * 46 + 80) << 20)
+    fault = Passwords(Settings(workers=2, hash_slots=1)).import_fault(SCRYPT.format(16, 8, 1))
+
+    assert fault == "takes 64 MiB of memory"
 
 
 def test_default_costs_are_far_from_the_bounds():

@@ -1,9 +1,11 @@
 """Imports: users move in from other systems, all or with every fault named, and can log in."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -245,6 +247,17 @@ def test_ids_are_kept(client, run):
     assert client.query("SELECT id FROM users ORDER BY id") == [(7,), (9,), (10,)]
 
 
+@pytest.mark.parametrize("name", ["id", "password_version", "credentials_version"])
+def test_numbers_that_leave_no_next_one(client, run, name):
+    """No row takes the last id of the database, or of a version, after which nothing can change."""
+    rows = [person(1, password_hash=None, **{"id": 1, name: 2**63 - 1})]
+
+    status, counts, faults = run(rows, "--keep-ids")
+
+    assert (status, counts, len(faults)) == (1, {"faults": 1}, 1)
+    client.register()
+
+
 def test_ids_that_were_given(client, run):
     """An id that a user has, or has had, is not given to another."""
     client.register()
@@ -480,6 +493,21 @@ def test_a_pipe(client, monkeypatch, tmp_path):
 
     assert (done.returncode, done.stdout) == (0, b"imported: 1\n")
     assert client.log_in("person1", PASSWORD).status_code == 200
+
+
+@pytest.mark.sqlite("the reading of a file")
+def test_a_named_pipe(client, tmp_path):
+    """Users come through a pipe that has a name, as `<(…)` of a shell has."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    url = client.app.core.settings.database_url
+    writer = threading.Thread(target=pipe.write_text, args=[json.dumps(person())])
+    writer.start()
+
+    status = main(["import", str(pipe), "--from", "werkzeug", "--database-url", url])
+    writer.join()
+
+    assert (status, names(client)) == (0, ["person1"])
 
 
 @pytest.mark.sqlite("the reading of a file")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 MILLISECONDS_FROM = 100_000_000_000  # a larger number counts milliseconds: it is the year 5138
 LATEST = 253_402_300_799  # seconds: the year 9999
+LARGEST = (1 << 53) - 1  # of a number that JSON keeps, and after which databases can still count on
 
 _FLAGS = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
 
@@ -90,14 +91,14 @@ class Row:
         return found
 
     def number(self, *names: str) -> int | None:
-        """Return a whole number from 1, or None. Raises Fault for anything else."""
+        """Return a whole number from 1 to LARGEST, or None. Raises Fault for anything else."""
         value = self.value(*names)
         if value is None:
             return None
         if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
             value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 63:
-            raise Fault(f"{names[0]} is no whole number from 1.")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= LARGEST:
+            raise Fault(f"{names[0]} is no whole number from 1 to {LARGEST}.")
         return value
 
     def id(self, *names: str) -> int | None:

@@ -69,14 +69,22 @@ def open_source(path: str, form: Format) -> Iterator[Source]:
 
 
 def _opened(path: str) -> BinaryIO:
-    """Open a file, or a copy of standard input that no name leads to. Raises CommandError."""
+    """Open a file, or a copy of a pipe that no name leads to. Raises CommandError."""
     try:
-        if path != "-":
-            return Path(path).open("rb")
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-        shutil.copyfileobj(sys.stdin.buffer, copy)
+        if path == "-":
+            return _copied(sys.stdin.buffer)
+        file = Path(path).open("rb")  # noqa: SIM115 - the caller closes it
+        if file.seekable():
+            return file
+        with file:
+            return _copied(file)
     except OSError as error:
         raise CommandError(f"{path} cannot be read ({error.strerror}).", "no_file") from error
+
+
+def _copied(file: BinaryIO) -> BinaryIO:
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    shutil.copyfileobj(file, copy)
     return copy
 
 
