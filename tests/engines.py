@@ -24,7 +24,15 @@ BOTH = {
     for name in (
         *("accounts", "attackers", "audit", "budget_rows", "cross_site", "devices", "exports"),
         *("forward_auth", "imports", "key_commands"),
-        *("database_check", "database_status", "doctor", "mail"),
+        *(
+            "database_check",
+            "database_status",
+            "doctor",
+            "mail",
+            "password_reset",
+            "mail_limits",
+            "claims",
+        ),
         *("jobs", "limits", "lockout", "login", "logout", "model", "network_limits"),
         "one_time_tokens",
         *("password_change", "presented_tokens", "races", "reauthentication", "registration"),

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from mailboxes import _make_mailing  # noqa: F401 - a fixture
 
 from authapi import Caller, CredentialsChanged
 from authapi.events import Restored
@@ -45,6 +46,11 @@ class Mailbox:
     def change_credentials(self):
         with self.core.database.transaction(of=1):
             self.core.events.emit(CredentialsChanged(1, NOBODY))
+
+
+@pytest.fixture(name="client")
+def _client(make_mailing):
+    return make_mailing()
 
 
 @pytest.fixture(name="mailbox")

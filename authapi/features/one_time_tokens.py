@@ -10,27 +10,35 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field
-from hashlib import sha256
-from itertools import count
 
 import falcon
 
 from authapi.commands.tables import timestamp
 from authapi.core import Core
 from authapi.events import Restored
+from authapi.features.claims import AccountClaimed
+from authapi.features.sign_in import ProofRejected
 from authapi.features.users import Credential
 from authapi.jobs import pruning
+from authapi.mailed_secrets import MailedSecrets, Secrets, digest
 from authapi.personal_data import PersonalData
 from authapi.principal import User
 
-REQUIRES = ("users",)
+REQUIRES = ("claims", "sign_in", "users")
 
 PRUNED_EVERY = 60  # seconds
 MOST_TRIES = 5  # of a token's code
-CODES = 1_000_000
-_FAIR = (1 << 32) // CODES * CODES
+
+
+class InvalidLink(ProofRejected):
+    """Raised for a link that does not count. It does not say why."""
+
+    status, error, message = 400, "invalid_link", "The link is not valid, or no longer."
+
+    def __init__(self) -> None:
+        """Say the same of every such link in the log."""
+        super().__init__("invalid_link")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +64,6 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
-class Secrets:
-    """What a mail holds: the secret of its link, and the code of six digits."""
-
-    link: str = field(repr=False)
-    code: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Token:
     """A token whose link or code was given. `data` is what its feature stored."""
 
@@ -79,6 +79,7 @@ class OneTimeTokens:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
+        self._secrets = MailedSecrets(core.root)
         self._rows = core.database.statements("one_time_tokens")
 
     def begin(
@@ -101,7 +102,7 @@ class OneTimeTokens:
             data=data,
             kid=self._core.root.newest,
             nonce=secrets.token_urlsafe(16),
-            binding=_digest(secret) if is_bound else None,
+            binding=digest(secret) if is_bound else None,
             now=now,
             expires_at=now + purpose.lifetime,
         )
@@ -125,12 +126,12 @@ class OneTimeTokens:
             if self._rows.has_newer(purpose=purpose.name, **same):
                 return None
             self._rows.replace_older(purpose=purpose.name, **same)
-        made = self._secrets(purpose, token_id, *row)
+        made = self._secrets.derive(purpose.name, token_id, *row)
         is_versioned = credential and not purpose.outlives_changes
         sent = self._rows.send(
             version=credential.credentials_version if credential and is_versioned else None,
-            link_hash=_digest(made.link),
-            code_hash=self._code_hash(row[0], token_id, made.code),
+            link_hash=digest(made.link),
+            code_hash=self._secrets.code_hash(row[0], token_id, made.code),
             now=now,
             expires_at=now + purpose.lifetime,
             **same,
@@ -139,7 +140,7 @@ class OneTimeTokens:
 
     def find(self, purpose: Purpose, link: str) -> Token | None:
         """Return the token of a link's secret, or None. It is not used up."""
-        row = self._rows.by_link(link_hash=_digest(link), purpose=purpose.name, now=self._now())
+        row = self._rows.by_link(link_hash=digest(link), purpose=purpose.name, now=self._now())
         return row and Token(row[0], purpose, row[1], row[2])
 
     def guess(
@@ -161,14 +162,14 @@ class OneTimeTokens:
             row = token_id and self._rows.take_try(
                 id=token_id,
                 purpose=purpose.name,
-                binding=_digest(secret) if secret else "",
+                binding=digest(secret) if secret else "",
                 user_id=user_id,
                 tries=MOST_TRIES,
                 now=self._now(),
             )
         if not row or row[1] is None or row[0] not in self._core.root.kids:
             return None
-        given = self._code_hash(row[0], token_id, code)
+        given = self._secrets.code_hash(row[0], token_id, code)
         is_right = hmac.compare_digest(given, row[1])
         return Token(token_id, purpose, row[2], row[3]) if is_right else None
 
@@ -184,6 +185,10 @@ class OneTimeTokens:
         """End a user's tokens of a purpose, inside a transaction."""
         self._rows.end_purpose(user_id=user_id, purpose=purpose.name)
 
+    def end_of_user(self, event: AccountClaimed) -> None:
+        """End the tokens of a user whose address was proved for the first time."""
+        self._rows.end_of_user(user_id=event.user_id)
+
     def end_all(self) -> None:
         """End every token, inside a transaction."""
         self._rows.end_all()
@@ -192,30 +197,8 @@ class OneTimeTokens:
         """Delete up to `at_most` tokens that have expired; return how many."""
         return int(self._rows.prune(now=self._now(), at_most=at_most))
 
-    def _secrets(self, purpose: Purpose, token_id: int, kid: str, nonce: str) -> Secrets:
-        """Derive the secrets of a token.
-
-        SECURITY: numbers above the largest multiple of CODES are passed over, so that all codes are
-        equally likely.
-        """
-        derive, parts = self._core.root.derive, (purpose.name, token_id, nonce)
-        link = urlsafe_b64encode(derive(kid, "link", *parts)).rstrip(b"=").decode()
-        for number in count():
-            drawn = int.from_bytes(derive(kid, "code", *parts, number, length=4))
-            if drawn < _FAIR:
-                break
-        return Secrets(link, f"{drawn % CODES:06}")
-
-    def _code_hash(self, kid: str, token_id: int, code: str) -> str:
-        """Return the keyed hash of a code: a million codes can be hashed in a second."""
-        return self._core.root.derive(kid, "code hash", token_id, code).hex()
-
     def _now(self) -> int:
         return int(self._core.clock())
-
-
-def _digest(secret: str) -> str:
-    return sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
 def _parted(cookie: str) -> tuple[int, str]:
@@ -236,11 +219,14 @@ def _kept(core: Core, user: User) -> list[dict[str, object]]:
 
 
 PERSONAL_DATA = (PersonalData("one_time_tokens", ("one_time_tokens",), _kept),)
-
 JOBS = (pruning("one_time_tokens", PRUNED_EVERY, _prune),)
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
-    """End every token after a restore: those that were used since then would count again."""
+    """End tokens that were begun before an address was proved, and all after a restore.
+
+    SECURITY: those that were used since the backup would count again.
+    """
     tokens = core.of(OneTimeTokens)
+    core.events.subscribe(tokens.end_of_user, AccountClaimed)
     core.events.subscribe(lambda _: tokens.end_all(), Restored)

@@ -69,6 +69,12 @@ UPDATE users
    SET password_hash = :new_hash, password_version = password_version + 1
  WHERE id = :id AND password_version = :password_version AND disabled_at IS NULL;
 
+-- name: claim(id, now)!
+-- The first proof of a user's address. Whoever set the password before it need not be the owner of the address.
+UPDATE users
+   SET email_verified_at = :now, password_hash = NULL, password_version = password_version + 1
+ WHERE id = :id AND email_verified_at IS NULL AND disabled_at IS NULL;
+
 -- name: raise_credentials_version(id)!
 UPDATE users
    SET credentials_version = credentials_version + 1

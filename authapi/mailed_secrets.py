@@ -1,0 +1,53 @@
+"""Mailed secrets: the links and codes of one-time tokens, derived from the root key."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import count
+
+from authapi.root import Root
+
+CODES = 1_000_000
+_FAIR = (1 << 32) // CODES * CODES
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What a mail holds: the secret of its link, and the code of six digits."""
+
+    link: str = field(repr=False)
+    code: str = field(repr=False)
+
+
+class MailedSecrets:
+    """Derives the secrets of a token from its row. Each call returns the same."""
+
+    def __init__(self, root: Root) -> None:
+        """Take the root keys."""
+        self._root = root
+
+    def derive(self, purpose: str, token_id: int, kid: str, nonce: str) -> Secrets:
+        """Return the secrets of a token. Raises LookupError for a root key that is not there.
+
+        SECURITY: numbers above the largest multiple of CODES are passed over, so that all codes are
+        equally likely.
+        """
+        parts = (purpose, token_id, nonce)
+        secret = self._root.derive(kid, "mailed link", *parts)
+        for number in count():
+            drawn = int.from_bytes(self._root.derive(kid, "mailed code", *parts, number, length=4))
+            if drawn < _FAIR:
+                break
+        link = urlsafe_b64encode(secret).rstrip(b"=").decode()
+        return Secrets(link, f"{drawn % CODES:06}")
+
+    def code_hash(self, kid: str, token_id: int, code: str) -> str:
+        """Return the keyed hash of a code. Without a key, all codes can be hashed in a second."""
+        return self._root.derive(kid, "hash of a mailed code", token_id, code).hex()
+
+
+def digest(secret: str) -> str:
+    """Return the SHA-256 of a secret of 256 bits, in hexadecimal."""
+    return sha256(secret.encode(errors="surrogatepass")).hexdigest()
