@@ -32,6 +32,7 @@ BOTH = {
             "password_reset",
             "mail_limits",
             "claims",
+            "security_notices",
         ),
         *("jobs", "limits", "lockout", "login", "logout", "model", "network_limits"),
         "one_time_tokens",

@@ -26,7 +26,7 @@ NOBODYS = {"jobs", "root_keys"}
 
 @pytest.fixture(name="client")
 def _client(make_mailing):
-    return make_mailing()
+    return make_mailing(security_notices="off")
 
 
 def claim(client):

@@ -7,7 +7,7 @@ from mailboxes import _make_mailing, statuses  # noqa: F401 - a fixture
 
 @pytest.fixture(name="client")
 def _client(make_mailing):
-    return make_mailing()
+    return make_mailing(security_notices="off")
 
 
 @pytest.mark.parametrize("name", [USER["username"], "nobody"])
@@ -41,7 +41,7 @@ def test_known_browser(client, token):
 
 def test_limit_of_a_user(make_mailing):
     """A user gets ten mails a day. More are dropped in silence."""
-    client = make_mailing(mail_address_limit="99/hour")
+    client = make_mailing(mail_address_limit="99/hour", security_notices="off")
     client.register()
     answers = [client.ask_for_reset(USER["email"]) for _ in range(12)]
 

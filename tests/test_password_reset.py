@@ -18,7 +18,7 @@ NOBODY = Caller("", "", "")
 
 @pytest.fixture(name="client")
 def _client(make_mailing):
-    return make_mailing()
+    return make_mailing(security_notices="off")
 
 
 @pytest.mark.parametrize("name", [USER["username"], USER["email"], USER["email"].upper()])

@@ -16,7 +16,14 @@ from mailboxes import _make_mailing  # noqa: F401 - a fixture
 from authapi import events, features
 from authapi.database.statements import SQL
 from authapi.feature import load
-from authapi.features import accounts, login, password_change, password_reset, registration
+from authapi.features import (
+    accounts,
+    login,
+    password_change,
+    password_reset,
+    registration,
+    security_notices,
+)
 from authapi.principal import Claims
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -213,6 +220,7 @@ def test_every_field_has_its_rule():
         accounts.PasswordBody,
         password_reset.ResetRequestBody,
         password_reset.ResetBody,
+        security_notices.NotMeBody,
     ]
     fields = {
         field.encode_name

@@ -25,6 +25,7 @@ DEFAULT = (
     "password_change",
     "mail_limits",
     "password_reset",
+    "security_notices",
     "forward_auth",
     "health",
     "mail",

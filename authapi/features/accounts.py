@@ -129,9 +129,10 @@ class UserResource(ExampleResource):
             current = self._users.by_session(session.id)
             if current is None:
                 raise InvalidToken
+            # NOTE: first, so that a subscriber finds the user who goes.
+            core.events.emit(UserDeleted(session.user.id, caller_of(req), session.id))
             if not self._users.delete(verified or current):
                 raise WrongPassword("outdated_credential")
-            core.events.emit(UserDeleted(session.user.id, caller_of(req), session.id))
         core.of(SessionTokens).delete_brought(req, resp)
         core.wire.answer(resp, NobodyAnswer(message="User deleted."))
 

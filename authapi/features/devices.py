@@ -19,7 +19,7 @@ from authapi.cookies import Cookie
 from authapi.core import Core
 from authapi.errors import InvalidToken
 from authapi.features.sign_in import Proof, SignIn
-from authapi.features.users import UserRepository
+from authapi.features.users import Credential, UserRepository
 from authapi.identifiers import name_key
 
 REQUIRES = ("sign_in", "users")
@@ -67,6 +67,11 @@ class Devices:
                 if name_key(identifier) in names:
                     return claims
         return None
+
+    def know(self, req: falcon.Request, credential: Credential) -> bool:
+        """Return whether a user has signed in with the browser, with the current password."""
+        user = str(credential.user.id), credential.password_version
+        return any((claims.sub, claims.ver) == user for claims in self._claims(req))
 
     def owners(self, req: falcon.Request) -> list[str]:
         """Return the ids of users who have signed in with the browser, by its cookies alone.

@@ -79,7 +79,10 @@ class PasswordResets:
             self._core.events.emit(PasswordResetRequested(None, caller_of(req)))
 
     def write(self, *, user_id: int | None = None, address: str = "", language: str = "") -> None:
-        """Write a mail for a user, or for whoever has an address, inside a transaction."""
+        """Write a mail for a user, or for whoever has an address, inside a transaction.
+
+        The mails of a user are not limited: others cannot ask for them.
+        """
         begun = self._tokens.begin(RESET)
         data = {"token": begun.id}
         self._mails.write(MAIL, user_id=user_id, address=address, data=data, language=language)
@@ -97,7 +100,7 @@ class PasswordResets:
         if credential is None or credential.disabled:
             return None
         user = credential.user
-        if not self._budgets.has_place(job, user.id):
+        if not job.user_id and not self._budgets.has_place(job, user.id):
             return None
         secrets = self._tokens.send(RESET, job.data["token"], credential)
         if secrets is None:

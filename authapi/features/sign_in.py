@@ -60,9 +60,13 @@ class WrongPassword(ProofRejected):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof(Assurance):
-    """The user that a client has proved to be, and the methods of the proof."""
+    """The user that a client has proved to be, and the methods of the proof.
+
+    `detail` is a word that a step leaves for the event: `new_browser`.
+    """
 
     credential: Credential
+    detail: str | None = None
 
 
 Check = Callable[[Credential], Proof]
@@ -169,7 +173,7 @@ class SignIn:
             passed = _passed(self._steps, req, resp, proof)
             if not isinstance(passed, Failure):
                 issued = self._open(req, passed, caller)
-                core.events.emit(event(user.id, caller, issued.session_id))
+                core.events.emit(event(user.id, caller, issued.session_id, passed.detail))
             elif always:
                 core.events.emit(event(user.id, caller))
         if isinstance(passed, Failure):

@@ -95,8 +95,8 @@ class OperatedUsers:
     def delete(self, user_id: int, operator: Caller) -> None:
         """Delete a user, with everything that belongs to them. Raises CommandError."""
         with self.changing(user_id) as credential:
-            self._rows.delete(credential)
             self._core.events.emit(UserDeleted(user_id, operator))
+            self._rows.delete(credential)
 
 
 def require_name(what: str, name: str, fault: str | None) -> None:

@@ -62,7 +62,7 @@ class UserRenamed(Event):
 
 
 class UserDeleted(Event):
-    """A user was deleted, with everything that belongs to them."""
+    """A user is about to be deleted, with everything that belongs to them."""
 
     __slots__ = ()
 

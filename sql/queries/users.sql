@@ -69,6 +69,11 @@ UPDATE users
    SET password_hash = :new_hash, password_version = password_version + 1
  WHERE id = :id AND password_version = :password_version AND disabled_at IS NULL;
 
+-- name: forget_password(id)!
+UPDATE users
+   SET password_hash = NULL, password_version = password_version + 1
+ WHERE id = :id;
+
 -- name: claim(id, now)!
 -- The first proof of a user's address. Whoever set the password before it need not be the owner of the address.
 UPDATE users

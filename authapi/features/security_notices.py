@@ -1,0 +1,213 @@
+"""Security notices: mails that tell a user what happened to the account, and undo it by a link.
+
+Endpoint: POST /user/not-me. Table: none of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+
+import falcon
+import msgspec
+
+from authapi.answers import NobodyAnswer
+from authapi.budgets import TooManyRequests
+from authapi.core import Core
+from authapi.events import Caller, Event
+from authapi.features.devices import Devices
+from authapi.features.lockout import LockedOut, LoginBudgets
+from authapi.features.mail import Mails
+from authapi.features.mail_limits import MailBudgets
+from authapi.features.one_time_tokens import InvalidLink, OneTimeTokens, Purpose
+from authapi.features.password_reset import PasswordResets
+from authapi.features.sessions import LoggedIn
+from authapi.features.sign_in import Proof, SignIn
+from authapi.features.users import (
+    CredentialsChanged,
+    PasswordChanged,
+    UserDeleted,
+    UserRenamed,
+    UserRepository,
+)
+from authapi.mail.kinds import Letter, Mail
+from authapi.middleware import caller_of
+from authapi.operations import operation
+from authapi.outbox import OutboxJob
+from authapi.settings import SettingsGroup, setting
+from authapi.user_agents import browser_of
+
+REQUIRES = (
+    *("devices", "lockout", "mail", "mail_limits", "one_time_tokens", "password_reset"),
+    *("sessions", "sign_in", "users"),
+)
+
+DAY = 86_400  # seconds
+NOT_ME = Purpose("not_me", 7 * DAY, outlives_changes=True, keeps_older=True)
+PAGE = "not-me"
+NEW_BROWSER = "new_browser"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoticeSettings(SettingsGroup):
+    """Which notices are mailed."""
+
+    security_notices: str = setting(
+        "all",
+        "Which notices users get by mail: all, security (none of logins from new browsers) or off.",
+        choices=("all", "security", "off"),
+    )
+
+
+class AccountLocked(CredentialsChanged):
+    """A user said of a notice that it was not them: the password counts no more."""
+
+    __slots__ = ()
+
+
+class SecurityNotices:
+    """Writes a notice in the transaction of what happened, and makes its mail."""
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._core = core
+        self._users, self._devices = core.of(UserRepository), core.of(Devices)
+        self._tokens, self._mails = core.of(OneTimeTokens), core.of(Mails)
+        self._budgets = core.of(MailBudgets)
+
+    def write(self, kind: Mail, event: Event) -> None:
+        """Write the notice of an event of a user, inside its transaction."""
+        credential = self._users.by_id(event.user_id or 0)
+        if credential is None or credential.disabled:
+            return
+        data: dict[str, object] = {
+            "ip": event.caller.ip,
+            "browser": browser_of(event.caller.user_agent),
+            "username": credential.user.username,
+        }
+        if "link" in kind.values:
+            data["token"] = self._tokens.begin(NOT_ME, user_id=event.user_id).id
+        address = credential.user.email
+        self._mails.write(kind, user_id=event.user_id, address=address, data=data)
+
+    def letter(self, job: OutboxJob) -> Letter | None:
+        """Return the mail of a notice, or None for one too many.
+
+        NOTE: it goes to the address that the user had when it happened.
+        """
+        data, values = job.data, {}
+        if not self._budgets.has_place(job, job.user_id or 0):
+            return None
+        if "token" in data:
+            credential = self._users.by_id(job.user_id or 0)
+            secrets = credential and self._tokens.send(NOT_ME, data["token"], credential)
+            if not secrets:
+                return None
+            values["link"] = self._mails.link(PAGE, secrets.link)
+        return Letter(
+            to=job.address,
+            values={
+                "username": data["username"],
+                "time": datetime.fromtimestamp(job.created_at, UTC),
+                "ip": data["ip"] or "-",
+                "browser": data["browser"] or "-",
+                **values,
+            },
+        )
+
+    def mark(self, req: falcon.Request, _resp: falcon.Response, proof: Proof) -> Proof:
+        """Note in a proof that its user has not signed in with this browser before."""
+        if self._devices.know(req, proof.credential):
+            return proof
+        return replace(proof, detail=NEW_BROWSER)
+
+
+def _letter(core: Core, job: OutboxJob) -> Letter | None:
+    return core.of(SecurityNotices).letter(job)
+
+
+SHOWN = ("username", "time", "ip", "browser")
+_notice = partial(Mail, lifetime=3 * DAY, prepare=_letter, is_notice=True)
+PASSWORD_CHANGED = _notice("notice_password_changed", values=(*SHOWN, "link"))
+PASSWORD_RESET = _notice("notice_password_reset", values=(*SHOWN, "link"))
+USERNAME_CHANGED = _notice("notice_username_changed", values=(*SHOWN, "link"))
+NEW_LOGIN = _notice("notice_new_login", values=(*SHOWN, "link"))
+LOCKED_OUT = _notice("notice_locked_out", values=SHOWN)
+USER_DELETED = _notice("notice_user_deleted", values=SHOWN)
+KINDS = (
+    *(PASSWORD_CHANGED, PASSWORD_RESET, USERNAME_CHANGED),
+    *(NEW_LOGIN, LOCKED_OUT, USER_DELETED),
+)
+
+
+class NotMeBody(msgspec.Struct):
+    """The token of the link of a notice."""
+
+    token: str
+
+
+class NotMeResource:
+    """Locks an account whose owner says that what a notice tells was not them."""
+
+    public = True
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._core = core
+        self._tokens, self._resets = core.of(OneTimeTokens), core.of(PasswordResets)
+        self._sign_in, self._budgets = core.of(SignIn), core.of(LoginBudgets)
+        self._statements = core.database.statements("users")
+
+    @operation(
+        "Lock the account, by the link of a notice.",
+        answers=NobodyAnswer,
+        body=NotMeBody,
+        raises=(InvalidLink, TooManyRequests),
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response, body: NotMeBody) -> None:
+        """End the password and all that it has opened, and mail a link that sets another one."""
+        core, caller = self._core, caller_of(req)
+        token = self._tokens.find(NOT_ME, body.token)
+        user_id = token.user_id if token else None
+        with self._sign_in.attempt(self._budgets.networks(caller.ip), caller, user_id):
+            if token is None or user_id is None:
+                raise InvalidLink
+            with core.database.transaction(of=user_id):
+                if not self._tokens.consume(token):
+                    raise InvalidLink
+                self._lock(user_id, caller)
+        message = "Locked. Set a new password by the mail that we sent."
+        core.wire.answer(resp, NobodyAnswer(message=message))
+
+    def _lock(self, user_id: int, caller: Caller) -> None:
+        """End a user's password, inside a transaction."""
+        self._statements.forget_password(id=user_id)
+        self._core.events.emit(AccountLocked(user_id, caller))
+        self._resets.write(user_id=user_id)
+
+
+def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
+    """Add the route and the mails, and write a notice of what happens."""
+    notices, wanted = core.of(SecurityNotices), core.settings.of(NoticeSettings).security_notices
+    core.of(Mails).add(*KINDS)
+    app.add_route("/user/not-me", NotMeResource(core))
+    if wanted == "off":
+        return
+
+    def tell(kind: Mail, of: type[Event], when: Callable[[Event], bool] = lambda _: True) -> None:
+        def subscriber(event: Event) -> None:
+            if when(event):
+                notices.write(kind, event)
+
+        core.events.subscribe(subscriber, of)
+
+    tell(PASSWORD_CHANGED, PasswordChanged, lambda event: event.detail != "reset")
+    tell(PASSWORD_RESET, PasswordChanged, lambda event: event.detail == "reset")
+    tell(USERNAME_CHANGED, UserRenamed)
+    tell(LOCKED_OUT, LockedOut)
+    tell(USER_DELETED, UserDeleted)
+    if wanted == "all":
+        core.of(SignIn).require(notices.mark)
+        tell(NEW_LOGIN, LoggedIn, lambda event: event.detail == NEW_BROWSER)
