@@ -14,6 +14,7 @@ from authapi.errors import StartError
 
 READ, WRITE = 0o044, 0o022  # bits of a mode, for the group and for all others
 GROUP, OTHERS = 0o070, 0o007
+LARGEST = 1_048_576  # bytes
 MOUNTED = "/run/secrets"  # where Docker and Podman mount the secrets of a container
 
 logger = logging.getLogger("authapi.files")
@@ -41,7 +42,10 @@ def read_secret(
         if found.st_mode & GROUP & ~shared and not _is_handed_over(path):
             mode = stat.S_IMODE(found.st_mode)
             logger.warning("the group %d can read %s (mode %04o)", found.st_gid, path, mode)
-        return file.read()
+        content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise StartError(f"{what} {path} is larger than {LARGEST >> 20} MiB: name another one.")
+        return content
 
 
 def fault_of(

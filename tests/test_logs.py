@@ -90,6 +90,17 @@ def test_priorities():
     assert not TextLine().format(record_of("x")).startswith("<")
 
 
+def test_a_traceback_in_text():
+    """A traceback is indented, so no line of an error's text looks like another line of the log."""
+    record = raised()
+    record.exc_info = (ValueError, ValueError("a\n2026-11-26T00:00:00Z INFO b\r\x1b[2J"), None)
+
+    _, *lines = TextLine().format(record).split("\n")
+
+    assert all(line.startswith("  ") and line.isprintable() for line in lines)
+    assert r"  2026-11-26T00:00:00Z INFO b\r\x1b[2J" in lines
+
+
 def test_the_journal(monkeypatch):
     """The journal is known by its stream, and JSON has no priorities."""
     found = os.fstat(2)

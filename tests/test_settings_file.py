@@ -144,6 +144,19 @@ def test_files_that_cannot_be_read(file, folder):
     assert "is not UTF-8" in refusal(path)
 
 
+def test_a_byte_order_mark(file):
+    """A file may begin with a byte order mark and end its lines with CR and LF."""
+    assert Settings.from_env({}, config=file("\ufeffport = 7\r\n")).port == 7
+
+
+def test_a_huge_file(file):
+    """A file of a gigabyte is refused before it is in memory."""
+    path = file("")
+    os.truncate(path, 1 << 30)
+
+    assert refusal(path) == (f"The settings file {path} is larger than 1 MiB: name another one.")
+
+
 @pytest.mark.parametrize("mode", [0o602, 0o646, 0o666, 0o777])
 def test_a_file_that_others_can_write(file, mode):
     """A file that everyone can write is refused; one that everyone can read is used."""

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from functools import lru_cache
+from typing import Any
 
 from authapi.settings import ObservationSettings, Settings
 
@@ -41,6 +42,13 @@ class TextLine(logging.Formatter):
         """Return the first line."""
         record.message = _escaped(record.message)
         return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802, ANN401 - logging's
+        """Return a traceback, indented.
+
+        SECURITY: the text of an error may hold what a client sent. Its lines look like no others.
+        """
+        return "\n".join(f"  {_escaped(line)}" for line in super().formatException(ei).split("\n"))
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the lines of a record."""

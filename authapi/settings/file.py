@@ -48,7 +48,7 @@ def read_file(path: Path, names: Names) -> dict[str, Given]:
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text.removeprefix("\ufeff"))  # as editors on Windows begin a file
     except tomllib.TOMLDecodeError as error:
         fault = " ".join(str(error).split())
         raise SettingError(f"The settings file {path} is not TOML: {fault}.") from error
