@@ -159,7 +159,7 @@ class Delivery(Generic[Parcel]):
         if job.id in self._sent:
             self._outbox.done(job)
         elif job.expires_at <= self._core.clock():
-            self._die(job, f"not sent in time {job.error}".strip())
+            self._die(job, f"not sent in time: {job.error}" if job.error else "not sent in time")
         elif job.id in self._faulty:
             self._put_off(job, "it cannot be made")
         else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from authapi.mail.kinds import Letter, Mail
 from authapi.mail.relay import Relay
 from authapi.outbox import OutboxJob
-from authapi.outbox_delivery import Refused
+from authapi.outbox_delivery import ChannelDown, Refused
 
 if TYPE_CHECKING:
     from authapi.core import Core
@@ -81,9 +81,9 @@ class MailChannel:
             raise Refused(f"it cannot be made ({type(error).__name__})", is_final=False) from error
         if len(message.content) > LONGEST_MESSAGE:
             raise Refused(f"it has more than {LONGEST_MESSAGE} bytes", is_final=True)
-        self.open()
-        if self._transport is not None:
-            self._transport.send(message)
+        if self._transport is None:
+            raise ChannelDown("there is no connection")
+        self._transport.send(message)
 
     def close(self) -> None:
         """Disconnect."""
