@@ -12,11 +12,11 @@ from typing import Any, Protocol, runtime_checkable
 import falcon
 
 from authapi.errors import Overloaded
-from authapi.hash_lane import HOLDER
 from authapi.hosts import networks_of
 from authapi.inline import IN_LOOP, kept_by_loop, leave_loop
 from authapi.metrics import OFF, Metrics
 from authapi.middleware import SAFE_METHODS, caller_of
+from authapi.passwords.hash_lane import HOLDER
 
 SHARE = 4  # a place in so many is for known users, and one for networks that hold none
 

@@ -10,7 +10,7 @@ from argon2 import PasswordHasher
 from figures import Figure, Goal, ratios
 from harness import LOGIN, USER, Bench, BenchError, Server, check_login, number, register
 
-from authapi.hashing import SALT_LENGTH, TAG_LENGTH
+from authapi.passwords.hashing import SALT_LENGTH, TAG_LENGTH
 from authapi.settings import PasswordSettings, WorkerSettings
 
 SETTLE_TIME = 1  # seconds in which the service finishes the logins that wrk left behind

@@ -41,8 +41,8 @@ LIMITS = (
 )
 SUBJECTS = {
     "tokens": "tokens signing_keys replay devices sessions",
-    "hash_lane": "hash_lane passwords admission",
-    "passwords": "passwords password_change registration hashing login",
+    "passwords/hash_lane": "hash_lane passwords admission",
+    "passwords/__init__": "passwords password_change registration hashing login",
     "middleware": "middleware cross_site cors sessions headers mount protect forward_auth",
     "authentication": (
         "presented_tokens protection middleware sessions mount protect forward_auth security"

@@ -10,7 +10,7 @@ from conftest import OTHER, USER, connected, cookie_of, eventually, running, ser
 
 from authapi.admission import Admission
 from authapi.errors import Overloaded
-from authapi.hash_lane import Lane
+from authapi.passwords.hash_lane import Lane
 
 PLACES = 8  # of a service with 16 threads
 PATIENCE = 30  # seconds until a test gives up

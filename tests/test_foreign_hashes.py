@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from conftest import CHEAP, USER
 
-from authapi import Settings, foreign_hashes
-from authapi.foreign_hashes import Foreign
+from authapi import Settings
 from authapi.imports.formats import FORMATS, load
 from authapi.imports.records import Fault, Row
-from authapi.key_derivation import Bcrypt
-from authapi.passwords import Passwords
+from authapi.passwords import Passwords, foreign_hashes
+from authapi.passwords.foreign_hashes import Foreign
+from authapi.passwords.key_derivation import Bcrypt
 
 PEPPER = "a pepper of Flask-Security"
 VECTORS = json.loads((Path(__file__).parent / "data" / "foreign-hashes.json").read_text())
@@ -188,7 +188,8 @@ def test_memory_of_the_container(monkeypatch):
 
 IN_TURN = f"""
 import threading
-from authapi import Settings, passwords
+from authapi import Settings
+from authapi import passwords
 passwords.memory_limit = lambda: (120 + 4 * 46 + 80) << 20
 verify = passwords.Passwords(Settings(hash_slots=4)).verify
 stored = {SCRYPT.format(16, 8, 1)!r}

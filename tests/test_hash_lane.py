@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from authapi.errors import Overloaded
-from authapi.hash_lane import Lane
+from authapi.passwords.hash_lane import Lane
 
 
 @pytest.fixture(name="lane")
@@ -241,7 +241,7 @@ def test_is_full_takes_no_place(lane):
 def test_the_end_waits_for_no_hash():
     """A process ends while a password is being hashed."""
     program = (
-        "import threading; from authapi.hash_lane import Lane;"
+        "import threading; from authapi.passwords.hash_lane import Lane;"
         "lane, began = Lane(1, 1, 19), threading.Event();"
         "job = lambda: (began.set(), threading.Event().wait());"
         "threading.Thread(target=lane.run, args=[job], daemon=True).start();"

@@ -11,9 +11,9 @@ from argon2.low_level import Type, ffi, hash_secret, verify_secret
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from authapi import hashing
-from authapi.hashing import MOST_MEMORY_KIB, Arena, Hasher
-from authapi.stored_hashes import Cost, Stored
+from authapi.passwords import hashing
+from authapi.passwords.hashing import MOST_MEMORY_KIB, Arena, Hasher
+from authapi.passwords.stored_hashes import Cost, Stored
 
 ARENA = Hasher(Cost(memory_kib=256, passes=1, lanes=1))
 
@@ -125,7 +125,9 @@ def test_arena_is_kept_and_wiped(monkeypatch):
     """All hashes of a thread are made in one piece of memory, which holds nothing between them."""
     hasher = Hasher(Cost(memory_kib=64, passes=1, lanes=1))
     made = []
-    monkeypatch.setattr("authapi.hashing.Arena", lambda size: made.append(Arena(size)) or made[-1])
+    monkeypatch.setattr(
+        "authapi.passwords.hashing.Arena", lambda size: made.append(Arena(size)) or made[-1]
+    )
 
     stored = hasher.hash(b"a password")
     assert hasher.matches(stored, b"a password")
@@ -160,7 +162,7 @@ def test_no_arena(monkeypatch, caplog, error):
     def refuse(_size):
         raise error
 
-    monkeypatch.setattr("authapi.hashing.Arena", refuse)
+    monkeypatch.setattr("authapi.passwords.hashing.Arena", refuse)
     hasher = Hasher(Cost(memory_kib=64, passes=1, lanes=1))
 
     for _ in range(3):
@@ -180,8 +182,8 @@ try:
     ctypes.CFUNCTYPE(None)(print)
 except MemoryError:
     sys.exit("no callbacks of ctypes: libffi before 3.4")
-from authapi.hashing import Hasher
-from authapi.stored_hashes import Cost
+from authapi.passwords.hashing import Hasher
+from authapi.passwords.stored_hashes import Cost
 hasher = Hasher(Cost(memory_kib=64, passes=1, lanes=1))
 stored = hasher.hash(b"a password")
 print(hasher.matches(stored, b"a password"), hasher._arena() is not None)
@@ -291,7 +293,7 @@ def test_rules_of_argon2(text):
 )
 def test_failures_of_argon2(monkeypatch, code, error):
     """A lack of memory or of threads, or a mistake of ours, is never a wrong password."""
-    monkeypatch.setattr("authapi.hashing.core", lambda *_: code)
+    monkeypatch.setattr("authapi.passwords.hashing.core", lambda *_: code)
 
     with pytest.raises(error):
         ARENA.matches(Stored.parse(GOOD), b"password")

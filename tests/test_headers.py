@@ -11,7 +11,7 @@ from falcon import testing
 from authapi import AuthAPI, Settings, mount, protect
 from authapi.cookies import Cookie
 from authapi.errors import NotFound
-from authapi.hash_lane import Lane
+from authapi.passwords.hash_lane import Lane
 from authapi.server.bounds import Bounds
 
 APP, STRANGER = "https://app.example.com", "https://evil.example"

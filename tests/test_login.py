@@ -9,8 +9,8 @@ from conftest import CHEAP, USER, token_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from authapi.hashing import Hasher
-from authapi.stored_hashes import Cost
+from authapi.passwords.hashing import Hasher
+from authapi.passwords.stored_hashes import Cost
 
 
 @pytest.mark.parametrize("identifier", [USER["username"], USER["email"]])

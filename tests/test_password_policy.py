@@ -7,9 +7,9 @@ import pytest
 from conftest import CHEAP, USER
 
 from authapi import Settings, StartError, create_app
-from authapi.password_patterns import is_sequence, repeated, stems
-from authapi.password_policy import COMMON, PasswordPolicy
-from authapi.sorted_lines import SortedLines
+from authapi.passwords.patterns import is_sequence, repeated, stems
+from authapi.passwords.policy import COMMON, PasswordPolicy
+from authapi.passwords.sorted_lines import SortedLines
 
 LISTED = "Is on the list of passwords that this service refuses."
 NAMED = "Must not be your username, your email or the name of this service."

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 from conftest import USER
 
-from authapi.hash_lane import Lane
+from authapi.passwords.hash_lane import Lane
 
 WRONG = "wrong password"
 

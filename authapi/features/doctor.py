@@ -104,8 +104,8 @@ def _origins(settings: Settings) -> Iterator[Finding]:
 
 def _hashing(settings: Settings) -> Iterator[Finding]:
     """Look whether hashing threads may lower their priority and keep their memory."""
-    from authapi.hash_lane import lower_priority  # noqa: PLC0415
-    from authapi.hashing import Arena  # noqa: PLC0415
+    from authapi.passwords.hash_lane import lower_priority  # noqa: PLC0415
+    from authapi.passwords.hashing import Arena  # noqa: PLC0415
 
     refused: list[OSError] = []
 

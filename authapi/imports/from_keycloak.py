@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from authapi.foreign_hashes import Foreign
 from authapi.imports.formats import Format
 from authapi.imports.hashes import decoded, plain
 from authapi.imports.records import Fault, Imported, Row
-from authapi.key_derivation import Pbkdf2
-from authapi.stored_hashes import Cost, Stored
+from authapi.passwords.foreign_hashes import Foreign
+from authapi.passwords.key_derivation import Pbkdf2
+from authapi.passwords.stored_hashes import Cost, Stored
 
 DIGESTS = {"pbkdf2": "sha1", "pbkdf2-sha256": "sha256", "pbkdf2-sha512": "sha512"}
 

@@ -6,10 +6,10 @@ import base64
 import binascii
 import re
 
-from authapi.foreign_hashes import PEPPERED, Foreign
 from authapi.imports.records import Fault
-from authapi.key_derivation import Kdf, Pbkdf2, Scrypt, parse
-from authapi.stored_hashes import Stored
+from authapi.passwords.foreign_hashes import PEPPERED, Foreign
+from authapi.passwords.key_derivation import Kdf, Pbkdf2, Scrypt, parse
+from authapi.passwords.stored_hashes import Stored
 
 _NUMBER = "([1-9][0-9]{0,9})"
 _WERKZEUG_SCRYPT = re.compile(rf"scrypt:{_NUMBER}:{_NUMBER}:{_NUMBER}\$([^$]+)\$([0-9a-f]+)")

@@ -8,23 +8,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from authapi.blocked_passwords import BlockedPasswords
 from authapi.normalization import nfc
-from authapi.password_patterns import (
+from authapi.passwords.blocked import BlockedPasswords
+from authapi.passwords.patterns import (
     DIGITS_AND_SIGNS,
     SHORTEST_STEM,
     is_sequence,
     repeated,
     stems,
 )
+from authapi.passwords.sorted_lines import SortedLines
 from authapi.settings import PasswordSettings, ServerSettings, Settings
-from authapi.sorted_lines import SortedLines
 
 MAX_LENGTH = 1_024  # code points, after NFC
 MAX_DECOMPOSED = 4 * MAX_LENGTH  # code points before NFC, which joins at most four (UAX 15)
 LONGEST_LISTED = 64  # code points; no list holds a longer password
 
-COMMON = Path(__file__).parent / "data" / "common-passwords.txt"
+COMMON = Path(__file__).parents[1] / "data" / "common-passwords.txt"
 
 
 class PasswordPolicy:

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from argon2.low_level import Type, core, error_to_str, ffi
 
-from authapi.stored_hashes import Cost, Stored
+from authapi.passwords.stored_hashes import Cost, Stored
 
 SALT_LENGTH = 16  # bytes
 TAG_LENGTH = 32  # bytes

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from authapi.errors import StartError
-from authapi.sorted_lines import SortedLines
+from authapi.passwords.sorted_lines import SortedLines
 
 MOST_BYTES = 16 << 20  # of a list of words, which is loaded into memory
 

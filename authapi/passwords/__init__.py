@@ -1,20 +1,25 @@
-"""Passwords: hashing, verification with a decoy, and the rehash."""
+"""Passwords: hashing, verification with a decoy, and the rehash.
+
+In this package, `hashing` is argon2 and `hash_lane` the threads that run it, `foreign_hashes` and
+`key_derivation` verify the hashes of other systems, `stored_hashes` is how each is written, and
+`policy` says which passwords are refused.
+"""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
 
-from authapi import foreign_hashes
-from authapi.foreign_hashes import PEPPERED, Foreign, Room
-from authapi.hash_lane import Lane
-from authapi.hashing import MOST_MEMORY_KIB, MOST_SECONDS, Hasher
-from authapi.key_derivation import Kdf
 from authapi.machine import PROCESS_MIB, memory_limit
 from authapi.normalization import nfc
-from authapi.password_policy import MAX_DECOMPOSED, PasswordPolicy
+from authapi.passwords import foreign_hashes
+from authapi.passwords.foreign_hashes import PEPPERED, Foreign, Room
+from authapi.passwords.hash_lane import Lane
+from authapi.passwords.hashing import MOST_MEMORY_KIB, MOST_SECONDS, Hasher
+from authapi.passwords.key_derivation import Kdf
+from authapi.passwords.policy import MAX_DECOMPOSED, PasswordPolicy
+from authapi.passwords.stored_hashes import Cost, Stored
 from authapi.settings import PasswordSettings, Settings, WorkerSettings
-from authapi.stored_hashes import Cost, Stored
 
 MOST_SECONDS_OF_IMPORTED = 2  # of CPU time
 

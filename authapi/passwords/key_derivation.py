@@ -10,7 +10,7 @@ import hmac
 import re
 from dataclasses import dataclass
 
-from authapi.stored_hashes import from_base64, to_base64
+from authapi.passwords.stored_hashes import from_base64, to_base64
 
 SHORTEST_TAG = 16  # bytes
 DIGESTS = {"sha1": 20, "sha256": 32, "sha512": 64}  # bytes
