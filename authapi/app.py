@@ -26,17 +26,17 @@ from authapi.features.users import Users
 from authapi.inline import InlineRoutes
 from authapi.jobs import Jobs
 from authapi.keys import lacks_keys, require_shared_keys
+from authapi.keys.root import load_root
+from authapi.keys.signing_keys import SigningKeys
 from authapi.losses import warn_of_losses
 from authapi.metrics import Metrics
 from authapi.middleware import CrossSite, Headers, caller_of
 from authapi.notices import Notices
 from authapi.passwords import Passwords
-from authapi.root import load_root
 from authapi.routing import Router
 from authapi.session_look_ups import SessionLookUps
 from authapi.session_tokens import SessionTokens
 from authapi.settings import ObservationSettings, Settings, WorkerSettings, require_settings
-from authapi.signing_keys import SigningKeys
 from authapi.wire import Wire
 
 logger = logging.getLogger("authapi")

@@ -10,13 +10,13 @@ from authapi.background import Background
 from authapi.cookies import Cookies
 from authapi.database import Database
 from authapi.events import Events
+from authapi.keys.root import Root
+from authapi.keys.signing_keys import SigningKeys
 from authapi.metrics import Metrics
 from authapi.notices import Notices
 from authapi.passwords import Passwords
 from authapi.readiness import Readiness
-from authapi.root import Root
 from authapi.settings import Settings
-from authapi.signing_keys import SigningKeys
 from authapi.tokens import Tokens
 from authapi.wire import Wire
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count
 
-from authapi.root import Root
+from authapi.keys.root import Root
 
 CODES = 1_000_000
 _FAIR = (1 << 32) // CODES * CODES

@@ -16,7 +16,7 @@ from worker_service import ask, serving
 from authapi import Settings
 from authapi.commands.cli import main
 from authapi.keys import Key, change_keys, load_keys, read_keys
-from authapi.root import load_root
+from authapi.keys.root import load_root
 
 HOUR = 3_600
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import Client, token_of
 
 from authapi import StartError
-from authapi.root import Root, RootKey, hkdf_expand, hkdf_extract
+from authapi.keys.root import Root, RootKey, hkdf_expand, hkdf_extract
 
 SECRET = bytes(range(32))
 SECRET_KEY = "a secret of thirty-two bytes, and more"

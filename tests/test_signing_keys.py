@@ -209,7 +209,7 @@ def spoil_by_emptiness(path):
 def test_unusable_files(client, key_file, caplog, monkeypatch, spoil):
     """A running service keeps its keys, and says so once, until the file is a good one again."""
     token = token_of(client.register())
-    monkeypatch.setattr("authapi.signing_keys.RETRY", 0)
+    monkeypatch.setattr("authapi.keys.signing_keys.RETRY", 0)
     good = key_file.read_bytes()
     spoil(key_file)
 
@@ -232,7 +232,7 @@ def test_unusable_files(client, key_file, caplog, monkeypatch, spoil):
 
 def test_no_file_can_be_opened(client, beside, token, key_file, monkeypatch):
     """A file that could not be read is read again, although it has not changed."""
-    monkeypatch.setattr("authapi.signing_keys.RETRY", 0)
+    monkeypatch.setattr("authapi.keys.signing_keys.RETRY", 0)
     assert beside.get_as(token).status_code == 200
     rotated(key_file)
     fresh = token_of(client.log_in())
@@ -298,7 +298,7 @@ def test_tokens_of_others(client, token, key_file, monkeypatch, other):
 
 def test_a_flood_on_an_unusable_file(client, token, key_file, reads, monkeypatch):
     """An unusable file is read again after a while, and not for each token."""
-    monkeypatch.setattr("authapi.signing_keys.RETRY", 3_600)
+    monkeypatch.setattr("authapi.keys.signing_keys.RETRY", 3_600)
     spoil_by_half(key_file)
 
     for number in range(50):

@@ -14,7 +14,7 @@ from authapi.database.findings import Finding, Level, fault, ok, warn
 from authapi.database.opening import inspect, missing_migrations, open_as_it_is
 from authapi.errors import StartError, Unavailable
 from authapi.keys import load_keys
-from authapi.root import Root, load_root
+from authapi.keys.root import Root, load_root
 from authapi.settings import KeySettings, Settings
 
 

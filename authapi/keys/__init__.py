@@ -1,4 +1,8 @@
-"""The signing keys: what a key is, and where the keys come from."""
+"""The signing keys: what a key is, and where the keys come from.
+
+In this package, `signing_keys` follows the key file while a process runs, `root` is the root key,
+and `files` and `file_changes` read and replace the files of both.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from authapi.errors import StartError
-from authapi.key_files import KeyFile, KeySet, SymmetricKey
+from authapi.keys.files import KeyFile, KeySet, SymmetricKey
 from authapi.secret_files import read_secret
 from authapi.settings import DatabaseSettings, KeySettings, Settings, weak_key
 

@@ -15,7 +15,7 @@ from typing import Generic, Self, TypeVar
 import msgspec
 
 from authapi.errors import StartError
-from authapi.file_changes import only_writer, replace
+from authapi.keys.file_changes import only_writer, replace
 from authapi.secret_files import GROUP, read_secret, synchronize
 from authapi.settings import weak_key
 

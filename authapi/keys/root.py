@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from authapi.key_files import KeyFile, KeySet, SymmetricKey
 from authapi.keys import Key
+from authapi.keys.files import KeyFile, KeySet, SymmetricKey
 from authapi.settings import KeySettings, Settings
 
 _SALT = b"authapi root key"
