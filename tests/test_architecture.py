@@ -24,7 +24,6 @@ FEATURES = sorted(
     path.stem for path in (ROOT / "authapi" / "features").glob("*.py") if path.stem != "__init__"
 )
 STANDARD = {
-    "characters",
     "descriptors",
     "errors",
     "events",
@@ -33,11 +32,9 @@ STANDARD = {
     "identifiers",
     "feature",
     "machine",
-    "normalization",
     "secret_files",
     "signals",
     "settings",
-    "usernames",
 }
 STANDARD_MODULES = sorted(module for module in MODULES if module.split(".")[1] in STANDARD)
 # Modules of more than 250 lines, each with its reason.

@@ -6,7 +6,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authapi.normalization import SHORT, nfc
+from authapi.passwords.normalization import SHORT, nfc
 
 MARKS = [chr(code) for code in range(0x110000) if unicodedata.combining(chr(code))]
 CLASSES = sorted({unicodedata.combining(mark): mark for mark in MARKS}.items(), reverse=True)

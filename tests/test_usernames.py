@@ -13,9 +13,9 @@ from databases import opened
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authapi.characters import FILE
 from authapi.identifiers import username_key
-from authapi.usernames import RESERVED, fault
+from authapi.identifiers.characters import FILE
+from authapi.identifiers.usernames import RESERVED, fault
 
 CYRILLIC_COCA = "\u0441\u043e\u0441\u0430"
 

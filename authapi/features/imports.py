@@ -20,12 +20,12 @@ from authapi.features.audit import AuditRepository
 from authapi.features.registration import NewNames
 from authapi.features.users import CredentialsChanged, UserRepository
 from authapi.identifiers import email_key
+from authapi.identifiers.usernames import lookalikes
 from authapi.imports.candidates import Candidate, Read, Rules, candidates
 from authapi.imports.formats import FORMATS, load
 from authapi.imports.plan import Outcome, Planned, Planner, as_json, kind_of, row_of
 from authapi.imports.records import Fault
 from authapi.imports.source import Source, open_source
-from authapi.usernames import lookalikes
 
 REQUIRES = ("audit", "registration", "users")
 

@@ -22,11 +22,11 @@ from authapi.features.limits import Limits
 from authapi.features.sign_in import PASSWORD, Proof, SignIn
 from authapi.features.users import EmailTaken, UsernameTaken, UserRepository
 from authapi.identifiers import email_fault
+from authapi.identifiers.usernames import RESERVED, UsernamePolicy, fault
 from authapi.metrics import Counter
 from authapi.middleware import caller_of
 from authapi.operations import operation
 from authapi.settings import Settings, SettingsGroup, refused, setting
-from authapi.usernames import RESERVED, UsernamePolicy, fault
 from authapi.validation import Fields, broken
 
 REQUIRES = ("limits", "sign_in", "users")

@@ -19,7 +19,7 @@ from authapi.features.users import (
     UserRenamed,
     UserRepository,
 )
-from authapi.usernames import fault
+from authapi.identifiers.usernames import fault
 
 REQUIRES = ("user_look_up", "users")
 

@@ -12,8 +12,8 @@ from authapi.features.user_changes import OperatedUsers, require_name
 from authapi.features.user_look_up import NAME, described, find_user
 from authapi.features.users import CredentialsChanged, PasswordChanged, UserRepository
 from authapi.identifiers import email_fault
+from authapi.identifiers.usernames import fault
 from authapi.principal import User
-from authapi.usernames import fault
 
 REQUIRES = ("user_changes", "user_look_up", "users")
 

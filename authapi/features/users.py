@@ -17,8 +17,8 @@ from authapi.database import UniqueViolation
 from authapi.errors import Failure
 from authapi.events import Event, Restored
 from authapi.identifiers import email_key, name_key, username_key
+from authapi.identifiers.usernames import lookalikes
 from authapi.principal import User
-from authapi.usernames import lookalikes
 
 REQUIRES: tuple[str, ...] = ()
 

@@ -10,8 +10,8 @@ from hashlib import sha256
 from typing import Literal
 
 from authapi.identifiers import LONGEST_EMAIL, email_fault, email_key, username_key
+from authapi.identifiers.usernames import LONGEST, lookalikes
 from authapi.imports.records import EndOfInput, Fault, Imported, Row
-from authapi.usernames import LONGEST, lookalikes
 
 OnConflict = Literal["fail", "skip", "update"]
 

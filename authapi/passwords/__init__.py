@@ -11,12 +11,12 @@ import logging
 from dataclasses import dataclass
 
 from authapi.machine import PROCESS_MIB, memory_limit
-from authapi.normalization import nfc
 from authapi.passwords import foreign_hashes
 from authapi.passwords.foreign_hashes import PEPPERED, Foreign, Room
 from authapi.passwords.hash_lane import Lane
 from authapi.passwords.hashing import MOST_MEMORY_KIB, MOST_SECONDS, Hasher
 from authapi.passwords.key_derivation import Kdf
+from authapi.passwords.normalization import nfc
 from authapi.passwords.policy import MAX_DECOMPOSED, PasswordPolicy
 from authapi.passwords.stored_hashes import Cost, Stored
 from authapi.settings import PasswordSettings, Settings, WorkerSettings

@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
-from authapi.normalization import Form, nfc, normalized
 from authapi.passwords import key_derivation
 from authapi.passwords.key_derivation import Kdf
+from authapi.passwords.normalization import Form, nfc, normalized
 from authapi.passwords.stored_hashes import LONGEST, Stored
 
 LONGEST_PASSWORD = 4_096  # code points; a longer one is no password

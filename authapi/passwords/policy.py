@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from authapi.normalization import nfc
 from authapi.passwords.blocked import BlockedPasswords
+from authapi.passwords.normalization import nfc
 from authapi.passwords.patterns import (
     DIGITS_AND_SIGNS,
     SHORTEST_STEM,

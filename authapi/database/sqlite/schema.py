@@ -16,7 +16,7 @@ from authapi.database.sqlite.drafts import clear_interrupted
 from authapi.database.sqlite.errors import is_damaged
 from authapi.database.sqlite.files import check_files, create_file, is_missing, restrict_files
 from authapi.errors import StartError, Unavailable
-from authapi.usernames import lookalikes
+from authapi.identifiers.usernames import lookalikes
 
 OLDEST_SQLITE = (3, 38)  # has STRICT tables and unixepoch()
 SMALLEST_FILE = 512  # bytes: one page

@@ -1,4 +1,8 @@
-"""Usernames and emails: their caseless keys for look-ups, and the rules for an email."""
+"""Usernames and emails: their caseless keys for look-ups, and the rules for an email.
+
+In this package, `usernames` has the rules for new usernames, and `characters` the Unicode data that
+they need.
+"""
 
 from __future__ import annotations
 

@@ -10,8 +10,7 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import pairwise
 
-from authapi import characters
-from authapi.identifiers import username_key
+from authapi.identifiers import characters, username_key
 
 LONGEST = 80  # code points
 MOST_MARKS = 4  # on one letter; UTS 39, 5.4

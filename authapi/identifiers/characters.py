@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-FILE = Path(__file__).parent / "data" / "username-characters.txt"
+FILE = Path(__file__).parents[1] / "data" / "username-characters.txt"
 
 ANY_SCRIPT = frozenset({"Zyyy", "Zinh"})  # Common and Inherited
 
