@@ -80,3 +80,16 @@ def test_files_of_the_architecture():
         for name in names
         if not (root / "authapi" / name).exists() and not (root / name).exists()
     }
+
+
+def test_the_map_is_whole():
+    """The page on the architecture names every module and package at the top of authapi/."""
+    root = Path(__file__).parent.parent
+    page = (root / "docs" / "architecture.md").read_text()
+    named = re.findall(r"(?:^  |`)(\w+(?:\.py|/))", page, re.MULTILINE)
+    paths = [path for path in (root / "authapi").iterdir() if not path.name.startswith("__")]
+    modules = {path.name for path in paths if path.suffix == ".py"}
+    packages = {f"{path.name}/" for path in paths if (path / "__init__.py").exists()}
+
+    assert {"app.py", "wire.py"} < modules
+    assert not (modules | packages) - set(named)
