@@ -212,12 +212,13 @@ def secure_connection(port, authority):
 
 @pytest.mark.parametrize("proxy", [nginx, caddy], ids=lambda proxy: proxy.__name__)
 def test_a_login_through_a_proxy_with_tls(tmp_path, make_app, proxy):
-    """Behind each proxy a client registers and logs in over TLS, and has its own address."""
+    """Behind each proxy a client registers over TLS with its own address, and names no request."""
     app = make_app(trusted_proxy="127.0.0.1", public_url=f"https://{HOST}")
     port = free_port()
     with running(app) as upstream:
         command, environ, authority = proxy(tmp_path, f"127.0.0.1:{upstream}", port)
         headers = {"Content-Type": "application/json", "X-Forwarded-For": "192.0.2.1"}
+        headers["X-Request-ID"] = "chosen-by-the-client"
         with (
             proxy_running(command, environ, tmp_path, port),
             secure_connection(port, authority) as connection,
@@ -231,6 +232,7 @@ def test_a_login_through_a_proxy_with_tls(tmp_path, make_app, proxy):
 
     assert (answer.status, cookie.partition("=")[0]) == (201, "__Host-jwt")
     assert "Secure" in attributes
+    assert re.fullmatch("[0-9a-f-]{32,36}", answer.headers["X-Request-ID"])
     assert [session["ip"] for session in sessions] == ["127.0.0.1"]
 
 

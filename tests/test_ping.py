@@ -87,7 +87,15 @@ def test_another_service(pieces):
 
 @pytest.mark.parametrize(
     "url",
-    ["127.0.0.1:3001", "ftp://x", "http://a b", "http://u@h", "http://[::1", "http://h:123456"],
+    [
+        "127.0.0.1:3001",
+        "ftp://x",
+        "http://a b",
+        "http://u@h",
+        "http://[::1",
+        "http://h:123456",
+        "http://h:65536",
+    ],
 )
 def test_a_bad_url(url):
     """What is no URL is refused in one sentence."""

@@ -19,6 +19,7 @@ from typing import Any
 from authapi.commands import Argument, Call, Command, CommandError
 
 DEADLINE = 5.0  # seconds for all of it
+LARGEST_PORT = 65_535  # a look-up takes a higher one for another
 LONGEST_ANSWER = 65_536  # bytes
 PATH = "/readyz"
 HOST, PORT = "127.0.0.1", 3001  # the defaults of AUTHAPI_HOST and AUTHAPI_PORT
@@ -66,7 +67,7 @@ def ping(url: str) -> None:
     A path in the URL is the prefix under which a proxy, or `mount`, has the service.
     """
     match = _URL.fullmatch(url)
-    if match is None:
+    if match is None or int(match[3] or 1) not in range(1, LARGEST_PORT + 1):
         raise CommandError(f"{url!r} is no URL such as http://127.0.0.1:3001.", "usage")
     scheme, host, port, prefix = match[1], match[2], match[3], (match[4] or "").rstrip("/")
     place = f"{host}:{port}" if port else host
