@@ -15,7 +15,7 @@ check:
 	$(BIN)/pip install -q -e '.[dev]' && $(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest -q $(TESTS) && $(BIN)/coverage combine -q && $(BIN)/coverage report
 
 bench:
-	$(BIN)/python benchmarks/bench.py && $(BIN)/python benchmarks/size.py && $(BIN)/python benchmarks/enumeration.py && $(BIN)/python benchmarks/compare.py
+	$(BIN)/python benchmarks/bench.py && $(BIN)/python benchmarks/size.py && $(BIN)/python benchmarks/enumeration.py && $(BIN)/python benchmarks/enumeration_mail.py && $(BIN)/python benchmarks/compare.py
 
 faults:
 	$(BIN)/python -m faults.crash && ! $(BIN)/python -m faults.crash --spoilt --rounds 3 && MODEL_EXAMPLES=1000 $(BIN)/pytest -q tests/test_model.py && DIFFERENTIAL_CALLS=50000 $(BIN)/pytest -q tests/test_differential.py && $(BIN)/python -m faults.powercut && ! $(BIN)/python -m faults.powercut --synchronous NORMAL --cuts 200 && $(BIN)/python -m faults.mutations && $(BIN)/python -m faults.slow && $(BIN)/python -m faults.cost && ! $(BIN)/python -m faults.cost --spoilt --rounds 1 --places '^Cookie of GET' && $(BIN)/python -m faults.memory && $(MAKE) postgresql-faults

@@ -113,7 +113,8 @@ class PostgreSQLEngine:
             connection.execute(
                 f"SET session_replication_role = replica; {deletions};"
                 " SELECT setval('users_id_seq', 1, false), setval('sessions_id_seq', 1, false),"
-                " setval('audit_log_id_seq', 1, false), setval('outbox_id_seq', 1, false)"
+                " setval('audit_log_id_seq', 1, false), setval('outbox_id_seq', 1, false),"
+                " setval('one_time_tokens_id_seq', 1, false)"
             )
 
 

@@ -54,13 +54,17 @@ TABLES = (
         lambda each: each.insert_replaced_sessions,
     ),
     Table("audit_log", lambda each: each.audit_log, lambda each: each.insert_audit_log),
+    Table(
+        "one_time_tokens",
+        lambda each: each.one_time_tokens,
+        lambda each: each.insert_one_time_tokens,
+    ),
     Table("outbox", lambda each: each.outbox, lambda each: each.insert_outbox),
     Table("root_keys", lambda each: each.root_keys, lambda each: each.insert_root_keys),
 )
 LEFT_OUT = {
     "jobs": "each job runs again when it is due",
     "limits": "failed logins and other tries are counted anew",
-    "one_time_tokens": "a link that was mailed counts no more, and can be asked for again",
     "migrations": "the schema is the server's own",
 }
 
@@ -142,6 +146,7 @@ def _copy(source: Database, target: Database, tick: Callable[[], None]) -> dict[
         newest_session=source.statements("copy").newest_session(),
         newest_entry=source.statements("audit").newest_id(),
         newest_job=source.statements("copy").newest_job(),
+        newest_token=source.statements("copy").newest_token(),
     )
     return {name: digest.count for name, digest in copied.items()}
 

@@ -51,9 +51,20 @@ SELECT id, channel, kind, user_id, address, data, language, created_at, expires_
  ORDER BY id
  LIMIT :at_most;
 
+-- name: one_time_tokens(after, at_most)
+SELECT id, purpose, user_id, version, data, kid, nonce, link_hash, code_hash, binding, tries, created_at, expires_at
+  FROM one_time_tokens
+ WHERE id > :after
+ ORDER BY id
+ LIMIT :at_most;
+
 -- name: newest_session()$
 SELECT coalesce(max(id), 0)
   FROM sessions;
+
+-- name: newest_token()$
+SELECT coalesce(max(id), 0)
+  FROM one_time_tokens;
 
 -- name: newest_job()$
 SELECT coalesce(max(id), 0)

@@ -58,9 +58,19 @@ SELECT CAST(value ->> 0 AS bigint), value ->> 1, value ->> 2, CAST(value ->> 3 A
        CAST(value ->> 11 AS bigint), value ->> 12, CAST(value ->> 13 AS bigint)
   FROM json_array_elements(CAST(:rows AS json));
 
--- name: continue_ids(newest_user, newest_session, newest_entry, newest_job)^
+-- name: insert_one_time_tokens(rows)!
+INSERT INTO one_time_tokens
+       (id, purpose, user_id, version, data, kid, nonce, link_hash, code_hash, binding, tries, created_at, expires_at)
+OVERRIDING SYSTEM VALUE
+SELECT CAST(value ->> 0 AS bigint), value ->> 1, CAST(value ->> 2 AS bigint), CAST(value ->> 3 AS bigint), value ->> 4, value ->> 5,
+       value ->> 6, value ->> 7, value ->> 8, value ->> 9, CAST(value ->> 10 AS bigint), CAST(value ->> 11 AS bigint),
+       CAST(value ->> 12 AS bigint)
+  FROM json_array_elements(CAST(:rows AS json));
+
+-- name: continue_ids(newest_user, newest_session, newest_entry, newest_job, newest_token)^
 -- The next ids follow these.
 SELECT setval('users_id_seq', :newest_user + 1, false),
        setval('sessions_id_seq', :newest_session + 1, false),
        setval('audit_log_id_seq', :newest_entry + 1, false),
-       setval('outbox_id_seq', :newest_job + 1, false);
+       setval('outbox_id_seq', :newest_job + 1, false),
+       setval('one_time_tokens_id_seq', :newest_token + 1, false);
