@@ -220,11 +220,11 @@ def create_app(
 
 def _add_services(app: AuthAPI, core: Core) -> None:
     """Add the background services of the core, what must not fail in them, and the log."""
-    after_commit = core.database.after_commit
-    core.events.subscribe(lambda event: after_commit(lambda: log(event)))
+    database = core.database
+    core.events.subscribe(lambda event: database.after_commit(lambda: log(event)))
     # NOTE: only our own server wakes the services. Under any other, a committed change does it.
-    core.events.subscribe(lambda _: after_commit(app.jobs.wake))
-    watch = DatabaseWatch(core.database)
+    core.events.subscribe(lambda _: database.after_commit(app.jobs.wake))
+    watch = DatabaseWatch(database)
     services = watch, core.keys, core.passwords.lane, core.notices, app.jobs, core.metrics
     core.background.add(*services)
     core.passwords.lane.measure(core.metrics)

@@ -65,8 +65,9 @@ class Console:
 
     def flush(self) -> None:
         """Write out what standard output still holds. Raises CommandError, or ReaderGone."""
-        with _output() as output:
-            output.flush()
+        if sys.stdout:  # nothing waits in a closed stream: `write` would have failed
+            with _output() as output:
+                output.flush()
 
     def say(self, text: str) -> None:
         """Tell people something, on standard error. With `as_json` nothing is said."""
