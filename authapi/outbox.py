@@ -129,6 +129,25 @@ class Outbox:
         rows: list[Row] = self._statements.of_user(user_id=user_id)
         return rows
 
+    def page(self, channel: str, after: int, at_most: int, *, only_dead: bool) -> list[Row]:
+        """Return jobs with an id above `after`, in the order of the ids."""
+        read = self._statements.page_of_dead if only_dead else self._statements.page
+        rows: list[Row] = read(channel=channel, after=after, at_most=at_most)
+        return rows
+
+    def revive(self, job_id: int) -> Row | None:
+        """Let a dead job be tried again; return its kind and user, or None if there is none."""
+        row: Row | None = self._statements.revive(id=job_id, now=int(self._core.clock()))
+        return row
+
+    def drop(self, job_id: int) -> Row | None:
+        """Delete a job; return its kind and user, or None if there is none.
+
+        One that is being sent at the moment arrives all the same.
+        """
+        row: Row | None = self._statements.drop(id=job_id)
+        return row
+
     def prune(self, at_most: int) -> int:
         """Delete dead jobs that are old; return how many."""
         until = int(self._core.clock()) - KEPT_DEAD

@@ -78,10 +78,19 @@ class Channel(Protocol[Parcel]):
 
 @dataclass(slots=True)
 class Counts:
-    """What a delivery did since its start."""
+    """What a delivery did since its start. `tell` is called with `sent` or `failed` each time."""
 
     sent: int = 0
     failed: int = 0
+    tell: Callable[[str], None] = lambda _: None
+
+    def add(self, word: str) -> None:
+        """Count a job that was sent or that failed for good."""
+        if word == "sent":
+            self.sent += 1
+        else:
+            self.failed += 1
+        self.tell(word)
 
 
 class Fault(Exception):
@@ -110,8 +119,12 @@ class Delivery(Generic[Parcel]):
         wait = self._outbox.seconds_to_next(self._channel.name)
         return None if wait is None else max(wait, self._seconds_of_rest())
 
-    def deliver(self, ends: Callable[[], bool]) -> int:
+    def deliver(
+        self, ends: Callable[[], bool], pause: Callable[[float], object] = lambda _: None
+    ) -> int:
         """Send what is due, AT_ONCE jobs at most, until `ends`; return how many were claimed.
+
+        `pause` is called after each mail, with the seconds of CPU time that it took.
 
         NOTE: the channel connects first, so that one that is down costs no change of the database.
         """
@@ -128,6 +141,7 @@ class Delivery(Generic[Parcel]):
             if ends() or time.monotonic() - started > STARTS_WITHIN:
                 self._give_back(parcels)
                 break
+            used = time.thread_time()
             try:
                 self._send(*parcels[0])
             except ChannelDown as error:
@@ -135,6 +149,7 @@ class Delivery(Generic[Parcel]):
                 self._give_back(parcels)
                 return 0
             del parcels[0]
+            pause(time.thread_time() - used)
         return number
 
     def _claim(self) -> tuple[int, list[tuple[OutboxJob, Parcel]]]:
@@ -187,7 +202,7 @@ class Delivery(Generic[Parcel]):
                     self._put_off(job, refused.reason)
             return
         self._recover()
-        self.counts.sent += 1
+        self.counts.add("sent")
         self._sent.add(job.id)  # until its row is gone
         with self._core.database.transaction(PATIENCE):
             self._outbox.done(job)
@@ -202,7 +217,7 @@ class Delivery(Generic[Parcel]):
 
     def _die(self, job: OutboxJob, reason: str) -> None:
         if self._outbox.die(job, reason):
-            self.counts.failed += 1
+            self.counts.add("failed")
             self._channel.failed(job)
 
     def _give_back(self, parcels: list[tuple[OutboxJob, Parcel]]) -> None:

@@ -137,7 +137,7 @@ class Script:
         self._context, self._at_once = context, at_once
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self._sockets = []
+        self._sockets, self._threads = [], []
         self._thread = threading.Thread(target=self._accept)
         self._thread.start()
 
@@ -151,7 +151,8 @@ class Script:
         for each in self._sockets:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
+        for thread in (self._thread, *self._threads):
+            thread.join()
 
     def _accept(self):
         while True:
@@ -160,10 +161,14 @@ class Script:
             except OSError:
                 return
             self._sockets.append(client)
-            with suppress(OSError), client:
-                self._serve(client)
+            self._threads.append(threading.Thread(target=self._serve, args=[client]))
+            self._threads[-1].start()
 
     def _serve(self, client):
+        with suppress(OSError), client:
+            self._greet(client)
+
+    def _greet(self, client):
         if self._at_once:
             client = self._wrapped(client)
         if self._answer(client, "BANNER") and self._converse(client):

@@ -102,8 +102,10 @@ def _run_declared(command: Command, feature: Feature, call: Call) -> int:
     """Run a feature's command; return its exit status. Raises StartError if the feature is off."""
     if not command.needs_service:
         return command.run(call) or 0
-    if feature not in call.settings.features:
-        needed = f": set AUTHAPI_{feature.enabled_by.upper()}" if feature.enabled_by else ""
+    on = call.settings.features
+    if feature not in on:
+        off = [each for each in (feature, *feature.requires) if each.enabled_by and each not in on]
+        needed = f": set AUTHAPI_{off[0].enabled_by.upper()}" if off else ""
         raise StartError(f"The feature {feature.name} is off{needed}.")
     with call.service():
         return command.run(call) or 0

@@ -40,6 +40,7 @@ GROUPS: dict[str, str] = {
     "session": "list and end sessions",
     "audit": "read the audit log",
     "key": "rotate the signing keys",
+    "mail": "look after mails that wait",
     "db": "look after the database",
 }
 COMMANDS: dict[str, tuple[str | ModuleType, str]] = {
@@ -60,6 +61,11 @@ COMMANDS: dict[str, tuple[str | ModuleType, str]] = {
     "key list": ("key_commands", "list the signing keys and what needs them"),
     "key rotate": ("key_commands", "let a new key sign"),
     "key retire": ("key_commands", "take an old key out"),
+    "mail list": ("mail_commands", "list mails that wait or could not be sent"),
+    "mail retry": ("mail_commands", "let dead mails be tried again"),
+    "mail drop": ("mail_commands", "delete mails that were not sent"),
+    "mail test": ("mail_commands", "send a mail to an address at once"),
+    "mail send": ("mail_commands", "send what is due, in this process"),
     "db status": ("database_status", "show the schema's version, sizes and numbers"),
     "db check": ("database_check", "look for faults of the database"),
     "db migrate": ("database_status", "update the schema, as a start does"),

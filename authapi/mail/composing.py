@@ -37,9 +37,9 @@ def compose(text: Text, sender: Sender, recipient: str, written_at: int, name: s
     message["Message-ID"] = f"<{name}@{spec.rpartition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834, 5
     message["X-Auto-Response-Suppress"] = "All"
-    message["Content-Language"] = text.language
     message.set_content(text.text)
     message.add_alternative(text.html, subtype="html")
+    message["Content-Language"] = text.language
     shown = f"Subject: {text.subject}\n\n{text.text}"
     return Message(spec, recipient, message.as_bytes(), shown, name)
 

@@ -84,7 +84,8 @@ class Templates:
         shown = {key: self._shown(value, language) for key, value in values.items()}
         subject, _, text = source.partition("\n\n")
         subject, text = (_filled(each, shown, name) for each in (subject, text.strip("\n")))
-        subject = subject[:LONGEST_SUBJECT]
+        # SECURITY: the parser of headers would decode an encoded word, with its line breaks.
+        subject = " ".join(subject.replace("=?", "= ?").split())[:LONGEST_SUBJECT]
         layout = self._read(LAYOUT)
         return Text(subject, f"{text}\n", html_of(subject, text, language, layout), language)
 

@@ -56,6 +56,32 @@ SELECT id, kind, address, created_at
  WHERE user_id = :user_id
  ORDER BY id;
 
+-- name: page(channel, after, at_most)
+SELECT id, kind, user_id, address, created_at, due_at, failures, error
+  FROM outbox
+ WHERE channel = :channel AND id > :after
+ ORDER BY id
+ LIMIT :at_most;
+
+-- name: page_of_dead(channel, after, at_most)
+SELECT id, kind, user_id, address, created_at, due_at, failures, error
+  FROM outbox
+ WHERE channel = :channel AND id > :after AND due_at IS NULL
+ ORDER BY id
+ LIMIT :at_most;
+
+-- name: revive(id, now)^
+-- It lives as long again as it did.
+UPDATE outbox
+   SET due_at = :now, died_at = NULL, failures = 0, claims = claims + 1, expires_at = :now + expires_at - created_at
+ WHERE id = :id AND due_at IS NULL
+RETURNING kind, user_id;
+
+-- name: drop(id)^
+DELETE FROM outbox
+ WHERE id = :id
+RETURNING kind, user_id;
+
 -- name: prune(until, at_most)!
 -- Deletes dead rows.
 DELETE FROM outbox
