@@ -1,7 +1,9 @@
 """SMTP: mails reach a relay over a verified connection, and its faults lose none."""
 
 import logging
+import ssl
 import threading
+from pathlib import Path
 
 import pytest
 from relay import ANSWERS, Certificate, Relay, Script, mail_settings, running
@@ -9,6 +11,8 @@ from relay import ANSWERS, Certificate, Relay, Script, mail_settings, running
 from authapi.features.mail import Mails
 from authapi.mail import answers, smtp
 from authapi.mail.kinds import Letter, Mail
+
+CERTIFICATE = Path(__file__).parent / "data" / "relay.pem"  # of localhost, with its key
 
 pytest_plugins = ("relay_fixtures",)
 
@@ -147,6 +151,23 @@ def test_a_bad_certificate(serve, tmp_path, caplog, scheme, fault):
     assert service.rows == [(0, 0, 0, "")]
     (line,) = lines(caplog)
     assert line.startswith(f"mail waits: {scheme}://localhost:{relay.port}: [SSL: CERTIFICATE")
+
+
+def test_an_unknown_certificate(serve, caplog):
+    """A relay is sent nothing whose certificate nobody vouches for, and all once it is trusted."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    with running(Script(context, at_once=True)) as relay:
+        url = f"smtps://localhost:{relay.port}"
+        service = serve(url)
+        service.write()
+        service.send()
+        assert (relay.commands, relay.messages) == ([], [])
+        assert "CERTIFICATE_VERIFY_FAILED" in lines(caplog)[0]
+
+        trusting = serve(url, mail_ca_file=str(CERTIFICATE))
+        assert trusting.send() == 1
+        assert len(relay.messages) == 1
 
 
 @pytest.mark.parametrize("offer", ["250 relay", "250-relay\r\n250 AUTH PLAIN"])
