@@ -78,19 +78,10 @@ class Channel(Protocol[Parcel]):
 
 @dataclass(slots=True)
 class Counts:
-    """What a delivery did since its start. `tell` is called with `sent` or `failed` each time."""
+    """What a delivery did since its start."""
 
     sent: int = 0
     failed: int = 0
-    tell: Callable[[str], None] = lambda _: None
-
-    def add(self, word: str) -> None:
-        """Count a job that was sent or that failed for good."""
-        if word == "sent":
-            self.sent += 1
-        else:
-            self.failed += 1
-        self.tell(word)
 
 
 class Fault(Exception):
@@ -105,8 +96,9 @@ class Fault(Exception):
 class Delivery(Generic[Parcel]):
     """Sends the jobs of a channel that are due. One thread uses it at a time."""
 
-    def __init__(self, core: Core, channel: Channel[Parcel]) -> None:
-        """Take the core and the channel."""
+    def __init__(self, core: Core, channel: Channel[Parcel], tell: Callable[[str], None]) -> None:
+        """Take the core and the channel. `tell` is called with `sent` or `failed` for each job."""
+        self._tell = tell
         self._core, self._channel = core, channel
         self._outbox = core.of(Outbox)
         self._sent: set[int] = set()  # whose rows could not be deleted
@@ -202,7 +194,8 @@ class Delivery(Generic[Parcel]):
                     self._put_off(job, refused.reason)
             return
         self._recover()
-        self.counts.add("sent")
+        self.counts.sent += 1
+        self._tell("sent")
         self._sent.add(job.id)  # until its row is gone
         with self._core.database.transaction(PATIENCE):
             self._outbox.done(job)
@@ -217,7 +210,8 @@ class Delivery(Generic[Parcel]):
 
     def _die(self, job: OutboxJob, reason: str) -> None:
         if self._outbox.die(job, reason):
-            self.counts.add("failed")
+            self.counts.failed += 1
+            self._tell("failed")
             self._channel.failed(job)
 
     def _give_back(self, parcels: list[tuple[OutboxJob, Parcel]]) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from secrets import SystemRandom
@@ -50,11 +51,12 @@ class OutboxSender(BackgroundService):
         """Take the core and the channel. No thread starts before a wake."""
         self.pace: SenderPace | None = SenderPace()  # None: nothing is sent but by `run_due`
         self._core, self._channel = core, channel
+        self.tell: Callable[[str], None] = lambda _: None  # called with `sent` or `failed`
         super().__init__()
 
     def begin(self) -> None:
         """Start without a thread and without claims."""
-        self.delivery = Delivery(self._core, self._channel)
+        self.delivery = Delivery(self._core, self._channel, self._count)
         self._starting, self._running = threading.Lock(), threading.Lock()
         self._woken, self._end = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -106,6 +108,9 @@ class OutboxSender(BackgroundService):
             return not thread.is_alive()
         self._channel.close()
         return True
+
+    def _count(self, word: str) -> None:
+        self.tell(word)
 
     def _start(self) -> None:
         if self._end.is_set() or (self._thread is not None and self._thread.is_alive()):

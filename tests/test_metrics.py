@@ -29,6 +29,7 @@ from conftest import (
     start,
     token_of,
 )
+from relay import mail_settings
 from worker_service import serving as workers_serving
 
 from authapi import SettingError, Settings, StartError
@@ -414,9 +415,9 @@ def test_workers_that_die(tmp_path):
             eventually(partial(shows, 5 * (killed + 1), killed + 1))
 
 
-def test_docs_have_every_metric(measured):
+def test_docs_have_every_metric(make_app):
     """The page has one line for each metric, with its kind and its labels, and no other."""
-    app = measured.app
+    app = make_app(**ON, **mail_settings("console:"))
     Observation(app, 1, None)
     declared = {
         (name, ", ".join(f"`{each}`" for each in family.labels or worker_of(family)))

@@ -294,3 +294,21 @@ def test_nothing_is_loaded_for_no_mail(tmp_path, mail, shown):
 
     found = subprocess.run(run, capture_output=True, text=True, check=True, env=unmeasured())
     assert found.stdout.strip() == shown
+
+
+def test_metrics(make_app, relay):
+    """Metrics count the mails that were sent and that cannot be, and show how many wait."""
+    settings = {"metrics_address": "127.0.0.1:0", **mail_settings(relay.url)}
+    sender = Sender(make_app(**settings))
+    counted = []
+    sender.mails.sender.tell = counted.append
+    sender.write()
+    sender.send()
+    relay.answers["RCPT"] = "550 No"
+    sender.write()
+    waiting = sender.core.metrics.families["authapi_mails_waiting"].shared[()]
+    assert waiting() == 1
+    sender.send()
+
+    assert counted == ["sent", "failed"]
+    assert waiting() == 0

@@ -203,5 +203,15 @@ JOBS = (pruning("outbox", PRUNED_EVERY, _prune),)
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
-    """Add the thread that sends."""
-    core.background.add(core.of(Mails).sender)
+    """Add the thread that sends, and count what it does."""
+    sender, outbox = core.of(Mails).sender, core.of(Outbox)
+    core.background.add(sender)
+    text = "Mails that were sent, or that cannot be."
+    counters = {
+        word: core.metrics.counter("authapi_mails_total", text, result=word)
+        for word in ("sent", "failed")
+    }
+    sender.tell = lambda word: counters[word].add()
+    core.metrics.shared_gauge(
+        "authapi_mails_waiting", "Mails that wait.", lambda: outbox.waiting("mail", MOST_WAITING)
+    )
