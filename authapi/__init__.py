@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from authapi.embed import Protected, mount, protect
     from authapi.errors import Failure, StartError
     from authapi.events import Caller, Event, Restored
+    from authapi.features.email_verification import EmailVerified
     from authapi.features.lockout import LockedOut, LoginFailed, Unlocked
     from authapi.features.registration import Registered
     from authapi.features.renewal import SessionRenewed
@@ -29,13 +30,22 @@ if TYPE_CHECKING:
         UserDeleted,
         UserRenamed,
     )
-    from authapi.principal import Principal, Session, User, fresh, principal_of, strong
+    from authapi.principal import (
+        Principal,
+        Session,
+        User,
+        fresh,
+        principal_of,
+        strong,
+        verified,
+    )
     from authapi.settings import SettingError, Settings
 
 __all__ = [
     "AuthAPI",
     "Caller",
     "CredentialsChanged",
+    "EmailVerified",
     "Event",
     "Failure",
     "LockedOut",
@@ -64,6 +74,7 @@ __all__ = [
     "principal_of",
     "protect",
     "strong",
+    "verified",
 ]
 __version__ = "0.2.0.dev0"
 
@@ -74,12 +85,13 @@ if not TYPE_CHECKING:
         "embed": "Protected mount protect",
         "errors": "Failure StartError",
         "events": "Caller Event Restored",
+        "features.email_verification": "EmailVerified",
         "features.lockout": "LockedOut LoginFailed Unlocked",
         "features.registration": "Registered",
         "features.renewal": "SessionRenewed",
         "features.sessions": "LoggedIn LoggedOut Reauthenticated SessionRevoked",
         "features.users": "CredentialsChanged PasswordChanged UserDeleted UserRenamed",
-        "principal": "Principal Session User fresh principal_of strong",
+        "principal": "Principal Session User fresh principal_of strong verified",
         "settings": "SettingError Settings",
     }
     _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -26,13 +26,14 @@ class Answer(msgspec.Struct, kw_only=True):
 
 
 class ShownUser(msgspec.Struct):
-    """A user in an answer. The times are HTTP-dates."""
+    """A user in an answer. The times are HTTP-dates. `email_verified` is there only with mail."""
 
     id: int
     username: str
     email: str
     created_at: str
     updated_at: str
+    email_verified: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class UserAnswer(Answer, kw_only=True):

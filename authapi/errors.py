@@ -127,6 +127,12 @@ class StrongLoginRequired(Failure):
     message = "Give your second factor again first."
 
 
+class EmailNotVerified(Failure):
+    """Raised when a resource needs a user whose address is proved."""
+
+    status, error, message = 403, "email_not_verified", "Verify your email first."
+
+
 class NotFound(Failure):
     """Raised when there is nothing at a path."""
 

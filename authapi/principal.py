@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import falcon
 import msgspec
 
-from authapi.errors import FreshLoginRequired, StrongLoginRequired
+from authapi.errors import EmailNotVerified, FreshLoginRequired, StrongLoginRequired
 
 FRESH_FOR = 300  # seconds
 ISSUER = AUDIENCE = "authapi"
@@ -44,6 +44,12 @@ class User(msgspec.Struct, frozen=True):
     email: str
     created_at: int
     updated_at: int
+    email_verified_at: int | None = None
+
+    @property
+    def email_verified(self) -> bool:
+        """Return whether the user has proved to receive the mail of this address."""
+        return self.email_verified_at is not None
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -159,6 +165,12 @@ def strong(principal: Principal, now: float) -> None:
     For a user without a second factor this is the same as `fresh`.
     """
     principal.session.require_strong(now)
+
+
+def verified(principal: Principal, _now: float) -> None:
+    """Raise EmailNotVerified unless the user has proved the address. Needs mail."""
+    if not principal.user.email_verified:
+        raise EmailNotVerified
 
 
 def principal_of(req: falcon.Request) -> Principal:

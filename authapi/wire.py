@@ -31,6 +31,7 @@ class Wire:
         self._clock = clock
         self._encode = msgspec.json.Encoder().encode
         self.headers = AnswerHeaders(settings)
+        self.shows_email_verified = False  # a feature may turn it on in `setup`
 
     def answer(self, resp: falcon.Response, answer: Answer) -> None:
         """Put a success into the response, with its status and the time."""
@@ -48,6 +49,8 @@ class Wire:
             created_at=http_date(user.created_at),
             updated_at=http_date(user.updated_at),
         )
+        if self.shows_email_verified:
+            shown.email_verified = user.email_verified
         self.answer(resp, UserAnswer(code=status, message=message, user=shown))
 
     def render(self, failure: Failure, accept: str) -> tuple[str, bytes]:

@@ -33,6 +33,8 @@ BOTH = {
             "mail_limits",
             "claims",
             "security_notices",
+            "email_verification",
+            "mailed_proofs",
         ),
         *("jobs", "limits", "lockout", "login", "logout", "model", "network_limits"),
         "one_time_tokens",

@@ -14,11 +14,12 @@ LINK = re.compile(rf"{PAGES}/([a-z-]+)#token=([A-Za-z0-9_-]+)\s")
 
 
 def mail_settings(folder, **settings):
-    """Return settings whose mails are files of a directory."""
+    """Return settings whose mails are files of a directory; a registration sends none."""
     return {
         "mail_url": f"file://{folder}",
         "mail_from": "Example <noreply@example.com>",
         "pages_url": PAGES,
+        "email_verification": "off",
         **settings,
     }
 
@@ -75,6 +76,12 @@ def text_of(message):
 def links_in(message):
     """Return the pages and tokens of the links of a message."""
     return LINK.findall(text_of(message))
+
+
+def code_in(message):
+    """Return the code of a message."""
+    (code,) = re.findall(r"^([0-9]{6})\r?$", text_of(message), re.MULTILINE)
+    return code
 
 
 def token_in(message):

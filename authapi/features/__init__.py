@@ -26,6 +26,8 @@ DEFAULT = (
     "mail_limits",
     "password_reset",
     "security_notices",
+    "mailed_proofs",
+    "email_verification",
     "forward_auth",
     "health",
     "mail",

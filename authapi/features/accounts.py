@@ -157,8 +157,8 @@ class UserResource(ExampleResource):
 def _account(core: Core, user: User) -> dict[str, object]:
     """Return what is kept of a user, but for the hash of the password."""
     names = (
-        *("id", "username", "email", "created_at", "updated_at", "has_password"),
-        *("email_verified_at", "disabled_at", "roles", "password_version", "credentials_version"),
+        *("id", "username", "email", "created_at", "updated_at", "email_verified_at"),
+        *("has_password", "disabled_at", "roles", "password_version", "credentials_version"),
     )
     row = core.database.statements("users").account(id=user.id)
     account = dict(zip(names, row, strict=True))

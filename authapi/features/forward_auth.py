@@ -49,13 +49,14 @@ class VerificationResource:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer the user, in the headers too.
 
-        SECURITY: applications take X-Auth-Email for proof of the address. Nothing confirms an
-        address yet, so the operator must ask for the header.
+        SECURITY: applications take X-Auth-Email for proof of the address. So the operator must ask
+        for addresses that nobody has proved.
         """
         user = principal_of(req).user
         resp.set_header("X-Auth-User-Id", str(user.id))
         resp.set_header("X-Auth-Username", _encoded(user.username))
-        if self._sends_every_email:
+        is_proved = user.email_verified and self._wire.shows_email_verified
+        if self._sends_every_email or is_proved:
             resp.set_header("X-Auth-Email", _encoded(user.email))
         self._wire.answer_user(resp, 200, "User.", user)
 

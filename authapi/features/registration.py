@@ -5,7 +5,7 @@ Endpoints: POST /register. Table: none of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -20,7 +20,7 @@ from authapi.errors import Failure, Overloaded, ValidationFailed
 from authapi.events import Event
 from authapi.features.limits import Limits
 from authapi.features.sign_in import PASSWORD, Proof, SignIn
-from authapi.features.users import EmailTaken, UsernameTaken, UserRepository
+from authapi.features.users import Credential, EmailTaken, UsernameTaken, UserRepository
 from authapi.identifiers import email_fault
 from authapi.identifiers.usernames import RESERVED, UsernamePolicy, fault
 from authapi.metrics import Counter
@@ -89,6 +89,23 @@ class NewNames:
         return self._limit.of(address)
 
 
+class NewUsers:
+    """Calls what other features do for a user who registers."""
+
+    def __init__(self, _core: Core) -> None:
+        """Begin without actions."""
+        self._actions: list[Callable[[falcon.Request, Credential], None]] = []
+
+    def follow(self, action: Callable[[falcon.Request, Credential], None]) -> None:
+        """Call `action` in the transaction that adds a user, for each who registers."""
+        self._actions.append(action)
+
+    def added(self, req: falcon.Request, credential: Credential) -> None:
+        """Call the actions, inside the transaction."""
+        for action in self._actions:
+            action(req, credential)
+
+
 class RegistrationBody(msgspec.Struct):
     """The names and the password of a new user."""
 
@@ -108,7 +125,7 @@ class RegistrationResource:
         self._core = core
         self._users = core.of(UserRepository)
         self._limits = core.of(Limits)
-        self._names = core.of(NewNames)
+        self._names, self._new_users = core.of(NewNames), core.of(NewUsers)
         self._sign_in = core.of(SignIn)
         self._succeeded = _counted(core)
         self._is_closed = core.settings.of(RegistrationSettings).registration == "closed"
@@ -145,14 +162,15 @@ class RegistrationResource:
         with self._limits.trying(*self._names.budgets(caller_of(req).ip)):
             self._users.require_free(body.username, body.email)
             password_hash = core.passwords.hash(body.password)
-            add = partial(self._add, body, password_hash)
+            add = partial(self._add, req, body, password_hash)
             user = self._sign_in.finish(req, resp, add, event=Registered, always=True)
         self._succeeded.add()
         core.wire.answer_user(resp, 201, "User created.", user)
 
-    def _add(self, body: RegistrationBody, password_hash: str) -> Proof:
+    def _add(self, req: falcon.Request, body: RegistrationBody, password_hash: str) -> Proof:
         """Add the user, inside a transaction. Raises UsernameTaken or EmailTaken."""
         credential = self._users.insert(body.username, body.email, password_hash)
+        self._new_users.added(req, credential)
         return Proof(credential=credential, methods=PASSWORD)
 
 

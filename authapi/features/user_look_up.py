@@ -67,7 +67,7 @@ class UserList:
         while rows := self._statements.users(
             after=after, at_most=PAGE, pattern=pattern, disabled=only
         ):
-            for user_id, username, email, created_at, updated_at, disabled_at in rows:
+            for user_id, username, email, created_at, updated_at, verified_at, disabled_at in rows:
                 after = user_id
                 yield {
                     "id": user_id,
@@ -75,6 +75,7 @@ class UserList:
                     "email": email,
                     "created_at": timestamp(created_at),
                     "updated_at": timestamp(updated_at),
+                    "email_verified_at": timestamp(verified_at),
                     "disabled_at": timestamp(disabled_at),
                 }
 

@@ -239,7 +239,7 @@ def _looks(username: str) -> list[str]:
 
 
 def _credential(row: tuple[Any, ...]) -> Credential:
-    return Credential(User(*row[:5]), row[5], row[6], row[7], disabled=bool(row[8]))
+    return Credential(User(*row[:6]), row[6], row[7], row[8], disabled=bool(row[9]))
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -2,7 +2,7 @@
 
 -- name: users(after, at_most, pattern, disabled)
 -- In the order of ids. `pattern` is for LIKE, and NULL for all users; `disabled` is 1 or 0, and NULL for both.
-SELECT id, username, email, created_at, updated_at, disabled_at
+SELECT id, username, email, created_at, updated_at, email_verified_at, disabled_at
   FROM users
  WHERE id > :after
    AND (CAST(:pattern AS TEXT) IS NULL OR username_key LIKE :pattern ESCAPE '\' OR email_key LIKE :pattern ESCAPE '\')

@@ -17,7 +17,7 @@ SELECT :id_hash, id, :now, :now, :now, :expires_at, :ip, :user_agent, :methods, 
 -- it made for a few rows would be slow for many.
 SELECT sessions.created_at, sessions.authenticated_at, sessions.last_seen_at, sessions.expires_at,
        sessions.ip, sessions.user_agent, sessions.methods, sessions.second_factor_at,
-       users.id, users.username, users.email, users.created_at, users.updated_at
+       users.id, users.username, users.email, users.created_at, users.updated_at, users.email_verified_at
   FROM sessions
   JOIN users ON users.id = sessions.user_id
  WHERE sessions.id_hash = :id_hash

@@ -3,37 +3,37 @@
 -- name: insert(username, username_key, email, email_key, password_hash)^
 INSERT INTO users (username, username_key, email, email_key, password_hash)
 VALUES (:username, :username_key, :email, :email_key, :password_hash)
-RETURNING id, username, email, created_at, updated_at,
+RETURNING id, username, email, created_at, updated_at, email_verified_at,
           password_hash, password_version, credentials_version, disabled_at IS NOT NULL;
 
 -- name: by_username(username_key)^
-SELECT id, username, email, created_at, updated_at,
+SELECT id, username, email, created_at, updated_at, email_verified_at,
        password_hash, password_version, credentials_version, disabled_at IS NOT NULL
   FROM users
  WHERE username_key = :username_key;
 
 -- name: by_email(email_key)^
-SELECT id, username, email, created_at, updated_at,
+SELECT id, username, email, created_at, updated_at, email_verified_at,
        password_hash, password_version, credentials_version, disabled_at IS NOT NULL
   FROM users
  WHERE email_key = :email_key;
 
 -- name: by_id(id)^
-SELECT id, username, email, created_at, updated_at,
+SELECT id, username, email, created_at, updated_at, email_verified_at,
        password_hash, password_version, credentials_version, disabled_at IS NOT NULL
   FROM users
  WHERE id = :id;
 
 -- name: account(id)^
 -- All that is kept of a user; of the password only whether there is one.
-SELECT id, username, email, created_at, updated_at,
-       password_hash IS NOT NULL, email_verified_at, disabled_at, roles, password_version, credentials_version
+SELECT id, username, email, created_at, updated_at, email_verified_at,
+       password_hash IS NOT NULL, disabled_at, roles, password_version, credentials_version
   FROM users
  WHERE id = :id;
 
 -- name: by_session(id_hash)^
 -- The user of a session that has not ended.
-SELECT id, username, email, created_at, updated_at,
+SELECT id, username, email, created_at, updated_at, email_verified_at,
        password_hash, password_version, credentials_version, disabled_at IS NOT NULL
   FROM users
  WHERE id = (SELECT user_id FROM sessions WHERE id_hash = :id_hash) AND disabled_at IS NULL;
@@ -78,6 +78,12 @@ UPDATE users
 -- The first proof of a user's address. Whoever set the password before it need not be the owner of the address.
 UPDATE users
    SET email_verified_at = :now, password_hash = NULL, password_version = password_version + 1
+ WHERE id = :id AND email_verified_at IS NULL AND disabled_at IS NULL;
+
+-- name: verify_email(id, now)!
+-- The owner of an address proves it in a session of the account.
+UPDATE users
+   SET email_verified_at = :now
  WHERE id = :id AND email_verified_at IS NULL AND disabled_at IS NULL;
 
 -- name: raise_credentials_version(id)!

@@ -16,7 +16,7 @@ DELETE FROM sessions
 SELECT asked.place,
        sessions.created_at, sessions.authenticated_at, sessions.last_seen_at, sessions.expires_at,
        sessions.ip, sessions.user_agent, sessions.methods, sessions.second_factor_at,
-       users.id, users.username, users.email, users.created_at, users.updated_at
+       users.id, users.username, users.email, users.created_at, users.updated_at, users.email_verified_at
   FROM unnest(CAST(:id_hashes AS TEXT[]), CAST(:user_ids AS BIGINT[])) WITH ORDINALITY AS asked (id_hash, user_id, place)
   JOIN sessions ON sessions.id_hash = asked.id_hash
   JOIN users ON users.id = sessions.user_id

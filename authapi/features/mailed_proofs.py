@@ -1,0 +1,92 @@
+"""Mailed proofs: the link or the code of a mail, given in a session of the user who got it.
+
+A link that a victim opens in no session of the account proves nothing: so nobody verifies the
+account that somebody else has made with their address.
+
+Endpoints: none. Table: none of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import falcon
+import msgspec
+
+from authapi.core import Core
+from authapi.features.one_time_tokens import InvalidLink, OneTimeTokens, Purpose, Token
+from authapi.features.sign_in import Proof, ProofRejected, SignIn
+from authapi.features.users import Credential
+from authapi.middleware import caller_of
+from authapi.principal import principal_of
+from authapi.validation import Fields
+
+REQUIRES = ("one_time_tokens", "sign_in", "users")
+
+
+class WrongCode(ProofRejected):
+    """Raised for a code that is wrong, or does not count any more."""
+
+    status, error, message = 403, "wrong_code", "The code is wrong."
+
+    def __init__(self) -> None:
+        """Say the same of every such code in the log."""
+        super().__init__("wrong_code")
+
+
+class MailedProofBody(msgspec.Struct):
+    """The token of a mailed link, or the mailed code."""
+
+    token: str | None = None
+    code: str | None = None
+
+
+def faults_of_proof(_resource: object, _req: falcon.Request, fields: Fields) -> dict[str, str]:
+    """Return the fault of a body that has neither a token nor a code, or both."""
+    given = [name for name in ("token", "code") if fields.get(name) is not None]
+    return {} if len(given) == 1 else {"token": "Give either the token or the code."}
+
+
+class MailedProofs:
+    """Checks links and codes that are given in sessions."""
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._sign_in = core.of(SignIn)
+        self._tokens = core.of(OneTimeTokens)
+
+    @contextmanager
+    def given(
+        self, req: falcon.Request, purpose: Purpose, body: MailedProofBody
+    ) -> Iterator[tuple[Proof, Token]]:
+        """Check a proof of the session's user; give the block a proof and the token.
+
+        Nothing is used up. Not to be used inside a transaction. Raises InvalidLink, WrongCode,
+        TooManyRequests, or InvalidToken for a user who is gone. A wrong proof takes a try of the
+        network, and of the passwords that are given in the user's sessions.
+        """
+        session, caller = principal_of(req).session, caller_of(req)
+        with self._sign_in.proven_again(session, caller, _unchanged) as proof:
+            yield proof, self._token(purpose, body, session.user.id)
+
+    def _token(self, purpose: Purpose, body: MailedProofBody, user_id: int) -> Token:
+        """Return the token of a user's link or code. Raises InvalidLink or WrongCode."""
+        if body.code is not None:
+            guessed = self._tokens.guess(purpose, body.code, user_id=user_id)
+            if guessed is None:
+                raise WrongCode
+            return guessed
+        found = self._tokens.find(purpose, body.token or "")
+        if found is None or found.user_id != user_id:
+            raise InvalidLink
+        return found
+
+
+def _unchanged(credential: Credential) -> Proof:
+    """Return a proof that adds no method: a mailbox is no factor of a login."""
+    return Proof(credential=credential, methods=frozenset())
+
+
+def setup(_app: falcon.App[falcon.Request, falcon.Response], _core: Core) -> None:
+    """Add nothing: other features ask for proofs."""
