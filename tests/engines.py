@@ -35,6 +35,8 @@ BOTH = {
             "security_notices",
             "email_verification",
             "mailed_proofs",
+            "email_change",
+            "email_undo",
         ),
         *("jobs", "limits", "lockout", "login", "logout", "model", "network_limits"),
         "one_time_tokens",

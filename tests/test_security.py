@@ -18,6 +18,8 @@ from authapi.database.statements import SQL
 from authapi.feature import load
 from authapi.features import (
     accounts,
+    email_change,
+    email_undo,
     login,
     mailed_proofs,
     password_change,
@@ -223,6 +225,8 @@ def test_every_field_has_its_rule():
         password_reset.ResetBody,
         security_notices.NotMeBody,
         mailed_proofs.MailedProofBody,
+        email_change.EmailBody,
+        email_undo.EmailUndoBody,
     ]
     fields = {
         field.encode_name

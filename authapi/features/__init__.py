@@ -28,6 +28,8 @@ DEFAULT = (
     "security_notices",
     "mailed_proofs",
     "email_verification",
+    "email_undo",
+    "email_change",
     "forward_auth",
     "health",
     "mail",

@@ -185,6 +185,10 @@ class OneTimeTokens:
         """End a user's tokens of a purpose, inside a transaction."""
         self._rows.end_purpose(user_id=user_id, purpose=purpose.name)
 
+    def end_newer(self, token: Token) -> None:
+        """End the tokens of the same user and purpose that are newer, inside a transaction."""
+        self._rows.end_newer(user_id=token.user_id, purpose=token.purpose.name, id=token.id)
+
     def end_of_user(self, event: AccountClaimed) -> None:
         """End the tokens of a user whose address was proved for the first time."""
         self._rows.end_of_user(user_id=event.user_id)

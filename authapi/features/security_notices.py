@@ -129,17 +129,35 @@ def _letter(core: Core, job: OutboxJob) -> Letter | None:
 
 
 SHOWN = ("username", "time", "ip", "browser")
-_notice = partial(Mail, lifetime=3 * DAY, prepare=_letter, is_notice=True)
-PASSWORD_CHANGED = _notice("notice_password_changed", values=(*SHOWN, "link"))
-PASSWORD_RESET = _notice("notice_password_reset", values=(*SHOWN, "link"))
-USERNAME_CHANGED = _notice("notice_username_changed", values=(*SHOWN, "link"))
-NEW_LOGIN = _notice("notice_new_login", values=(*SHOWN, "link"))
-LOCKED_OUT = _notice("notice_locked_out", values=SHOWN)
-USER_DELETED = _notice("notice_user_deleted", values=SHOWN)
+notice = partial(Mail, lifetime=3 * DAY, prepare=_letter, is_notice=True)
+PASSWORD_CHANGED = notice("notice_password_changed", values=(*SHOWN, "link"))
+PASSWORD_RESET = notice("notice_password_reset", values=(*SHOWN, "link"))
+USERNAME_CHANGED = notice("notice_username_changed", values=(*SHOWN, "link"))
+NEW_LOGIN = notice("notice_new_login", values=(*SHOWN, "link"))
+LOCKED_OUT = notice("notice_locked_out", values=SHOWN)
+USER_DELETED = notice("notice_user_deleted", values=SHOWN)
 KINDS = (
     *(PASSWORD_CHANGED, PASSWORD_RESET, USERNAME_CHANGED),
     *(NEW_LOGIN, LOCKED_OUT, USER_DELETED),
 )
+
+
+class AccountLocks:
+    """Locks accounts whose owners say that something was not them."""
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._core, self._resets = core, core.of(PasswordResets)
+        self._statements = core.database.statements("users")
+
+    def lock(self, user_id: int, caller: Caller) -> None:
+        """End a user's password and all that it has opened, inside a transaction.
+
+        A link that sets another password is mailed to the address that the user then has.
+        """
+        self._statements.forget_password(id=user_id)
+        self._core.events.emit(AccountLocked(user_id, caller))
+        self._resets.write(user_id=user_id)
 
 
 class NotMeBody(msgspec.Struct):
@@ -156,9 +174,8 @@ class NotMeResource:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
-        self._tokens, self._resets = core.of(OneTimeTokens), core.of(PasswordResets)
+        self._tokens, self._locks = core.of(OneTimeTokens), core.of(AccountLocks)
         self._sign_in, self._budgets = core.of(SignIn), core.of(LoginBudgets)
-        self._statements = core.database.statements("users")
 
     @operation(
         "Lock the account, by the link of a notice.",
@@ -177,15 +194,9 @@ class NotMeResource:
             with core.database.transaction(of=user_id):
                 if not self._tokens.consume(token):
                     raise InvalidLink
-                self._lock(user_id, caller)
+                self._locks.lock(user_id, caller)
         message = "Locked. Set a new password by the mail that we sent."
         core.wire.answer(resp, NobodyAnswer(message=message))
-
-    def _lock(self, user_id: int, caller: Caller) -> None:
-        """End a user's password, inside a transaction."""
-        self._statements.forget_password(id=user_id)
-        self._core.events.emit(AccountLocked(user_id, caller))
-        self._resets.write(user_id=user_id)
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -86,6 +86,11 @@ UPDATE users
    SET email_verified_at = :now
  WHERE id = :id AND email_verified_at IS NULL AND disabled_at IS NULL;
 
+-- name: change_email(id, email, email_key, verified_at)!
+UPDATE users
+   SET email = :email, email_key = :email_key, email_verified_at = :verified_at
+ WHERE id = :id AND disabled_at IS NULL;
+
 -- name: raise_credentials_version(id)!
 UPDATE users
    SET credentials_version = credentials_version + 1
