@@ -1,8 +1,9 @@
 """Passwords: hashing, verification with a decoy, and the rehash.
 
 In this package, `hashing` is argon2 and `hash_lane` the threads that run it, `foreign_hashes` and
-`key_derivation` verify the hashes of other systems, `stored_hashes` is how each is written, and
-`policy` says which passwords are refused.
+`key_derivation` verify the hashes of other systems, and `stored_hashes` is how each is written.
+`policy` says which new passwords are refused: listed ones (`blocked`), and those that `patterns`
+can guess. `normalization` makes the form of a password that is hashed.
 """
 
 from __future__ import annotations
