@@ -14,6 +14,7 @@ import msgspec
 from authapi.answers import NobodyAnswer
 from authapi.budgets import TooManyRequests
 from authapi.core import Core
+from authapi.database import UniqueViolation
 from authapi.events import Caller, Event
 from authapi.features.claims import Claims
 from authapi.features.lockout import LoginBudgets
@@ -105,12 +106,13 @@ class EmailUndo:
         old = json.loads(token.data)
         self._free(old["email"], user_id, old["changed_at"], caller)
         verified_at = int(self._core.clock()) if old["verified"] else None
-        self._statements.change_email(
-            id=user_id,
-            email=old["email"],
-            email_key=email_key(old["email"]),
-            verified_at=verified_at,
-        )
+        key = email_key(old["email"])
+        try:
+            self._statements.change_email(
+                id=user_id, email=old["email"], email_key=key, verified_at=verified_at
+            )
+        except UniqueViolation as violation:  # an account of this moment: the link stays good
+            raise EmailTaken from violation
         self._claims.prove(user_id, caller)
 
     def _free(self, email: str, user_id: int, changed_at: int, caller: Caller) -> None:
