@@ -202,9 +202,10 @@ def kill_at_random(service: Service, rng: random.Random) -> int:
     kills = 0
     for _ in range(4):
         time.sleep(rng.uniform(*KILLS_EVERY))
-        for pid in rng.sample(list(children(service.pid)), 1):
+        workers = sorted(children(service.pid))  # none while all are being started again
+        if workers:
             with suppress(ProcessLookupError):
-                os.kill(pid, SIGKILL)
+                os.kill(rng.choice(workers), SIGKILL)
                 kills += 1
     time.sleep(rng.uniform(*KILLS_EVERY))
     service.kill()
