@@ -48,6 +48,11 @@ from authapi import Settings, create_app
 create_app(Settings(database_url="sqlite:///start.db"))
 """
 UNUSED = {
+    "authapi.database.findings",
+    "authapi.database.sqlite.inspection",
+    "authapi.database.sqlite.replacement",
+    "authapi.passwords.foreign_hashes",
+    "authapi.passwords.key_derivation",
     "falcon.asgi",
     "falcon.testing",
     "importlib.metadata",

@@ -6,13 +6,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from authapi.database import Contents, Database, sqlite
-from authapi.database.findings import Finding
 from authapi.database.migrations import Ledger, Migration, migrations
 from authapi.database.sqlite import ForeignFile, KeySet, UnreadableFile
 from authapi.errors import StartError
 from authapi.settings import DatabaseSettings, Settings
+
+if TYPE_CHECKING:
+    from authapi.database.findings import Finding
+    from authapi.database.sqlite.replacement import Replacement
 
 __all__ = ["ForeignFile", "KeySet", "UnreadableFile"]
 
@@ -108,7 +112,7 @@ def back_up(path: Path, target: Path) -> Contents:
         return sqlite.back_up(database, target)
 
 
-def replacing(path: Path, backup: Path) -> AbstractContextManager[sqlite.Replacement]:
+def replacing(path: Path, backup: Path) -> AbstractContextManager[Replacement]:
     """Copy a backup beside the SQLite database that it is to replace, while nothing uses that.
 
     The copy has this release's schema. Raises StartError, with nothing changed.

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from authapi.machine import PROCESS_MIB, memory_limit
-from authapi.passwords import foreign_hashes
-from authapi.passwords.foreign_hashes import PEPPERED, Foreign, Room
-from authapi.passwords.hash_lane import Lane
+from authapi.passwords.hash_lane import Lane, Room
 from authapi.passwords.hashing import MOST_MEMORY_KIB, MOST_SECONDS, Hasher
-from authapi.passwords.key_derivation import Kdf
 from authapi.passwords.normalization import nfc
 from authapi.passwords.policy import MAX_DECOMPOSED, PasswordPolicy
 from authapi.passwords.stored_hashes import Cost, Stored
 from authapi.settings import PasswordSettings, Settings, WorkerSettings
+
+if TYPE_CHECKING:
+    from authapi.passwords.foreign_hashes import Foreign
+    from authapi.passwords.key_derivation import Kdf
 
 MOST_SECONDS_OF_IMPORTED = 2  # of CPU time
 
@@ -151,6 +153,11 @@ class Passwords:
             stored = Stored.parse(text)
             self._require_affordable(stored, bounds)
             return stored
+        from authapi.passwords.foreign_hashes import (  # noqa: PLC0415 - few services meet one
+            PEPPERED,
+            Foreign,
+        )
+
         foreign = Foreign.parse(text)
         if foreign.prehash == PEPPERED and not self._pepper:
             raise ValueError("needs the setting AUTHAPI_IMPORTED_PEPPER")
@@ -162,7 +169,9 @@ class Passwords:
         if isinstance(known, Stored):
             excess = self._hasher.excess(known.cost)
         else:
-            taken = foreign_hashes.seconds(known)
+            from authapi.passwords.foreign_hashes import seconds  # noqa: PLC0415 - as above
+
+            taken = seconds(known)
             excess = f"{taken:.0f} seconds of CPU time" if taken > bounds.seconds else ""
         memory = self._memory_beside(known)
         if memory > bounds.memory:

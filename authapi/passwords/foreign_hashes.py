@@ -14,10 +14,8 @@ import base64
 import hashlib
 import hmac
 import re
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -83,31 +81,6 @@ class Foreign:
         )
         named += [f"pre={self.prehash}"] if self.prehash else []
         return f"${','.join(named)}{self.inner}" if named else str(self.inner)
-
-
-class Room:
-    """Memory that the hashes of a process share, beside what its slots keep.
-
-    A hash waits until it fits beside those that run. One that never fits runs alone.
-    """
-
-    def __init__(self, size: int) -> None:
-        """Take the size in bytes."""
-        self._size, self._taken = size, 0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def taken(self, size: int) -> Iterator[None]:
-        """Take so many bytes for the block."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._taken or self._taken + size <= self._size)
-            self._taken += size
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._taken -= size
-                self._changed.notify_all()
 
 
 def seconds(kdf: Kdf) -> float:

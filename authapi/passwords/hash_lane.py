@@ -7,9 +7,9 @@ import os
 import sys
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
@@ -208,3 +208,28 @@ def _do(
         result.set_result(done)
     except BaseException as error:  # noqa: BLE001 - `run` raises it in the caller's thread
         result.set_exception(error)
+
+
+class Room:
+    """Memory that the hashes of a process share, beside what its slots keep.
+
+    A hash waits until it fits beside those that run. One that never fits runs alone.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Take the size in bytes."""
+        self._size, self._taken = size, 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Take so many bytes for the block."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + size <= self._size)
+            self._taken += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= size
+                self._changed.notify_all()

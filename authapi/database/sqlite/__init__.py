@@ -14,9 +14,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from authapi.database.migrations import Ledger, migrations
-from authapi.database.sqlite.backup import alone, back_up
 from authapi.database.sqlite.database import SQLiteDatabase
 from authapi.database.sqlite.errors import is_busy, translated
 from authapi.database.sqlite.files import copies, is_database, is_missing
@@ -27,16 +27,20 @@ from authapi.database.sqlite.imports import (
     key_set,
     open_foreign,
 )
-from authapi.database.sqlite.inspection import inspect
-from authapi.database.sqlite.replacement import Replacement, replacing
 from authapi.database.sqlite.schema import migrate
 from authapi.errors import StartError, Unavailable
 from authapi.settings import DatabaseSettings, Settings, WorkerSettings
 
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from authapi.database import Contents
+    from authapi.database.findings import Finding
+    from authapi.database.sqlite.replacement import Replacement
+
 __all__ = [
     "ForeignFile",
     "KeySet",
-    "Replacement",
     "SQLiteDatabase",
     "UnreadableFile",
     "back_up",
@@ -106,6 +110,8 @@ def open_exclusively(path: Path) -> Iterator[SQLiteDatabase]:
     """
     if is_missing(path):
         raise StartError(f"There is no database {path}.")
+    from authapi.database.sqlite.backup import alone  # noqa: PLC0415 - for one command alone
+
     with closing(alone(path)) as database:
         try:
             with translated():
@@ -146,3 +152,24 @@ def open_replaced(path: Path) -> Iterator[SQLiteDatabase]:
             yield database
         except sqlite3.DatabaseError as error:
             raise Unavailable from error
+
+
+def back_up(database: SQLiteDatabase, target: Path) -> Contents:
+    """Write a copy of a database to a new file; return what it holds. Raises StartError."""
+    from authapi.database.sqlite import backup  # noqa: PLC0415 - for commands alone
+
+    return backup.back_up(database, target)
+
+
+def replacing(path: Path, source: Path) -> AbstractContextManager[Replacement]:
+    """Copy a backup beside the database that it is to replace. Raises StartError."""
+    from authapi.database.sqlite import replacement  # noqa: PLC0415 - for one command alone
+
+    return replacement.replacing(path, source)
+
+
+def inspect(database: SQLiteDatabase, *, deep: bool) -> Iterator[Finding]:
+    """Yield what is found in a database that was opened as it is. Raises Unavailable."""
+    from authapi.database.sqlite import inspection  # noqa: PLC0415 - for two commands alone
+
+    return inspection.inspect(database, deep=deep)

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from authapi.database.migrations import Ledger, Migration, migrations
-from authapi.database.sqlite.backup import keep_copy, shown
 from authapi.database.sqlite.database import SQLITE_VERSION, SQLiteDatabase
 from authapi.database.sqlite.drafts import clear_interrupted
 from authapi.database.sqlite.errors import is_damaged
@@ -96,6 +95,8 @@ class _Schema:
             missing = self._ledger.missing() if self._statements.has_ledger() else []
             if not missing or not self._statements.has_users():  # another process may be making it
                 return
+            from authapi.database.sqlite.backup import keep_copy  # noqa: PLC0415 - few starts copy
+
             path = self._database.real_path
             copy = keep_copy(
                 self._database, path.with_name(f"{path.name}.before-{missing[0].version:04d}")
@@ -115,6 +116,8 @@ class _Schema:
             return self._ledger.apply_next(self._apply)
 
     def _apply(self, migration: Migration) -> None:
+        from authapi.database.sqlite.backup import shown  # noqa: PLC0415 - few starts migrate
+
         connection = self._database.connection
         connection.create_function(  # what migrations call and SQLite does not have
             "lookalikes", 1, lambda username: json.dumps(sorted(lookalikes(username)))
