@@ -6,7 +6,8 @@ Table: limits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from authapi.database import Database
 from authapi.errors import Failure
@@ -55,8 +56,7 @@ class TooManyFailures(TooManyRequests):
         self.notice += " locked_out"
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True):
     """A number of tries at once, and as many again in each window, by GCRA (ITU-T I.371).
 
     `in_a_row` is the number of tries without a success after which there are no more, and `advice`
@@ -112,8 +112,7 @@ class Limit:
         return Budget(self, subject)
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkLimit:
+class NetworkLimit(msgspec.Struct, frozen=True):
     """A limit of the networks of an address: of an IPv4 address, or of an IPv6 /64, /56 and /48.
 
     SECURITY: some providers give a client 65,536 networks of /64, so the wider networks, which
@@ -134,8 +133,7 @@ class NetworkLimit:
         return [limit.of(network) for limit, network in pairs]
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(msgspec.Struct, frozen=True):
     """The tries that a limit gives one account, network, user or device."""
 
     limit: Limit

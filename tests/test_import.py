@@ -53,6 +53,8 @@ UNUSED = {
     "authapi.database.sqlite.replacement",
     "authapi.passwords.foreign_hashes",
     "authapi.passwords.key_derivation",
+    "authapi.server.workers",
+    "difflib",
     "falcon.asgi",
     "falcon.testing",
     "importlib.metadata",

@@ -9,8 +9,9 @@ can guess. `normalization` makes the form of a password that is hashed.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from authapi.machine import PROCESS_MIB, memory_limit
 from authapi.passwords.hash_lane import Lane, Room
@@ -29,16 +30,14 @@ MOST_SECONDS_OF_IMPORTED = 2  # of CPU time
 logger = logging.getLogger("authapi.passwords")
 
 
-@dataclass(frozen=True, slots=True)
-class _Bounds:
+class _Bounds(msgspec.Struct, frozen=True):
     """The most that a verification may take: seconds of CPU time, and bytes of memory."""
 
     seconds: float
     memory: int
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """The outcome of a verification.
 
     `new_hash` replaces a stored hash whose cost is outdated. A stored hash is not `usable` if it

@@ -10,11 +10,11 @@ import secrets
 import threading
 import time
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, cast
 
 from argon2.low_level import Type, core, error_to_str, ffi
+from msgspec.structs import replace
 
 from authapi.passwords.stored_hashes import Cost, Stored
 

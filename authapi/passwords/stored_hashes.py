@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 LONGEST = 1_024  # characters of a stored hash
 SHORTEST_SALT, SHORTEST_TAG = 8, 4  # bytes (RFC 9106, 3.1)
@@ -17,8 +18,7 @@ _STORED = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True):
     """The cost of one hash: m, t and p of RFC 9106, 3.1."""
 
     memory_kib: int
@@ -31,8 +31,7 @@ class Cost:
         return self.memory_kib * self.passes
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """A stored hash. The salt and the tag are in unpadded base64."""
 
     kind: str

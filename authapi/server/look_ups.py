@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from authapi.app import AuthAPI
 from authapi.database import Key, NoConnection, Pipeline, Row
@@ -24,8 +25,7 @@ MOST = 256  # keys of a batch
 UNSENT_POLL = 0.01  # seconds, while the socket takes no more
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A key that a request waits for, since a time in monotonic seconds."""
 
     channel: Channel

@@ -22,7 +22,6 @@ from authapi.server.observer import Observer
 from authapi.server.service_manager import tell_ready
 from authapi.server.start_log import log_to_stderr, say_start, warn_of
 from authapi.server.streams import unblock
-from authapi.server.workers import Hooks, Workers
 from authapi.settings import ServerSettings, Settings, WorkerSettings, require_settings
 from authapi.signals import END_SIGNALS, end_at_once
 
@@ -59,6 +58,8 @@ def serve(settings: Settings, create: Callable[[Settings], AuthAPI] = create_app
             seen.begin(0)
             _answer(settings, app, seen.observer, port, ready)
         else:
+            from authapi.server.workers import Hooks, Workers  # noqa: PLC0415 - for several alone
+
             app.prepare_to_fork()
             work = partial(_work, settings, app, seen.observer, port)
             drain_seconds = settings.of(ServerSettings).drain_seconds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -100,6 +99,8 @@ def variable(name: str) -> str:
 
 def likeliest(name: str, known: list[str]) -> str | None:
     """Return the known name that is most like another one, if any is."""
+    import difflib  # noqa: PLC0415 - for mistakes alone
+
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), None)
 
 
