@@ -112,10 +112,20 @@ def test_since(operate, client, clock, age, count):
 
 
 @pytest.mark.parametrize("age", ["", "2", "h", "-2h", "2w", "1.5h", "2 h", "٢h"])
-def test_an_age_that_is_none(operate, age):
-    """An age is a number and a unit."""
+def test_an_age_that_is_none(operate, capsys, age):
+    """An age is a number and a unit, and the error has examples."""
     with pytest.raises(SystemExit, match="2"):
         operate("audit", "list", f"--since={age}")
+    assert f"{age!r} is not an age such as 90s, 15m, 2h or 7d" in capsys.readouterr().err
+
+
+def test_a_deleted_user(operate, client, token):
+    """The entries of a deleted user are found by the id."""
+    operate("user", "delete", "id:1", "--yes")
+
+    found = [each["event"] for each in operate.json("audit", "list", "--user", "id:1")]
+
+    assert (found[0], found[-1]) == ("user_deleted", "registered")
 
 
 def test_more_entries_than_a_page(operate, client, token):

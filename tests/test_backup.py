@@ -54,7 +54,8 @@ def test_a_backup_beside_a_service(client, back_up, target, capsys):
 
     shown = capsys.readouterr()
     assert (
-        f"Backed up to {target}: 1 users, 1 sessions, schema {MIGRATIONS[-1].version}" in shown.out
+        f"Backed up to {target}: schema {MIGRATIONS[-1].version}, users: 1, sessions: 1"
+        in shown.out
     )
     assert f"{client.app.core.settings.key_file} and {client.app.core.settings.root_key_file}" in (
         shown.out

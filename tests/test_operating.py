@@ -10,6 +10,7 @@ from contextlib import closing
 
 import pytest
 from conftest import CHEAPLY, USER
+from databases import insert_user, opened
 from system_users import NOBODY
 from terminal import AUTHAPI, environment, in_pipe, on_terminal
 from worker_service import ask, serving
@@ -138,6 +139,33 @@ def test_a_hostile_name(tmp_path, environ, command):
     assert status == 0
     assert "owned" in shown
     assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(shown)
+
+
+def test_a_server_that_is_away(environ):
+    """A command that cannot reach a server says so in one sentence."""
+    environ["AUTHAPI_DATABASE_URL"] = "postgresql://authapi@127.0.0.1:1/authapi"
+    environ["AUTHAPI_SECRET_KEY"] = os.urandom(32).hex()
+
+    status, _, errors = in_pipe(*AUTHAPI, "user", "list", **environ)
+
+    assert status == 1
+    assert errors.startswith("authapi: The database cannot be used (")
+    assert errors.count("\n") == 1
+
+
+def test_an_update_by_a_command(tmp_path, environ):
+    """A command that finds an older schema updates it, and says how to go back."""
+    newest = max(each[0] for each in query(tmp_path, "SELECT version FROM migrations"))
+    (tmp_path / "authapi.db").unlink()
+    older = opened(tmp_path / "authapi.db", until=newest - 1)
+    with older.transaction():
+        insert_user(older, "anna")
+    older.close()
+
+    status, shown, errors = in_pipe(*AUTHAPI, "user", "list", **environ)
+
+    assert (status, "anna" in shown) == (0, True)
+    assert f"is updated from schema {newest - 1} to {newest}; to go back" in errors
 
 
 def test_a_hostile_argument(environ):

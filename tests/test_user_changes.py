@@ -79,6 +79,13 @@ def test_names_that_are_refused(operate, client, other, name, error):
     assert client.query("SELECT username FROM users WHERE id = 2") == [("other",)]
 
 
+def test_a_name_that_is_taken(operate, client, other):
+    """The sentence names nothing of the database."""
+    message = operate.refusal("user", "rename", "other", "crispengari")[2]
+
+    assert message == "The username is already taken."
+
+
 def test_a_reserved_name(operate, client, token):
     """The operator may take a reserved name, which is kept for them."""
     assert operate.json("user", "rename", "id:1", "support")[0]["renamed"] is True

@@ -125,10 +125,11 @@ def test_nobody(operate, name):
 
 
 @pytest.mark.parametrize("arguments", [["--limit", "-1"], ["--limit", "x"], ["--after", "9" * 19]])
-def test_numbers_that_are_none(operate, arguments):
-    """A number that is none is refused with status 2."""
+def test_numbers_that_are_none(operate, capsys, arguments):
+    """A number that is none is refused with status 2 and a sentence."""
     with pytest.raises(SystemExit, match="2"):
         operate("user", "list", *arguments)
+    assert f"{arguments[1]!r} is not a whole number of up to 18" in capsys.readouterr().err
 
 
 def test_a_name_that_begins_like_an_option(operate, client):

@@ -7,6 +7,7 @@ where a command writes and asks, and `tables` turns values into text.
 from __future__ import annotations
 
 import os
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,9 +162,9 @@ def utf8(text: str) -> str:
 
 
 def natural(text: str) -> int:
-    """Return the whole number of an argument: a `type` for argparse. Raises ValueError."""
+    """Return the whole number of an argument: a `type` for argparse. Raises ArgumentTypeError."""
     if not (text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER):
-        raise ValueError(text)
+        raise ArgumentTypeError(f"{text!r} is not a whole number of up to {LONGEST_NUMBER} digits")
     return int(text)
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from authapi.settings import Settings
 
 ENDED = 128  # added to a signal's number, as shells do
+FAULT = 500  # the least status of a failure that is not the operator's
 
 
 def main(arguments: Sequence[str] | None = None, listed: Listed = features.COMMANDS) -> int:
@@ -59,7 +60,8 @@ def main(arguments: Sequence[str] | None = None, listed: Listed = features.COMMA
     except OperatorError as error:
         return _refuse(console, error.error, str(error), error.exit_status)
     except Failure as failure:
-        cause = f" ({failure.__cause__})" if failure.__cause__ else ""
+        is_fault = failure.status >= FAULT and failure.__cause__
+        cause = f" ({failure.__cause__})" if is_fault else ""
         return _refuse(console, failure.error, f"{failure.message}{cause}", 1)
 
 
@@ -84,7 +86,9 @@ def _run(arguments: list[str], listed: Listed, console: Console) -> int:
         _serve(known)
         return 0
     command, feature = known.declared
-    with raising(), _progress_of(console):
+    from authapi.commands.log import told  # noqa: PLC0415 - `--help` logs nothing
+
+    with raising(), _progress_of(console), told(console):
         return _run_declared(
             command, feature, Call(known, console, partial(_settings_of, known, feature))
         )

@@ -18,7 +18,7 @@ from authapi.core import Core
 from authapi.database import Row
 from authapi.events import Event
 from authapi.features.audit import LARGEST_ID, RETENTION, AuditRepository
-from authapi.features.user_look_up import find_user
+from authapi.features.user_look_up import find_id
 
 REQUIRES = ("audit", "user_look_up")
 
@@ -101,10 +101,13 @@ def _record(row: tuple[Any, ...]) -> Record:
 
 
 def age(text: str) -> int:
-    """Return the seconds of an age such as `90d`: a `type` for argparse. Raises ValueError."""
+    """Return the seconds of an age such as `90d`: a `type` for argparse.
+
+    Raises ArgumentTypeError.
+    """
     found = _AGE.fullmatch(text)
     if found is None:
-        raise ValueError(text)
+        raise ArgumentTypeError(f"{text!r} is not an age such as 90s, 15m, 2h or 7d")
     return int(found[1]) * _UNITS[found[2]]
 
 
@@ -118,7 +121,7 @@ def prunable_age(text: str) -> int:
 
 def _list(call: Call) -> None:
     core, given = call.core, call.arguments
-    user_id = None if given.user is None else find_user(core, given.user).user.id
+    user_id = None if given.user is None else find_id(core, given.user)
     since = None if given.since is None else int(core.clock()) - given.since
 
     def is_asked_for(row: Row) -> bool:
@@ -168,7 +171,12 @@ COMMANDS = (
         "List what happened, the newest first; or, with --follow, show it as it happens.",
         _list,
         (
-            Argument("--user", "to this user alone", metavar="NAME", type=utf8),
+            Argument(
+                "--user",
+                "of this user alone; id:7 may be a deleted user",
+                metavar="NAME",
+                type=utf8,
+            ),
             Argument("--event", "these events alone", metavar="EVENT", nargs="+", type=utf8),
             Argument("--since", "since that long ago: 90s, 15m, 2h, 7d", metavar="AGE", type=age),
             OneOf(

@@ -57,9 +57,9 @@ def _back_up(call: Call) -> None:
             "sessions": contents.sessions,
             "keys": keys,
         },
-        f"Backed up to {file}: {contents.users} users, {contents.sessions} sessions, schema "
-        f"{contents.schema}, {contents.size:,} bytes.\n"
-        f"Keep these beside it, they are not in it: {' and '.join(keys)}",
+        f"Backed up to {file}: schema {contents.schema}, users: {contents.users}, "
+        f"sessions: {contents.sessions}, {contents.size:,} bytes.\n"
+        f"Keep the keys too, they are not in it: {' and '.join(keys)}",
     )
     _warn(call, contents)
 

@@ -88,10 +88,11 @@ def _run(call: Call) -> None:
                 output.write(f"{line}\n")
             count += 1
             tick()
+    number = "1 user" if count == 1 else f"{count} users"
     if path == "-":
-        call.console.say(f"Exported {count} users.")
+        call.console.say(f"Exported {number}.")
     else:
-        call.console.show({"exported": count, "file": path}, f"Exported {count} users to {path}.")
+        call.console.show({"exported": count, "file": path}, f"Exported {number} to {path}.")
 
 
 COMMANDS = (

@@ -43,6 +43,12 @@ def find_user(core: Core, name: str) -> Credential:
     return credential
 
 
+def find_id(core: Core, name: str) -> int:
+    """Return the id of a user. `id:7` may be a deleted user's. Raises CommandError."""
+    by_id = _ID.fullmatch(name)
+    return int(by_id[1]) if by_id else find_user(core, name).user.id
+
+
 def described(credential: Credential) -> str:
     """Return the name and the id of a user, for a sentence: `anna (id 7)`."""
     return f"{credential.user.username!r} (id {credential.user.id})"

@@ -44,8 +44,16 @@ def migrate(database: PostgreSQLDatabase, known: Sequence[Migration] | None = No
             lock.wait_without_end()
             statements.lock()
             database.is_new = not statements.has_ledger()
+            missing = [] if database.is_new else ledger.missing()
             while ledger.apply_next(lambda migration: apply(database, migration)):
                 pass
+    if missing:
+        logger.warning(
+            "%s is updated from schema %d to %d",
+            database.description,
+            missing[0].version - 1,
+            missing[-1].version,
+        )
 
 
 def look_at(database: PostgreSQLDatabase) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from authapi.errors import StartError
 from authapi.secret_files import synchronize
+from authapi.signals import kept_from_threads
 
 ENDINGS = ("", "-journal", "-wal", "-shm", ".lock", ".run")  # what SQLite and we put beside it
 LOGS = ("-wal", "-journal")
@@ -29,12 +30,15 @@ def draft_of(path: Path, ending: str = ".part") -> Iterator[Path]:
     process writes the same one.
     """
     draft = path.with_name(path.name + ending)
-    descriptor = _claim(draft)
+    descriptor = None
     try:
+        with kept_from_threads():  # NOTE: a signal that ends the command waits until it is ours
+            descriptor = _claim(draft)
         yield draft
     finally:
-        remove(draft)
-        os.close(descriptor)
+        if descriptor is not None:
+            remove(draft)
+            os.close(descriptor)
 
 
 def publish(draft: Path, path: Path) -> None:

@@ -74,7 +74,7 @@ def _content(database: SQLiteDatabase, *, deep: bool) -> Iterator[Finding]:
             f"The database is damaged ({found[0][0]}): restore a backup with authapi db restore.",
         )
     else:
-        more = "" if deep else ", without a comparison of indexes and rows (--deep)"
+        more = "" if deep else ". authapi db check --deep compares indexes and rows too"
         yield ok("integrity", f"The pages are whole{more}.")
     if orphan:
         yield fault(

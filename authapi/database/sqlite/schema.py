@@ -101,7 +101,7 @@ class _Schema:
             copy = keep_copy(
                 self._database, path.with_name(f"{path.name}.before-{missing[0].version:04d}")
             )
-        logger.info(
+        logger.warning(
             "%s is updated from schema %d to %d; to go back, install the older release and run: "
             "authapi db restore %s",
             path,
