@@ -511,6 +511,21 @@ def test_a_named_pipe(client, tmp_path):
 
 
 @pytest.mark.sqlite("the reading of a file")
+def test_a_named_pipe_of_sqlite(client, tmp_path, capsys):
+    """A SQLite file that comes through a pipe with a name is refused, and not waited for."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    url = client.app.core.settings.database_url
+    writer = threading.Thread(target=pipe.write_bytes, args=[b"SQLite format 3\0"])
+    writer.start()
+
+    status = main(["import", str(pipe), "--database-url", url])
+    writer.join()
+
+    assert (status, "cannot be piped" in capsys.readouterr().err) == (1, True)
+
+
+@pytest.mark.sqlite("the reading of a file")
 def test_messages_are_harmless(client, tmp_path, capsys):
     """A name that would drive a terminal is escaped in a fault."""
     path = tmp_path / "users"

@@ -60,7 +60,8 @@ def open_source(path: str, form: Format) -> Iterator[Source]:
         if not _starts_as_sqlite(file):
             yield Source(form, file, None)
             return
-        if path == "-":
+        # NOTE: SQLite would wait for ever for who writes into a pipe that has a name.
+        if path == "-" or not Path(path).is_file():
             raise CommandError("A SQLite database cannot be piped: name its file.", "no_file")
         with suppress(UnreadableFile), open_foreign(Path(path)) as database:
             yield Source(form, file, database)
