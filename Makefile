@@ -1,7 +1,7 @@
 # Each target needs the virtual environment that README's second command makes.
 BIN = .venv/bin
-# Tests wait for processes and sockets more than they compute: three at once suit two CPUs.
-TESTS = -n 3
+# Tests wait for processes and sockets more than they compute: four at once suit two CPUs.
+TESTS = -n 4
 # The lock files hold for every Python and platform that the service runs on. Versions stay until `make lock LOCKED=--upgrade`.
 LOCK = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' $(LOCKED)
 

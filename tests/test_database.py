@@ -174,6 +174,7 @@ def test_no_statement_scans(client):
         ("jobs", "claim"),
         ("limits", "take"),
         ("one_time_tokens", "insert"),
+        ("outbox", "insert"),
         ("replaced_sessions", "add"),
         ("root_keys", "add"),
         ("users", "add_lookalike"),
@@ -184,13 +185,13 @@ def test_no_statement_scans(client):
     of_a_restore |= {("users", "skip_versions"), ("sessions", "end_all")}
     of_a_restore |= {("one_time_tokens", "end_all")}
     of_a_start = {("migrations", name) for name in of_a_start}
-    of_few_rows = {("jobs", "times"), ("root_keys", "has_any")}
+    of_few_rows = {("jobs", "times"), ("root_keys", "has_any"), ("outbox", "waiting")}
     of_a_command = {("contents", "users"), ("contents", "sessions"), ("database", "faults")}
     of_a_command |= {("migrations", "is_ours"), ("database", "quick_faults")}
     of_a_command |= {("contents", "bytes"), ("contents", "schema")}
     of_an_import = {("imports", name) for name in ("users_by_email", "taken_names", "insert_rows")}
     of_a_copy = {("copy", "root_keys"), ("copy", "replaced_sessions")}
-    of_a_command |= of_an_import
+    of_a_command |= of_an_import | {("outbox", "of_user")}
     assert of_a_start | of_a_restore | of_a_copy | of_a_command | of_few_rows == scans
     of_no_rows = {("users", "hold_name"), ("imports", "continue_ids"), ("database", "lock_users")}
     assert {(file, name) for file, name, _ in found} == scans | searches | writes | of_no_rows

@@ -47,6 +47,10 @@ KINDS = {
     "purpose": ["reset", "login"],
     "link_hash code_hash binding nonce data": ["", "a", "b", "c"],
     "version": [None, 1, 2],
+    "channel": ["mail", "other"],
+    "kind address language error": ["", "a", "ä"],
+    "due_at latest": TIMES,
+    "claims after": range(4),
     "key kid": ["login:a", "login:b", "network:c"],
     "at_most": [1_000],
     "before": range(1, 400),
@@ -79,6 +83,22 @@ WEIGHTS = {
         "newest": 1,
         "take_try": 2,
         "end_purpose": 1,
+        "prune": 1,
+    },
+    "outbox": {
+        "insert": 6,
+        "waiting": 1,
+        "first_due_at": 1,
+        "claim": 2,
+        "done": 2,
+        "give_back": 1,
+        "put_off": 1,
+        "die": 2,
+        "of_user": 1,
+        "page": 1,
+        "page_of_dead": 1,
+        "revive": 1,
+        "drop": 1,
         "prune": 1,
     },
     "replaced_sessions": {"add": 2, "has": 2, "forget": 1},
@@ -131,7 +151,7 @@ def drawn(rng, database, file, name, parameter):
         return None
     if (file, parameter) in {("users", "key"), ("jobs", "name")}:
         return rng.choice(NAMES)
-    if file == "one_time_tokens" and parameter in {"id", "user_id"}:
+    if file in {"one_time_tokens", "outbox"} and parameter in {"id", "user_id"}:
         table = "users" if parameter == "user_id" else file
         ids = query(database, f"SELECT id FROM {table} ORDER BY id", ())
         return rng.choice([None, *(number for (number,) in ids)])
@@ -172,6 +192,8 @@ COLUMNS = {
     " methods second_factor_at",
     "one_time_tokens": "id purpose user_id version data kid nonce link_hash code_hash binding tries"
     " created_at expires_at",
+    "outbox": "id channel kind user_id address data language created_at expires_at due_at claims"
+    " failures error died_at",
     "replaced_sessions": "id_hash replaced_by replaced_at",
     "audit_log": "id created_at event detail user_id session_id ip user_agent request_id",
     "limits": "key full_at tries kept_until",
@@ -191,7 +213,10 @@ def alike(result):
     return result
 
 
-UNORDERED = {("sessions", "revoke_all_but"), ("sessions", "revoke_unused"), ("jobs", "times")}
+UNORDERED = {
+    *(("sessions", "revoke_all_but"), ("sessions", "revoke_unused")),
+    *(("jobs", "times"), ("outbox", "claim")),
+}
 
 
 @pytest.mark.parametrize("seed", range(2))

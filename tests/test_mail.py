@@ -293,6 +293,10 @@ def text_of(html):
     return " ".join(unescape(re.sub("<[^>]*>", "", body)).split())
 
 
+def without_spaces(text):
+    return "".join(text.split())
+
+
 def test_naughty_strings(client, folder):
     """Whatever a value is, a mail has one recipient, our headers, and two parts that agree."""
     mails = client.app.core.of(Mails)
@@ -308,7 +312,8 @@ def test_naughty_strings(client, folder):
 
                 assert [*message.keys()] == HEADERS
                 assert message.get_all("To") == ["user@example.com"]
-                assert message["Subject"].split() == text.subject.split()
+                # Python 3.11 may lose a space between two encoded words of a folded subject.
+                assert without_spaces(message["Subject"]) == without_spaces(text.subject)
                 plain = message.get_body(("plain",)).get_content()
                 html = message.get_body(("html",)).get_content()
                 assert " ".join(plain.split()) == text_of(html)
