@@ -153,6 +153,8 @@ class Script:
                 each.shutdown(socket.SHUT_RDWR)
         for thread in (self._thread, *self._threads):
             thread.join()
+        for each in self._sockets:
+            each.close()
 
     def _accept(self):
         while True:

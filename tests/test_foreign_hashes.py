@@ -79,7 +79,7 @@ def test_django_now(name):
     from django.conf import settings  # noqa: PLC0415
 
     if not settings.configured:
-        settings.configure()
+        settings.configure(SECRET_KEY="of the test")
     hasher = getattr(hashers, f"{name}PasswordHasher")()
     hasher.rounds, hasher.work_factor, hasher.iterations = 4, 1_024, 1_000
 

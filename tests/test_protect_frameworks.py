@@ -60,20 +60,22 @@ def test_django(protecting, token):
     conf = pytest.importorskip("django.conf")
     http = pytest.importorskip("django.http")
     urls = pytest.importorskip("django.urls")
+    utils = pytest.importorskip("django.test.utils")
     wsgi = pytest.importorskip("django.core.wsgi")
 
     def whoami(request):
         user = request.META.get("authapi.user")
         return http.JsonResponse({"key": request.META.get("REMOTE_USER"), "id": user and user.id})
 
-    conf.settings.configure(
+    if not conf.settings.configured:
+        conf.settings.configure(SECRET_KEY="of the test")
+    with utils.override_settings(
         ALLOWED_HOSTS=["*"],
         LOGGING_CONFIG=None,
         ROOT_URLCONF=(urls.path("whoami", whoami),),
-        SECRET_KEY="of the test",
-    )
-    client = Client(protecting(wsgi.get_wsgi_application()))
+    ):
+        client = Client(protecting(wsgi.get_wsgi_application()))
 
-    assert client.simulate_get("/whoami").json == {"key": None, "id": None}
-    assert client.get_as(token, "/whoami").json == {"key": "1", "id": 1}
-    assert client.get_as(token, "/nowhere").status_code == 404
+        assert client.simulate_get("/whoami").json == {"key": None, "id": None}
+        assert client.get_as(token, "/whoami").json == {"key": "1", "id": 1}
+        assert client.get_as(token, "/nowhere").status_code == 404
