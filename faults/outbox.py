@@ -32,14 +32,14 @@ from typing import Any
 import falcon
 import msgspec
 
-from authapi import AuthAPI, Settings, create_app, features, outbox, outbox_delivery
+from authapi import AuthAPI, Settings, create_app, features, outbox
 from authapi.answers import Answer
 from authapi.core import Core
 from authapi.features.mail import Mails
 from authapi.mail.kinds import Letter, Mail
 from authapi.operations import operation
-from authapi.outbox import Outbox, OutboxJob
-from authapi.outbox_sender import SenderPace
+from authapi.outbox import Outbox, OutboxJob, delivery
+from authapi.outbox.sender import SenderPace
 from authapi.server import serve
 from faults.harness import DATABASE, HOST, PATIENCE, Service, children, conclude, parser, start
 
@@ -96,7 +96,7 @@ def notes() -> types.ModuleType:
 
 def run_service(*, spoilt: bool) -> None:
     """Serve until a signal."""
-    outbox.LEASE, outbox_delivery.STARTS_WITHIN = LEASE, 1
+    outbox.LEASE, delivery.STARTS_WITHIN = LEASE, 1
     if spoilt:
         claim = Outbox.claim
 

@@ -15,7 +15,7 @@ from relay import PAGES, SENDER, Script, mail_settings, running
 from authapi.features.mail import Mails, TooManyMails
 from authapi.mail.kinds import Letter, Mail
 from authapi.outbox import Outbox
-from authapi.outbox_sender import SenderPace
+from authapi.outbox.sender import SenderPace
 
 SOON = SenderPace(tick=0.001, pause=0, look_every=0.05, retry=0.01, keep=0.01, close_wait=0.05)
 FILL = (

@@ -25,7 +25,7 @@ from authapi.mail.kinds import Mail
 from authapi.mail.relay import relay_of, without_password
 from authapi.middleware import new_request_id
 from authapi.outbox import Outbox, OutboxJob
-from authapi.outbox_sender import OutboxSender
+from authapi.outbox.sender import OutboxSender
 from authapi.personal_data import PersonalData
 from authapi.principal import User
 from authapi.settings import ServerSettings, SettingsGroup, refused, setting

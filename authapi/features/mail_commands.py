@@ -17,7 +17,7 @@ from authapi.events import Event
 from authapi.features.mail import Mails
 from authapi.mail.kinds import Letter, Mail
 from authapi.outbox import Outbox, OutboxJob
-from authapi.outbox_delivery import ChannelDown, Refused
+from authapi.outbox.delivery import ChannelDown, Refused
 
 REQUIRES = ("mail",)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from authapi.mail.kinds import Letter, Mail
 from authapi.mail.relay import Relay
 from authapi.outbox import OutboxJob
-from authapi.outbox_delivery import ChannelDown, Refused
+from authapi.outbox.delivery import ChannelDown, Refused
 
 if TYPE_CHECKING:
     from authapi.core import Core

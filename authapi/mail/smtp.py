@@ -15,7 +15,7 @@ from contextlib import suppress
 from authapi.mail.answers import TIMEOUT, Answers
 from authapi.mail.relay import Relay
 from authapi.mail.transports import Message
-from authapi.outbox_delivery import ChannelDown, Refused
+from authapi.outbox.delivery import ChannelDown, Refused
 
 ACCEPT_TIMEOUT = (
     60  # seconds for the answer to a message, which relays may check before they answer

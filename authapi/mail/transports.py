@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from authapi.mail.relay import Relay
-from authapi.outbox_delivery import ChannelDown
+from authapi.outbox.delivery import ChannelDown
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,9 @@
 Table: outbox. A row is a job: it says what happened and to whom, and what is sent is made of it
 when it is sent. So no secret waits in it. A process claims jobs for LEASE seconds; where it dies,
 another one claims them again. So each job is sent at least once.
+
+In this package, `delivery` claims jobs and sends them over a channel, and `sender` is the thread
+that does it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from authapi.background import BackgroundService
 from authapi.errors import Unavailable
-from authapi.outbox_delivery import Channel, Delivery
+from authapi.outbox.delivery import Channel, Delivery
 from authapi.signals import kept_from_threads
 
 if TYPE_CHECKING:
