@@ -99,6 +99,33 @@ def test_status_of_an_older_release(older, run):
     assert rows(older, "SELECT max(version) FROM migrations") == [(6,)]
 
 
+@pytest.fixture(name="older_schema")
+def _older_schema(client):
+    """Let the ledger lack the newest migration. NOTE: tests share the database of a server."""
+    (entry,) = client.query(
+        "DELETE FROM migrations WHERE version = (SELECT max(version) FROM migrations)"
+        " RETURNING version, name, checksum, needs"
+    )
+    yield entry[1]
+    client.query(
+        "INSERT INTO migrations (version, name, checksum, needs) VALUES (?, ?, ?, ?)", *entry
+    )
+
+
+@pytest.mark.parametrize("command", [["user", "list"], ["key", "rotate", "--yes"]])
+def test_a_command_beside_an_older_release(older_schema, run, capsys, command):
+    """Other commands than `db migrate` leave an older schema as it is, and name that one."""
+    before = run("status", "--json")[1]
+
+    status = main(command)
+
+    shown = capsys.readouterr()
+    assert (status, shown.out) == (1, "")
+    assert f"has the schema of an older release (it lacks {older_schema})" in shown.err
+    assert "authapi db migrate" in shown.err
+    assert before == run("status", "--json")[1]
+
+
 @pytest.mark.sqlite("a newer schema")
 def test_status_of_a_newer_release(client, run):
     """The status of a newer schema says why this release does not start; the exit status is 1."""

@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 from conftest import CHEAPLY, USER
-from databases import insert_user, opened
+from databases import MIGRATIONS, insert_user, opened
 from system_users import NOBODY
 from terminal import AUTHAPI, environment, in_pipe, on_terminal
 from worker_service import ask, serving
@@ -153,8 +153,8 @@ def test_a_server_that_is_away(environ):
     assert errors.count("\n") == 1
 
 
-def test_an_update_by_a_command(tmp_path, environ):
-    """A command that finds an older schema updates it, and says how to go back."""
+def test_an_older_schema(tmp_path, environ):
+    """A command changes no schema under a service of an older release, and says what to do."""
     newest = max(each[0] for each in query(tmp_path, "SELECT version FROM migrations"))
     (tmp_path / "authapi.db").unlink()
     older = opened(tmp_path / "authapi.db", until=newest - 1)
@@ -164,8 +164,12 @@ def test_an_update_by_a_command(tmp_path, environ):
 
     status, shown, errors = in_pipe(*AUTHAPI, "user", "list", **environ)
 
-    assert (status, "anna" in shown) == (0, True)
-    assert f"is updated from schema {newest - 1} to {newest}; to go back" in errors
+    assert (status, shown) == (1, "")
+    assert f"(it lacks {MIGRATIONS[-1].name})" in errors
+    assert "authapi db migrate" in errors
+    assert query(tmp_path, "SELECT max(version) FROM migrations") == [(newest - 1,)]
+    assert in_pipe(*AUTHAPI, "db", "migrate", **environ)[0] == 0
+    assert "anna" in in_pipe(*AUTHAPI, "user", "list", **environ)[1]
 
 
 def test_a_hostile_argument(environ):

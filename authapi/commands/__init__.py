@@ -188,10 +188,11 @@ def as_owner(settings: Settings) -> Settings:
 def existing_service(settings: Settings) -> Iterator[AuthAPI]:
     """Open the application of an existing service for the block, and close it.
 
-    Raises StartError where the database or its keys are missing, and makes neither.
+    Raises StartError where the database or its keys are missing, and makes neither, and where the
+    schema is that of an older release. An empty PostgreSQL database gets its tables.
     """
     from authapi.app import create_app  # noqa: PLC0415 - `authapi --help` loads no service
-    from authapi.database.opening import lacks_database  # noqa: PLC0415
+    from authapi.database.opening import lacks_database, require_current  # noqa: PLC0415
     from authapi.keys import lacks_keys  # noqa: PLC0415
     from authapi.settings import DatabaseSettings  # noqa: PLC0415
 
@@ -202,6 +203,7 @@ def existing_service(settings: Settings) -> Iterator[AuthAPI]:
             f"There is no database {path}, or it has no keys: "
             "run this with the settings of the service, in its directory."
         )
+    require_current(settings)
     app = create_app(settings)
     try:
         yield app

@@ -68,6 +68,21 @@ def missing_migrations(database: Database) -> Sequence[Migration]:
     return Ledger(ledger, known, database.description).missing()
 
 
+def require_current(settings: Settings) -> None:
+    """Raise StartError where the settings' database has the schema of an older release.
+
+    NOTE: a service of that release may be running. A command must not change the schema under it.
+    """
+    with open_as_it_is(settings) as database:
+        missing = missing_migrations(database)
+        if missing and database.statements("migrations").has_ledger():
+            raise StartError(
+                f"{database.description} has the schema of an older release (it lacks "
+                f"{missing[0].name}): use the commands of that release, or update the schema with "
+                "authapi db migrate."
+            )
+
+
 def inspect(database: Database, *, deep: bool) -> Iterator[Finding]:
     """Yield what is found in a database that was opened as it is. Raises Unavailable."""
     if isinstance(database, sqlite.SQLiteDatabase):
