@@ -75,6 +75,18 @@ def remove_log(path):
         path.with_name(f"{path.name}{suffix}").unlink()
 
 
+def empty_index(path):
+    """Damage a database file: an index of the users has no rows any more."""
+    with closing(sqlite3.connect(path)) as database:
+        (root,) = database.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'users'"
+        ).fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\x0a" + bytes(7))  # an empty page of an index
+
+
 @contextmanager
 def locked(path, kind="IMMEDIATE"):
     """Let another program keep a database locked."""

@@ -3,15 +3,14 @@
 import json
 import os
 import signal
-import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 import pytest
 from conftest import USER, eventually
-from databases import MIGRATIONS, insert_user, locked, opened, rows
+from databases import MIGRATIONS, empty_index, insert_user, locked, opened, rows
 
 from authapi import features
 from authapi.commands.cli import main
@@ -184,14 +183,7 @@ def test_a_damaged_database(client, back_up, target, path, capsys):
     """A database that is damaged gives no backup, and the command says so."""
     client.register()
     client.app.close()
-    with closing(sqlite3.connect(path)) as database:
-        (root,) = database.execute(
-            "SELECT rootpage FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'users'"
-        ).fetchone()
-        (size,) = database.execute("PRAGMA page_size").fetchone()
-    with path.open("r+b") as file:
-        file.seek((root - 1) * size)
-        file.write(b"\x0a" + bytes(7))  # an empty page of an index
+    empty_index(path)
 
     assert back_up() == 1
 
@@ -199,12 +191,14 @@ def test_a_damaged_database(client, back_up, target, path, capsys):
     assert left(target.parent) == []
 
 
-def test_a_locked_database(client, back_up, target):
-    """A program that keeps the database from being written does not keep it from being read."""
+def test_a_locked_database(client, back_up, target, monkeypatch, capsys):
+    """Where another program keeps the database locked, only the audit log's entry is missing."""
+    monkeypatch.setattr("authapi.database.sqlite.database.LOCK_TIMEOUT", 0.1)
     client.register()
     with locked(client.app.core.database.path):
         assert back_up() == 0
 
+    assert "the audit log cannot be written" in capsys.readouterr().err
     assert rows(target, "SELECT count(*) FROM users") == [(1,)]
 
 

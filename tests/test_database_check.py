@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from databases import insert_user, opened
+from databases import empty_index, insert_user, opened
 
 from authapi.commands.cli import main
 
@@ -73,14 +73,7 @@ def test_a_damaged_index(client, check, path):
     """An index without its rows is a fault."""
     client.register()
     client.app.close()
-    with closing(sqlite3.connect(path)) as database:
-        (root,) = database.execute(
-            "SELECT rootpage FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'users'"
-        ).fetchone()
-        (size,) = database.execute("PRAGMA page_size").fetchone()
-    with path.open("r+b") as file:
-        file.seek((root - 1) * size)
-        file.write(b"\x0a" + bytes(7))  # an empty page of an index
+    empty_index(path)
 
     status, found = check("--deep")
 

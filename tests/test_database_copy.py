@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 from cluster import why_none
 from conftest import CHEAP, OTHER, USER, Client, eventually, token_of
-from databases import insert_user, opened
+from databases import insert_user, locked, opened
 from engines import SECRET, PostgreSQLEngine, query
 
 from authapi import Settings, StartError, create_app
@@ -137,16 +137,26 @@ def test_a_service_that_runs(move, capsys):
     """A file that a service has open is not copied, and can be used on."""
     assert move.copy() == 1
 
-    assert "stop the service first" in capsys.readouterr().err
+    assert "stop it first" in capsys.readouterr().err
     assert move.client.get_as(move.token).status_code == 200
     assert move.count("users") == 0
+
+
+def test_a_program_that_knows_no_lock(move, capsys):
+    """A file that another program has open is not copied either."""
+    move.stop()
+
+    with locked(move.path):
+        assert move.copy() == 1
+
+    assert "Another program uses" in capsys.readouterr().err
 
 
 def test_a_service_that_starts_meanwhile(move):
     """No service can open the file while it is copied."""
     move.stop()
 
-    with open_exclusively(move.path), pytest.raises(StartError):
+    with open_exclusively(move.path), pytest.raises(StartError, match="db copy has .* to itself"):
         move.service(f"sqlite:///{move.path}")
 
 

@@ -1,31 +1,24 @@
 """A start that is killed while it changes the schema leaves the older schema or the newer one."""
 
-import json
-import os
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
+import kills
 import pytest
 from cluster import why_none
 from conftest import eventually
 from databases import MIGRATIONS, insert_user, opened, rows
 
 KILLED = """
-import json, os, signal, sqlite3, sys
+import json, sqlite3, sys
 from pathlib import Path
+from kills import KILLED, Files, in_a_child, kill_me
+from authapi.database.migrations import migrations
 from authapi.database.sqlite import SQLiteDatabase, migrate
 
-path = Path(sys.argv[1])
-saved = {each: each.read_bytes() for each in path.parent.iterdir()}
-
-def put_back():
-    for each in path.parent.iterdir():
-        each.unlink()
-    for each, content in saved.items():
-        each.write_bytes(content)
-        each.chmod(0o600)
+path, until = Path(sys.argv[1]), int(sys.argv[2])
+path.touch(0o600)
+files = Files(path.parent)
 
 def start(statement):
     done = 0
@@ -34,25 +27,11 @@ def start(statement):
         changes = text.split()[0] not in ("SELECT", "PRAGMA")
         done += changes
         if changes and done == statement:
-            os.kill(os.getpid(), signal.SIGKILL)
-    path.touch(0o600)
+            kill_me()
     database = SQLiteDatabase(path)
     database.connection.set_trace_callback(watch)
-    migrate(database)
+    migrate(database, migrations("sqlite")[:until])
     database.close()
-
-def in_a_child(action, *arguments):
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            action(*arguments)
-            status = 0
-        except Exception as error:
-            print(repr(error), file=sys.stderr, flush=True)
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 def look(when):
     connection = sqlite3.connect(path)
@@ -65,13 +44,15 @@ def look(when):
     print(json.dumps([when, faults, version or 0, schema]), flush=True)
     return version
 
-statement, status, version = 0, -signal.SIGKILL, None
-while status == -signal.SIGKILL:
-    put_back()
+statement, status, version = 0, KILLED, None
+while status == KILLED:
+    files.put_back()
     statement += 1
     status = in_a_child(start, statement)
     before, version = version, look("killed")
-    if version != before:
+    if version != before:  # what was killed goes on from here, and is killed in the next one
+        files.save()
+        statement = 0
         assert in_a_child(start, 0) == 0
         look("completed")
 sys.exit(status)
@@ -80,10 +61,9 @@ sys.exit(status)
 
 @pytest.fixture(name="path")
 def _path(tmp_path):
-    """Return a path in memory, if there is a place: a kill does not ask the disk."""
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tmp_path
-    with tempfile.TemporaryDirectory(dir=place) as folder:
-        yield Path(folder) / "authapi.db"
+    """Return a path in memory."""
+    with kills.folder_in_memory(tmp_path) as folder:
+        yield folder / "authapi.db"
 
 
 @pytest.fixture(name="schemas", scope="module")
@@ -98,26 +78,24 @@ def _schemas(tmp_path_factory):
     return schemas
 
 
-@pytest.mark.parametrize("release", [0, 2])
-def test_a_kill_at_each_statement(path, schemas, release):
+@pytest.mark.parametrize(("release", "until"), [(0, 3), (2, len(MIGRATIONS))])
+def test_a_kill_at_each_statement(path, schemas, release, until):
     """After a kill at any statement the schema is whole, and the next start completes it."""
     if release:
         older = opened(path, until=release)
         insert_user(older, "user0")
         older.close()
 
-    command = [sys.executable, "-c", KILLED, path]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    looks = kills.run(KILLED, path, until)
 
-    looks = [json.loads(line) for line in found.stdout.splitlines()]
     versions = [version for when, _, version, _ in looks if when == "killed"]
-    assert {*range(release, len(MIGRATIONS) + 1)} == {*versions}
+    assert {*range(release, until + 1)} == {*versions}
     assert versions == sorted(versions)
-    assert len(versions) > 3 * (len(MIGRATIONS) - release)
+    assert len(versions) > 3 * (until - release)
     for when, faults, version, there in looks:
         assert faults == "ok"
         if when == "completed":
-            assert (version, there) == (len(MIGRATIONS), schemas[-1])
+            assert (version, there) == (until, schemas[until])
         elif version or there:
             assert there == schemas[version] or [name for name, _ in there] == ["migrations"]
     assert rows(path, "SELECT count(*) FROM users") == [(1 if release else 0,)]

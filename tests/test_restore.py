@@ -1,21 +1,20 @@
 """A restored backup: what ended stays ended, no id is given again, and nothing is lost."""
 
 import json
-import os
 import re
 import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import kills
 import pytest
 from conftest import CHEAP, OTHER, USER, Client, cookie_of, token_of
-from databases import MIGRATIONS, insert_user, locked, opened, rows
+from databases import MIGRATIONS, empty_index, insert_user, locked, opened, rows
 
 from authapi import Caller, Settings, StartError, create_app
 from authapi.commands.cli import main
@@ -271,16 +270,8 @@ def foreign(path):
 
 
 def damaged(path):
-    """Make a backup with an index that lacks a row."""
     shutil.copyfile(path.with_name("good.db"), path)
-    with closing(sqlite3.connect(path)) as database, database:
-        (root,) = database.execute(
-            "SELECT rootpage FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'users'"
-        ).fetchone()
-        (size,) = database.execute("PRAGMA page_size").fetchone()
-    with path.open("r+b") as file:
-        file.seek((root - 1) * size)
-        file.write(b"\x0a" + bytes(7))  # an empty page of an index
+    empty_index(path)
 
 
 BAD = {
@@ -415,7 +406,9 @@ def test_a_start_during_a_restore(service):
     service.stop()
 
     with another_process(RESTORING, service.path, service.backup):
-        with pytest.raises(StartError, match="authapi db restore replaces .* now: start again"):
+        with pytest.raises(
+            StartError, match="authapi db restore or db copy has .* to itself now: start again"
+        ):
             service.start()
         with pytest.raises(StartError, match="A service or a command uses"):
             restore(service.settings, service.backup, OPERATOR)
@@ -510,26 +503,16 @@ def test_a_database_that_was_put_back(service, run):
 # Kills
 
 KILLED = """
-import json, os, signal, sqlite3, sys
+import json, sqlite3, sys
 from pathlib import Path
+from kills import KILLED, Files, in_a_child, kill_me
 from authapi import Caller, Settings, create_app
 from authapi.features.restore import restore
 
-database, backup = map(Path, sys.argv[1:])
-settings = Settings(database_url=f"sqlite:///{database}")
+database, backup = map(Path, sys.argv[1:3])
+settings = Settings(database_url=f"sqlite:///{database}", **json.loads(sys.argv[3]))
+files = Files(database.parent)
 WATCHED = {"os.rename", "os.link", "os.remove", "sqlite3.connect", "fcntl.flock"}
-
-def files():
-    return sorted(each for each in database.parent.iterdir() if each != backup)
-
-saved = {each: each.read_bytes() for each in files()}
-
-def put_back():
-    for each in files():
-        each.unlink()
-    for each, content in saved.items():
-        each.write_bytes(content)
-        each.chmod(0o600)
 
 def restore_until(step):
     done = 0
@@ -537,22 +520,9 @@ def restore_until(step):
         nonlocal done
         done += event in WATCHED
         if event in WATCHED and done == step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill_me()
     sys.addaudithook(watch)
     restore(settings, backup, Caller("", "", ""))
-
-def in_a_child(action, *arguments):
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            action(*arguments)
-            status = 0
-        except Exception as error:
-            print(repr(error), file=sys.stderr, flush=True)
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 def start():
     create_app(settings).close()
@@ -560,25 +530,24 @@ def start():
     (faults,) = connection.execute("PRAGMA integrity_check").fetchone()
     (users,) = connection.execute("SELECT count(*) FROM users").fetchone()
     connection.close()
-    names = [each.name for each in files()]
+    names = sorted(each.name for each in database.parent.iterdir() if each != backup)
     print(json.dumps([faults, users, database.stat().st_nlink, *names]), flush=True)
 
-step, status = 0, -signal.SIGKILL
-while status == -signal.SIGKILL:
-    put_back()
+step, status = 0, KILLED
+while status == KILLED:
+    files.put_back()
     step += 1
     status = in_a_child(restore_until, step)
-    assert in_a_child(start) == 0, step
+    start()
 sys.exit(status)
 """
 
 
 @pytest.fixture(name="in_memory")
 def _in_memory(clock, tmp_path):
-    """A service whose files are in memory, if there is a place: a kill does not ask the disk."""
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tmp_path
-    with tempfile.TemporaryDirectory(dir=place) as folder:
-        yield Service(Path(folder), clock)
+    """A service whose files are in memory."""
+    with kills.folder_in_memory(tmp_path) as folder:
+        yield Service(folder, clock)
 
 
 def test_a_restore_that_is_killed(in_memory):
@@ -588,11 +557,9 @@ def test_a_restore_that_is_killed(in_memory):
     service.back_up()
     service.client.register(**OTHER)
     service.stop()
-    command = [sys.executable, "-c", KILLED, service.path, service.backup]
 
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    ends = kills.run(KILLED, service.path, service.backup, json.dumps(CHEAP))
 
-    ends = [json.loads(line) for line in found.stdout.splitlines()]
     files = ["authapi.db", *(f"authapi.db.{ending}" for ending in ("key", "lock", "root", "run"))]
     kept = re.compile(r"authapi\.db\.replaced-\d{8}T\d{6}Z")
     for faults, users, links, *names in ends:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,19 +112,20 @@ def open_exclusively(path: Path) -> Iterator[SQLiteDatabase]:
         raise StartError(f"There is no database {path}.")
     from authapi.database.sqlite.backup import alone  # noqa: PLC0415 - for one command alone
 
-    with closing(alone(path)) as database:
+    with closing(alone(path)) as database, ExitStack() as held:
         try:
+            held.enter_context(database.use_lock.alone())
             with translated():
                 _ = database.connection
             ledger = database.statements("migrations")
             is_ours = ledger.has_ledger() and not ledger.lacks_needs()
             orphan = database.statements("database").orphan()
             missing = is_ours and Ledger(ledger, migrations("sqlite"), str(path)).missing()
-        except Unavailable as error:
+        except (OSError, Unavailable) as error:
             raise StartError(
-                f"Another program uses {path}: stop the service first."
+                f"Another program uses {path}: stop it first."
                 if is_busy(error)
-                else f"The database {path} cannot be read ({error.__cause__})."
+                else f"The database {path} cannot be read ({error.__cause__ or error})."
             ) from error
         if not is_ours or missing:
             raise StartError(

@@ -12,7 +12,7 @@ from authapi.errors import StartError
 
 
 class UseLock:
-    """Is shared by the processes that use a database, and held alone by one that replaces it.
+    """Is shared by the processes that use a database; one that replaces it holds it alone.
 
     NOTE: `flock` belongs to the opened file, so a forked worker holds it too, and the system
     releases it when the last of them has ended, however it ended.
@@ -28,7 +28,8 @@ class UseLock:
         if self._descriptor is None:
             self._descriptor = self._locked(
                 fcntl.LOCK_SH,
-                f"authapi db restore replaces {self._database} now: start again when it has ended.",
+                f"authapi db restore or db copy has {self._database} to itself now: "
+                "start again when it has ended.",
             )
 
     def release(self) -> None:
