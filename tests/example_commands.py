@@ -5,7 +5,7 @@ import sys
 
 from authapi.commands import YES, Argument, Command, CommandError, OneOf
 from authapi.commands.cli import main
-from authapi.commands.tables import timestamp
+from authapi.times import timestamp
 
 HOSTILE = "a\x1b[2Jb\u202ec\x9bd\U000e0041"
 THINGS = (

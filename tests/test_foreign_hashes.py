@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import unicodedata
 from itertools import groupby
 from pathlib import Path
@@ -17,6 +18,8 @@ from authapi.imports.formats import FORMATS, load
 from authapi.imports.records import Fault, Row
 from authapi.passwords import Passwords, foreign_hashes
 from authapi.passwords.foreign_hashes import Foreign
+from authapi.passwords.hash_lane import Room
+from authapi.passwords.hashing import Hasher
 from authapi.passwords.key_derivation import Bcrypt
 
 PEPPER = "a pepper of Flask-Security"
@@ -31,6 +34,7 @@ GROUPS = [
 ]
 PASSWORDS = Passwords(Settings(**CHEAP, imported_pepper=PEPPER))
 SCRYPT = "$scrypt$ln={},r={},p={}$c29tZXNhbHQ$9sTbSlTio3Biev89thdrlKKiCaYsjjYVJxGAL3swxpQ"
+ARGON2 = "$argon2id$v=19$m={},t=1,p=1$c29tZXNhbHQ$9sTbSlTio3Biev89thdrlKKiCaYsjjYVJxGAL3swxpQ"
 PBKDF2 = "$pbkdf2-sha256$i={}$c29tZXNhbHQ$9sTbSlTio3Biev89thdrlKKiCaYsjjYVJxGAL3swxpQ"
 BCRYPT = "$2b${}$abcdefghijklmnopqrstuuD6TlXFvhTPb6yjvR.XIkE1Qq0cGIDqy"
 
@@ -175,6 +179,16 @@ def test_costs_follow_the_machine(monkeypatch):
     assert not PASSWORDS.verify(PBKDF2.format(2_000), "x").usable
 
 
+def test_costs_of_argon2_follow_the_machine(monkeypatch):
+    """argon2 has the same bounds of time as the hashes of other kinds."""
+    monkeypatch.setattr(Hasher, "_seconds_per_kib", 3 / 1_000)
+    passwords = Passwords(Settings(**CHEAP))
+
+    assert passwords.import_fault(ARGON2.format(1_000)) == "takes 3 seconds of CPU time"
+    assert passwords.verify(ARGON2.format(1_000), "x").usable
+    assert not passwords.verify(ARGON2.format(2_000), "x").usable
+
+
 def test_memory_of_the_container(monkeypatch):
     """A hash is imported if the container has its memory beside the service's own."""
     monkeypatch.setattr("authapi.passwords.memory_limit", lambda: 256 << 20)
@@ -184,6 +198,29 @@ def test_memory_of_the_container(monkeypatch):
     assert passwords.import_fault(SCRYPT.format(16, 8, 1)) == "takes 64 MiB of memory"
     assert passwords.verify(SCRYPT.format(16, 8, 1), "x").usable
     assert not passwords.verify(SCRYPT.format(18, 8, 1), "x").usable
+
+
+def test_a_container_without_spare_memory(monkeypatch):
+    """Hashes that take no memory to speak of are imported where the service needs it all."""
+    monkeypatch.setattr("authapi.passwords.memory_limit", lambda: 1 << 20)
+    passwords = Passwords(Settings(**CHEAP))
+
+    assert passwords.import_fault(BCRYPT.format("04")) is None
+    assert passwords.import_fault(PBKDF2.format(1_000)) is None
+    assert passwords.import_fault(SCRYPT.format(14, 8, 1)) == "takes 16 MiB of memory"
+
+
+def test_our_hashes_do_not_wait_for_memory():
+    """A hash of ours is computed while another one takes more than there is to share."""
+    room, done = Room(1), threading.Event()
+
+    def hash_ours():
+        with room.taken(0):
+            done.set()
+
+    with room.taken(2):
+        threading.Thread(target=hash_ours, daemon=True).start()
+        assert done.wait(60)
 
 
 IN_TURN = f"""

@@ -1,9 +1,8 @@
-"""Values as text: tables and JSON Lines, times, and what is safe for a terminal."""
+"""Values as text: tables and JSON Lines, and what is safe for a terminal."""
 
 from __future__ import annotations
 
 import json
-import time
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -37,13 +36,6 @@ def printable(text: str) -> str:
     return "".join(
         ascii(each)[1:-1] if unicodedata.category(each) in _UNSAFE else each for each in text
     )
-
-
-def timestamp(seconds: float | None) -> str | None:
-    """Return a time as ISO 8601 in UTC: `2026-11-26T05:55:00Z`."""
-    if seconds is None:
-        return None
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 class Table:

@@ -14,7 +14,6 @@ import msgspec
 from authapi.answers import NobodyAnswer, UserAnswer
 from authapi.bodies import has_body
 from authapi.budgets import TooManyFailures, TooManyRequests
-from authapi.commands.tables import timestamp
 from authapi.core import Core
 from authapi.errors import FreshLoginRequired, InvalidToken
 from authapi.features.limits import Limits
@@ -32,6 +31,7 @@ from authapi.operations import operation
 from authapi.personal_data import PersonalData
 from authapi.principal import User, fresh, principal_of
 from authapi.session_tokens import SessionTokens
+from authapi.times import timestamp
 from authapi.validation import Fields, broken
 
 REQUIRES = ("limits", "registration", "sign_in", "users")

@@ -11,7 +11,6 @@ import falcon
 import msgspec
 
 from authapi.answers import Answer, http_date
-from authapi.commands.tables import timestamp
 from authapi.core import Core
 from authapi.errors import ValidationFailed
 from authapi.events import Event, Restored
@@ -19,6 +18,7 @@ from authapi.jobs import pruning
 from authapi.operations import operation
 from authapi.personal_data import PersonalData
 from authapi.principal import User, principal_of
+from authapi.times import timestamp
 
 REQUIRES: tuple[str, ...] = ()
 

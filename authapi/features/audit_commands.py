@@ -13,12 +13,13 @@ from itertools import islice
 from typing import Any
 
 from authapi.commands import Argument, Call, Command, OneOf, natural, utf8
-from authapi.commands.tables import Record, timestamp
+from authapi.commands.tables import Record
 from authapi.core import Core
 from authapi.database import Row
 from authapi.events import Event
 from authapi.features.audit import LARGEST_ID, RETENTION, AuditRepository
 from authapi.features.user_look_up import find_id
+from authapi.times import timestamp
 
 REQUIRES = ("audit", "user_look_up")
 

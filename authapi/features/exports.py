@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from authapi.commands import Argument, Call, Command, CommandError
-from authapi.commands.tables import timestamp
 from authapi.core import Core
+from authapi.times import timestamp
 
 REQUIRES = ("users",)
 
@@ -26,7 +26,6 @@ COLUMNS = (
     *("updated_at", "username"),
 )
 DERIVED = {"username_key", "email_key"}
-TIMES = {"email_verified_at", "disabled_at", "created_at", "updated_at"}
 
 
 def users(core: Core, *, with_hashes: bool) -> Iterator[dict[str, object]]:
@@ -42,7 +41,7 @@ def users(core: Core, *, with_hashes: bool) -> Iterator[dict[str, object]]:
 def _shown(user: dict[str, Any], *, with_hashes: bool) -> dict[str, object]:
     left_out = DERIVED if with_hashes else DERIVED | {"password_hash"}
     return {
-        name: timestamp(value) if name in TIMES else value
+        name: timestamp(value) if name.endswith("_at") else value
         for name, value in user.items()
         if name not in left_out
     }
@@ -68,11 +67,11 @@ def _output(path: str) -> Iterator[TextIO]:
             yield file
             file.flush()
             os.fsync(descriptor)
-    except OSError as error:
+    except BaseException as error:
         Path(path).unlink()
-        raise CommandError(f"{path} cannot be written ({error.strerror}).", "no_file") from error
-    except BaseException:
-        Path(path).unlink()
+        if isinstance(error, OSError):
+            text = f"{path} cannot be written ({error.strerror})."
+            raise CommandError(text, "no_file") from error
         raise
 
 

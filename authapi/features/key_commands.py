@@ -13,11 +13,11 @@ from pathlib import Path
 import msgspec
 
 from authapi.commands import YES, Argument, Call, Command, CommandError
-from authapi.commands.tables import timestamp
 from authapi.core import Core
 from authapi.events import Event
 from authapi.keys import Key, change_keys, key_path
 from authapi.settings import DatabaseSettings, KeySettings
+from authapi.times import timestamp
 
 REQUIRES = ("sessions",)
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import falcon
 
-from authapi.commands.tables import timestamp
 from authapi.core import Core
 from authapi.errors import Overloaded, StartError
 from authapi.events import Caller, Event
@@ -29,6 +28,7 @@ from authapi.outbox.sender import OutboxSender
 from authapi.personal_data import PersonalData
 from authapi.principal import User
 from authapi.settings import ServerSettings, SettingsGroup, refused, setting
+from authapi.times import timestamp
 
 if TYPE_CHECKING:
     from authapi.settings import Settings

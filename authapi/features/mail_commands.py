@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from authapi.commands import YES, Argument, Call, Command, CommandError, OneOf, natural, utf8
-from authapi.commands.tables import Record, timestamp
+from authapi.commands.tables import Record
 from authapi.core import Core
 from authapi.errors import Unavailable
 from authapi.events import Event
@@ -18,6 +18,7 @@ from authapi.features.mail import Mails
 from authapi.mail.kinds import Letter, Mail
 from authapi.outbox import Outbox, OutboxJob
 from authapi.outbox.delivery import ChannelDown, Refused
+from authapi.times import timestamp
 
 REQUIRES = ("mail",)
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 import falcon
 
-from authapi.commands.tables import timestamp
 from authapi.core import Core
 from authapi.events import Restored
 from authapi.features.claims import AccountClaimed
@@ -24,6 +23,7 @@ from authapi.jobs import pruning
 from authapi.mailed_secrets import MailedSecrets, Secrets, digest
 from authapi.personal_data import PersonalData
 from authapi.principal import User
+from authapi.times import timestamp
 
 REQUIRES = ("claims", "sign_in", "users")
 

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from itertools import islice
 
 from authapi.commands import YES, Argument, Call, Command, CommandError, OneOf, natural, utf8
-from authapi.commands.tables import Record, timestamp
+from authapi.commands.tables import Record
 from authapi.core import Core
 from authapi.events import Caller
 from authapi.features.sessions import SessionRevoked, Sessions
 from authapi.features.user_look_up import described, find_user
 from authapi.principal import User
+from authapi.times import timestamp
 
 REQUIRES = ("sessions", "user_look_up")
 

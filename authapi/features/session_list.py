@@ -9,7 +9,6 @@ import falcon
 import msgspec
 
 from authapi.answers import Answer, http_date
-from authapi.commands.tables import timestamp
 from authapi.core import Core
 from authapi.errors import FreshLoginRequired, NotFound
 from authapi.features.sessions import SessionRevoked, Sessions
@@ -18,6 +17,7 @@ from authapi.operations import operation
 from authapi.personal_data import PersonalData
 from authapi.principal import User, fresh, principal_of
 from authapi.session_tokens import SessionTokens
+from authapi.times import timestamp
 
 REQUIRES = ("sessions",)
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 
 from authapi.commands import Call, Command
-from authapi.commands.tables import timestamp
 from authapi.core import Core
 from authapi.events import Event
 from authapi.features.user_look_up import NAME, find_user
 from authapi.principal import User
+from authapi.times import timestamp
 
 REQUIRES = ("user_look_up",)
 

@@ -11,13 +11,14 @@ from itertools import islice
 
 from authapi.budgets import Budget
 from authapi.commands import Argument, Call, Command, CommandError, OneOf, natural, utf8
-from authapi.commands.tables import Record, timestamp
+from authapi.commands.tables import Record
 from authapi.core import Core
 from authapi.features.limits import Limits
 from authapi.features.lockout import LoginBudgets
 from authapi.features.sessions import Sessions
 from authapi.features.users import Credential, UserRepository
 from authapi.identifiers import email_key, username_key
+from authapi.times import timestamp
 
 REQUIRES = ("limits", "lockout", "sessions", "users")
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 from authapi.imports.formats import Format
-from authapi.imports.hashes import decoded, plain
+from authapi.imports.hashes import decoded, plain, stored
 from authapi.imports.records import Fault, Imported, Row
-from authapi.passwords.foreign_hashes import Foreign
 from authapi.passwords.key_derivation import Pbkdf2
 from authapi.passwords.stored_hashes import Cost, Stored
 
@@ -49,7 +48,7 @@ def _hash(credentials: object) -> str | None:
     salt = decoded(secret.text("salt") or credential.text("salt") or "")
     passes = data.number("hashIterations") or credential.number("hashIterations") or 1
     if algorithm in DIGESTS:
-        return str(Foreign("raw", "", Pbkdf2(DIGESTS[algorithm], passes, salt, decoded(value))))
+        return stored(Pbkdf2(DIGESTS[algorithm], passes, salt, decoded(value)))
     if algorithm == "argon2":
         return _argon2(data, passes, salt, decoded(value))
     raise Fault(f"The password hash is of {algorithm!r}.", "unusable_hash")
@@ -61,9 +60,7 @@ def _argon2(data: Row, passes: int, salt: bytes, tag: bytes) -> str:
     row = Row({name: each[0] for name, each in listed if isinstance(each, list) and each})
     cost = Cost(row.number("memory") or 1, passes, row.number("parallelism") or 1)
     version = 16 if row.text("version") == "1.0" else 19
-    return str(
-        Foreign("raw", "", Stored(f"argon2{row.text('type') or 'id'}", version, cost, salt, tag))
-    )
+    return stored(Stored(f"argon2{row.text('type') or 'id'}", version, cost, salt, tag))
 
 
 def _within(credential: Row, name: str) -> Row:

@@ -19,33 +19,35 @@ _DJANGO_SCRYPT = re.compile(rf"scrypt\${_NUMBER}\$([^$]+)\${_NUMBER}\${_NUMBER}\
 _PASSLIB = re.compile(rf"\$pbkdf2(-sha256|-sha512)?\${_NUMBER}\$([A-Za-z0-9./]*)\$([A-Za-z0-9./]+)")
 _SALT_AND_KEY = re.compile(r"([0-9A-Za-z]{16,64}):([0-9a-f]{128})")
 
-UNKNOWN = (
-    (re.compile(r"\$[56]\$"), "sha-crypt"),
-    (re.compile(r"\$1\$"), "md5-crypt"),
-    (re.compile(r"\$fbscrypt\$"), "Firebase"),
-    (re.compile(r"(md5|sha1|sha256|unsalted_md5|unsalted_sha1|pbkdf2:md5|pbkdf2:sha224)\b"), "a"),
+REFUSED = (
+    (re.compile(r"\$[56]\$"), "is of sha-crypt, which this service does not verify"),
+    (re.compile(r"\$1\$"), "is of md5-crypt, which this service does not verify"),
+    (re.compile(r"\$fbscrypt\$"), "is of Firebase, which this service does not verify"),
+    (
+        re.compile(r"(md5|sha1|sha256|unsalted_md5|unsalted_sha1|pbkdf2:md5|pbkdf2:sha224)\b"),
+        "is of a kind that is too weak, so this service does not verify it",
+    ),
+    (re.compile(""), "is of no kind that this service verifies"),
 )
 
 
 def plain(text: str) -> str:
     """Return a hash of argon2, bcrypt, scrypt or PBKDF2 as PHC strings have it. Raises Fault."""
-    if text.startswith("$argon2"):
-        return _stored(_argon2(text))
-    if found := _PASSLIB.fullmatch(text):
-        return _stored(_passlib(found))
-    try:
-        return _stored(parse(text))
-    except ValueError as error:
-        raise _fault(text) from error
+    return stored(_plain(text))
+
+
+def stored(kdf: Kdf | Stored) -> str:
+    """Return the text of a hash of the password as it was typed."""
+    return str(Foreign("raw", "", kdf))
 
 
 def werkzeug(text: str) -> str:
     """Return a hash of Werkzeug, or a plain one. Raises Fault."""
     if found := _WERKZEUG_SCRYPT.fullmatch(text):
         n, r, p = map(int, found.groups()[:3])
-        return _stored(_scrypt(n, r, p, found[4].encode(), _hexadecimal(found[5])))
+        return stored(_scrypt(n, r, p, found[4].encode(), _hexadecimal(found[5])))
     if found := _WERKZEUG_PBKDF2.fullmatch(text):
-        return _stored(Pbkdf2(found[1], int(found[2]), found[3].encode(), _hexadecimal(found[4])))
+        return stored(Pbkdf2(found[1], int(found[2]), found[3].encode(), _hexadecimal(found[4])))
     return plain(text)
 
 
@@ -55,10 +57,10 @@ def django(text: str) -> str | None:
         return None
     if found := _DJANGO_PBKDF2.fullmatch(text):
         digest, passes, salt, tag = found.groups()
-        return _stored(Pbkdf2(digest, int(passes), salt.encode(), decoded(tag)))
+        return stored(Pbkdf2(digest, int(passes), salt.encode(), decoded(tag)))
     if found := _DJANGO_SCRYPT.fullmatch(text):
         n, salt, r, p, tag = found.groups()
-        return _stored(_scrypt(int(n), int(r), int(p), salt.encode(), decoded(tag)))
+        return stored(_scrypt(int(n), int(r), int(p), salt.encode(), decoded(tag)))
     scheme, _, rest = text.partition("$")
     if scheme == "argon2":
         return plain(f"${rest}")
@@ -95,17 +97,14 @@ def decoded(text: str) -> bytes:
 
 def _prepared(norm: str, prehash: str, text: str) -> str:
     """Return a plain hash of a prepared password. Raises Fault."""
-    inner = Foreign.parse(plain(text)).inner
-    return str(Foreign(norm, prehash, inner))
+    return str(Foreign(norm, prehash, _plain(text)))
 
 
-def _stored(kdf: Kdf | Stored) -> str:
-    return str(Foreign("raw", "", kdf))
-
-
-def _argon2(text: str) -> Stored:
+def _plain(text: str) -> Kdf | Stored:
+    if found := _PASSLIB.fullmatch(text):
+        return _passlib(found)
     try:
-        return Stored.parse(text)
+        return Stored.parse(text) if text.startswith("$argon2") else parse(text)
     except ValueError as error:
         raise _fault(text) from error
 
@@ -118,7 +117,9 @@ def _passlib(found: re.Match[str]) -> Pbkdf2:
 
 def _scrypt(n: int, r: int, p: int, salt: bytes, tag: bytes) -> Scrypt:
     if n & (n - 1):
-        raise Fault("The password hash has a cost of scrypt that is no power of two.")
+        raise Fault(
+            "The password hash has an N of scrypt that is no power of two.", "unusable_hash"
+        )
     return Scrypt(n.bit_length() - 1, r, p, salt, tag)
 
 
@@ -131,10 +132,5 @@ def _hexadecimal(text: str) -> bytes:
 
 def _fault(text: str) -> Fault:
     """Return the fault of a hash that is not supported. SECURITY: it does not show the hash."""
-    kind = next((name for pattern, name in UNKNOWN if pattern.match(text)), None)
-    said = "is of no kind that this service verifies"
-    if kind in {"sha-crypt", "md5-crypt", "Firebase"}:
-        said = f"is of {kind}, which this service does not verify"
-    elif kind:
-        said = "is of a kind that is too weak, and this service does not verify it"
+    said = next(said for pattern, said in REFUSED if pattern.match(text))
     return Fault(f"The password hash {said}.", "unusable_hash")

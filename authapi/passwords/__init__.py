@@ -166,7 +166,7 @@ class Passwords:
     def _require_affordable(self, known: Stored | Kdf, bounds: _Bounds) -> None:
         """Raise ValueError for a hash that takes too much CPU time or memory here."""
         if isinstance(known, Stored):
-            excess = self._hasher.excess(known.cost)
+            excess = self._hasher.excess(known.cost, bounds.seconds)
         else:
             from authapi.passwords.foreign_hashes import seconds  # noqa: PLC0415 - as above
 

@@ -213,7 +213,8 @@ def _do(
 class Room:
     """Memory that the hashes of a process share, beside what its slots keep.
 
-    A hash waits until it fits beside those that run. One that never fits runs alone.
+    A hash waits until it fits beside those that run. One that never fits runs alone. One that takes
+    none, as all of our own, does not wait.
     """
 
     def __init__(self, size: int) -> None:
@@ -224,6 +225,9 @@ class Room:
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
         """Take so many bytes for the block."""
+        if not size:
+            yield
+            return
         with self._changed:
             self._changed.wait_for(lambda: not self._taken or self._taken + size <= self._size)
             self._taken += size

@@ -66,14 +66,14 @@ class Hasher:
         salt, tag = secrets.token_bytes(SALT_LENGTH), secrets.token_bytes(TAG_LENGTH)
         return Stored("argon2id", VERSION, self.cost, salt, tag)
 
-    def excess(self, cost: Cost) -> str:
+    def excess(self, cost: Cost, most_seconds: float = MOST_SECONDS) -> str:
         """Return which cost of a stored hash exceeds the bounds, or an empty text."""
         if cost.memory_kib > max(self.cost.memory_kib, MOST_MEMORY_KIB):
             return f"{cost.memory_kib >> 10} MiB of memory"
         if cost.work <= self.cost.work:
             return ""
         seconds = cost.work * self._seconds_per_kib
-        return f"{seconds:.0f} seconds of CPU time" if seconds > MOST_SECONDS else ""
+        return f"{seconds:.0f} seconds of CPU time" if seconds > most_seconds else ""
 
     @cached_property
     def _seconds_per_kib(self) -> float:

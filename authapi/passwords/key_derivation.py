@@ -117,7 +117,7 @@ class Bcrypt:
     salt: str
     tag: str
 
-    memory = 4_096  # bytes
+    memory = 0  # bytes, but for 4 KiB
 
     @property
     def work(self) -> int:

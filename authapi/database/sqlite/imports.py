@@ -10,7 +10,6 @@ from pathlib import Path
 from authapi.database.statements import SQL
 
 LONGEST = 1_048_576  # bytes of a value
-CACHE_KIB = 8_192
 HASH_COLUMNS = frozenset({"password", "pw_hash"})
 
 
