@@ -5,7 +5,7 @@ Table: limits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -96,6 +96,11 @@ class Limit(msgspec.Struct, frozen=True):
         wait = full_at + self.interval - now - self.window
         return max(0, wait) if wait <= 2 * self.interval else 0
 
+    def is_ahead(self, kept_until: int | None, tries: int, now: int) -> bool:
+        """Return whether a row comes from a clock that was set back by more than an interval."""
+        longest = max(self.window, tries * self.each_kept_for)
+        return kept_until is not None and kept_until > now + longest + self.interval
+
     def is_spent(self, tries: int) -> bool:
         """Return whether there have been too many tries in a row."""
         return self.in_a_row is not None and tries >= self.in_a_row
@@ -155,12 +160,19 @@ class BudgetRepository:
         """Take the database."""
         self._statements = database.statements("limits")
 
-    def states(self, budgets: Iterable[Budget], now: int) -> Iterator[tuple[int, int]]:
-        """Yield the time at which each budget is full again, and the tries in a row."""
-        rows = self._statements.each(
-            self._statements.state, [_times(budget, now) for budget in budgets]
-        )
-        return (row or (0, 0) for row in rows)
+    def states(self, budgets: Sequence[Budget], now: int) -> list[tuple[int, int]]:
+        """Return the time at which each budget is full again, and the tries in a row.
+
+        A budget whose row comes from a clock that was set back is full.
+        """
+        rows = self._statements.states(keys=_keys(budgets), now=now)
+        kept = {key: state for key, *state in rows}
+        states = []
+        for budget in budgets:
+            full_at, tries, kept_until = kept.get(budget.key, (0, 0, None))
+            is_ahead = budget.limit.is_ahead(kept_until, tries, now)
+            states.append((0 if is_ahead else full_at, tries))
+        return states
 
     def take(self, budgets: Iterable[Budget], now: int) -> Iterator[int | None]:
         """Take a try of each; yield the tries in a row, or None if there was none left.
@@ -174,17 +186,18 @@ class BudgetRepository:
         """Give back a try that did not count."""
         self._statements.give_back(**_times(budget, now))
 
-    def clear(self, budgets: Iterable[Budget]) -> int:
+    def clear(self, budgets: Sequence[Budget]) -> int:
         """Make budgets full, with no tries in a row. Return of how many a try was missing."""
-        return sum(
-            self._statements.each(
-                self._statements.clear, [{"key": budget.key} for budget in budgets]
-            )
-        )
+        return int(self._statements.clear(keys=_keys(budgets)))
 
     def prune(self, now: int, at_most: int) -> int:
         """Delete up to `at_most` rows that are no longer needed; return how many."""
         return int(self._statements.prune(now=now, at_most=at_most))
+
+
+def _keys(budgets: Iterable[Budget]) -> str:
+    """Return the keys of rows as JSON, in which a statement takes many."""
+    return msgspec.json.encode([budget.key for budget in budgets]).decode()
 
 
 def _times(budget: Budget, now: int) -> dict[str, str | int | None]:

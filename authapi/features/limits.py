@@ -150,8 +150,7 @@ class Limits:
                     self._rows.give_back(budget, self._now())
 
     def _state(self, budget: Budget) -> tuple[int, int]:
-        (state,) = self._rows.states([budget], self._now())
-        return state
+        return self._rows.states([budget], self._now())[0]
 
     def _now(self) -> int:
         return int(self._core.clock() * SECOND)

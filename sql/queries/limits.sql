@@ -1,15 +1,6 @@
 -- Limits: budgets of tries. A row is kept for the window, or for `each` times the tries in a row if that is longer. All times are
 -- microseconds.
 
--- name: state(key, now, interval, window, each)^
--- A row from more than an interval ahead comes from a clock that was set back: the budget is full.
-SELECT CASE WHEN kept_until > :now + :window + :interval AND kept_until > :now + tries * :each + :interval
-            THEN 0 ELSE full_at END,
-       tries
-  FROM limits
- WHERE key = :key
-   AND (kept_until IS NULL OR kept_until > :now);
-
 -- name: take(key, now, interval, window, each, in_a_row)^
 -- Returns the tries in a row, with this one, or no row if the budget has no try left. A row from more than an interval ahead comes
 -- from a clock that was set back, and one that becomes full more than an interval after the window comes from a longer window: both
@@ -43,10 +34,6 @@ UPDATE limits
    SET full_at = full_at - :interval,
        tries = tries - 1,
        kept_until = :now + CASE WHEN (tries - 1) * :each > :window THEN (tries - 1) * :each ELSE :window END
- WHERE key = :key;
-
--- name: clear(key)!
-DELETE FROM limits
  WHERE key = :key;
 
 -- name: prune(now, at_most)!

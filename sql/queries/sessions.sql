@@ -59,14 +59,13 @@ DELETE FROM sessions
 RETURNING id_hash, expires_at > :now;
 
 -- name: revoke_unused(user_id, kept, now)
--- Keeps the `kept` live sessions of a user that were used last.
+-- Keeps the `kept` live sessions of a user that were used last. SQLite takes no OFFSET without a LIMIT.
 DELETE FROM sessions
- WHERE user_id = :user_id AND expires_at > :now
-   AND id NOT IN (SELECT id
-                    FROM sessions
-                   WHERE user_id = :user_id AND expires_at > :now
-                   ORDER BY last_seen_at DESC, id DESC
-                   LIMIT :kept)
+ WHERE id IN (SELECT id
+                FROM sessions
+               WHERE user_id = :user_id AND expires_at > :now
+               ORDER BY last_seen_at DESC, id DESC
+               LIMIT 1000000000 OFFSET :kept)
 RETURNING id_hash;
 
 -- name: prune(now, at_most)!
