@@ -90,7 +90,7 @@ def open_as_it_is(path: Path) -> Iterator[SQLiteDatabase]:
             database.use_lock.share()
             with translated():
                 _ = database.connection
-            is_ours = database.statements("migrations").is_ours()
+            is_ours = database.statements("migrations").has_ledger()
         except (OSError, Unavailable) as error:
             raise StartError(
                 f"The database {path} cannot be read ({error.__cause__ or error}): run this as the "

@@ -114,7 +114,7 @@ def contents_of(database: SQLiteDatabase, *, orphans: bool = False) -> Contents:
     """Return what a database holds now; look for orphans if asked to, which takes a while."""
     statements, counts = database.statements("database"), database.statements("contents")
     ledger = database.statements("migrations")
-    schema = ledger.newest() if ledger.is_ours() else 0
+    schema = ledger.newest() if ledger.has_ledger() else 0
     has_tables = schema >= FIRST_WITH_SESSIONS
     orphan = statements.orphan() if orphans else None
     return Contents(

@@ -85,7 +85,7 @@ def _source(backup: Path, real_path: Path) -> Iterator[SQLiteDatabase]:
             with translated():
                 _ = database.connection
             ledger = database.statements("migrations")
-            if not ledger.is_ours():
+            if not ledger.has_ledger():
                 raise StartError(f"{backup} is not a database of authapi.")
             if not ledger.lacks_needs():
                 Ledger(ledger, migrations("sqlite"), str(backup)).missing()

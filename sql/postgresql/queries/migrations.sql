@@ -5,7 +5,8 @@
 SELECT pg_advisory_xact_lock(7321840953116002);
 
 -- name: has_ledger()$
-SELECT to_regclass('migrations') IS NOT NULL;
+-- A table without the column is another program's.
+SELECT EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('migrations') AND attname = 'needs');
 
 -- name: is_empty()$
 -- Whether the schema has no tables, views and sequences but those of extensions.

@@ -1,9 +1,6 @@
 -- The ledger as SQLite has it: its schema table, and STRICT.
 
 -- name: has_ledger()$
-SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migrations');
-
--- name: is_ours()$
 -- A table that has no checksums is another program's.
 SELECT EXISTS (SELECT 1 FROM pragma_table_info('migrations') WHERE name = 'checksum');
 
