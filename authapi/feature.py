@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -43,6 +44,10 @@ class Feature:
     jobs: tuple[Job, ...]
     personal_data: tuple[PersonalData, ...]
     setup: Callable[[AuthAPI, Core], None]
+
+    def __hash__(self) -> int:
+        """Return the hash of the module, without those of everything that it declares."""
+        return hash(self.module)
 
     @property
     def name(self) -> str:
@@ -70,6 +75,11 @@ def _set_nothing_up(_app: AuthAPI, _core: Core) -> None:
     """Do nothing: the feature has commands alone."""
 
 
+@cache
+def _imported(name: str) -> ModuleType:
+    return import_module(f"{PACKAGE}.{name}")
+
+
 def load(names: Iterable[str | ModuleType]) -> list[Feature]:
     """Return these features, each once, with the features that it requires before it.
 
@@ -79,7 +89,7 @@ def load(names: Iterable[str | ModuleType]) -> list[Feature]:
     loaded: dict[ModuleType, Feature] = {}
 
     def visit(name: str | ModuleType) -> Feature:
-        module = import_module(f"{PACKAGE}.{name}") if isinstance(name, str) else name
+        module = _imported(name) if isinstance(name, str) else name
         if module not in loaded:
             requires = tuple(map(visit, getattr(module, "REQUIRES", ())))
             loaded[module] = Feature.of(module, requires)

@@ -26,7 +26,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from cluster import _cluster  # noqa: F401 - a fixture
-from engines import _engine, engines_of, query  # noqa: F401 - a fixture, too
+from engines import _engine, _migrated, engines_of, query  # noqa: F401 - fixtures, too
 from falcon import testing
 from system_users import NOBODY
 
@@ -174,6 +174,8 @@ def _make_app(engine, clock):
 
     def make_app(**settings):
         values = engine.settings(**{**CHEAP, **settings})
+        if "database_url" not in settings:
+            engine.create_schema()
         apps.append(create_app(Settings(**values), clock=clock))
         engine.prepare(apps[-1].core.database)
         apps[-1].jobs.pace = Pace(first_look=math.inf)  # jobs run when a test asks for it

@@ -3,10 +3,14 @@
 import importlib.util
 import itertools
 import re
+import shutil
 import sqlite3
 
 import pytest
 from cluster import Cluster
+
+from authapi import Settings
+from authapi.database.opening import open_database
 
 REFUSALS = (sqlite3.IntegrityError,)  # what the schema refuses
 if importlib.util.find_spec("psycopg"):
@@ -76,14 +80,21 @@ def query(database, statement, parameters):
 
 
 class SQLiteEngine:
-    """A file in a test's own directory."""
+    """A file in a test's own directory. `migrated` is a file that has the schema."""
 
-    def __init__(self, directory):
-        self._url = f"sqlite:///{directory}/authapi.db"
+    def __init__(self, directory, migrated):
+        self._file, self._migrated = directory / "authapi.db", migrated
+        self._url = f"sqlite:///{self._file}"
 
     def settings(self, **values):
         """Return the values of settings for the database, and others."""
         return {"database_url": self._url, **values}
+
+    def create_schema(self):
+        """Copy a file that has the schema, unless there is one: quicker than each migration."""
+        if not any(self._file.parent.iterdir()):
+            self._file.touch(mode=0o600)
+            shutil.copyfile(self._migrated, self._file)
 
     def prepare(self, database):
         """Do nothing."""
@@ -100,6 +111,9 @@ class PostgreSQLEngine:
         """Return the values of settings for the database, and others."""
         keys = {} if {"secret_key", "secret_key_file", "key_file"} & {*values} else SHARED
         return {"database_url": self._url, **keys, **values}
+
+    def create_schema(self):
+        """Do nothing: the schema stays from one test to the next."""
 
     def prepare(self, database):
         """Wait longer for answers: the machine of a test may be busy."""
@@ -130,10 +144,18 @@ TRIGGERS = "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal"
 SHARED = {"secret_key": SECRET}
 
 
+@pytest.fixture(name="migrated", scope="session")
+def _migrated(tmp_path_factory):
+    """Return a SQLite file that has the schema, and nothing else."""
+    path = tmp_path_factory.mktemp("migrated") / "authapi.db"
+    open_database(Settings(database_url=f"sqlite:///{path}")).close()
+    return path
+
+
 @pytest.fixture(name="engine")
-def _engine(request, tmp_path, monkeypatch):
+def _engine(request, tmp_path, monkeypatch, migrated):
     """Return the engine of a test."""
     if getattr(request, "param", "sqlite") == "sqlite":
-        return SQLiteEngine(tmp_path)
+        return SQLiteEngine(tmp_path, migrated)
     monkeypatch.setenv("AUTHAPI_SECRET_KEY", SECRET)  # for commands
     return PostgreSQLEngine(request.getfixturevalue("cluster"))

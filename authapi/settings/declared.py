@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 from authapi.feature import Feature
@@ -29,12 +31,17 @@ CORE: tuple[type[SettingsGroup], ...] = (
 
 def groups_of(feature: Feature) -> tuple[type[SettingsGroup], ...]:
     """Return the groups that stand in a feature's module."""
+    return _groups_in(feature.module)
+
+
+@cache
+def _groups_in(module: ModuleType) -> tuple[type[SettingsGroup], ...]:
     return tuple(
         each
-        for each in vars(feature.module).values()
+        for each in vars(module).values()
         if isinstance(each, type)
         and issubclass(each, SettingsGroup)
-        and each.__module__ == feature.module.__name__
+        and each.__module__ == module.__name__
     )
 
 
