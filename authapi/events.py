@@ -47,8 +47,13 @@ class Event:
 
     @property
     def name(self) -> str:
-        """Return the class's name in snake_case: `password_changed`."""
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
+        """Return the name of the event's class."""
+        return name_of(type(self))
+
+
+def name_of(kind: type[Event]) -> str:
+    """Return the name of a class of events in snake_case: `password_changed`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
 Kind = TypeVar("Kind", bound=Event)

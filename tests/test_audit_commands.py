@@ -96,7 +96,27 @@ def test_filters(operate, client, other):
     ]
     assert events("--event", "login_failed", "--user", "id:1") == []
     assert events("--limit", "1") == ["login_failed"]
-    assert operate("audit", "list", "--event", "none")[2] == "There is no such entry.\n"
+    assert operate("audit", "list", "--event", "user_disabled")[2] == "There is no such entry.\n"
+
+
+def test_an_event_that_is_none(operate, client, token):
+    """A misspelt event is refused, with the one that was likely meant."""
+    status, error, message = operate.refusal("audit", "list", "--event", "login_faild")
+
+    assert (status, error) == (1, "no_such_event")
+    assert "'login_faild'; login_failed was likely meant" in message
+    assert operate.refusal("audit", "list", "--follow", "--event", "zzz")[1] == "no_such_event"
+
+
+def test_an_event_of_an_application(operate, client, token):
+    """An entry of an event that no feature declares is found by its name."""
+    client.query(
+        "INSERT INTO audit_log (created_at, event, ip, user_agent, request_id)"
+        " VALUES (0, 'terms_accepted', '', '', '')"
+    )
+
+    (entry,) = operate.json("audit", "list", "--event", "terms_accepted")
+    assert entry["event"] == "terms_accepted"
 
 
 @pytest.mark.parametrize(("age", "count"), [("1s", 0), ("59m", 0), ("61m", 1), ("2d", 2)])

@@ -187,7 +187,7 @@ def test_no_statement_scans(client):
     of_a_start = {("migrations", name) for name in of_a_start}
     of_few_rows = {("jobs", "times"), ("root_keys", "has_any"), ("outbox", "waiting")}
     of_a_command = {("contents", "users"), ("contents", "sessions"), ("database", "faults")}
-    of_a_command |= {("database", "quick_faults"), ("outbox", "of_user")}
+    of_a_command |= {("commands", "has_event"), ("database", "quick_faults"), ("outbox", "of_user")}
     of_a_command |= {("contents", "bytes"), ("contents", "schema")}
     of_a_copy = {("copy", "root_keys"), ("copy", "replaced_sessions")}
     assert of_a_start | of_a_restore | of_a_copy | of_a_command | of_few_rows == scans

@@ -20,11 +20,21 @@ def is_right(stored, password):
 
 def test_hash():
     """A hash of standard input is written, at the settings' cost."""
-    status, shown, said = in_pipe(*AUTHAPI, "hash", given="a good password\n", **CHEAPLY)
+    status, shown, said = in_pipe(
+        *AUTHAPI, "hash", "--password-stdin", given="a good password\n", **CHEAPLY
+    )
 
     assert (status, said) == (0, "")
     assert shown.startswith("$argon2id$v=19$m=8,t=1,p=1$")
     assert is_right(shown.rstrip(), "a good password")
+
+
+def test_hash_without_a_terminal():
+    """A password is read from standard input only where the option says so, as by `user add`."""
+    status, shown, said = in_pipe(*AUTHAPI, "hash", given="a good password\n", **CHEAPLY)
+
+    assert (status, shown) == (1, "")
+    assert "--password-stdin" in said
 
 
 def test_hash_on_a_terminal():
@@ -39,7 +49,10 @@ def test_hash_on_a_terminal():
 
 def test_an_empty_password():
     """No password is no hash."""
-    assert in_pipe(*AUTHAPI, "hash", **CHEAPLY)[::2] == (1, "authapi: The password is empty.\n")
+    assert in_pipe(*AUTHAPI, "hash", "--password-stdin", **CHEAPLY)[::2] == (
+        1,
+        "authapi: The password is empty.\n",
+    )
 
 
 def test_a_bad_setting():
@@ -49,7 +62,9 @@ def test_a_bad_setting():
 
 def test_calibration():
     """With a time, the cost fits into it, and its settings are shown."""
-    status, shown, said = in_pipe(*AUTHAPI, "hash", "--target-ms", "600", given="a good password")
+    command = (*AUTHAPI, "hash", "--password-stdin", "--target-ms", "600")
+
+    status, shown, said = in_pipe(*command, given="a good password")
 
     assert status == 0
     memory, passes = (said.partition(name)[2].split()[0] for name in ("KIB=", "COST="))
@@ -59,7 +74,7 @@ def test_calibration():
 
 def test_calibration_for_programs():
     """With --json, the cost is in the object."""
-    command = (*AUTHAPI, "hash", "--target-ms", "600", "--json")
+    command = (*AUTHAPI, "hash", "--password-stdin", "--target-ms", "600", "--json")
 
     status, shown, said = in_pipe(*command, given="a good password")
 

@@ -181,7 +181,7 @@ def test_several_nodes(client, run):
 
 
 def test_a_file_without_times(client, run, key_file):
-    """Of keys that were made by hand no time is known, and sessions count for each."""
+    """The times of keys that were made by hand are unknown, and sessions count for each key."""
     client.register()
     change_keys(
         key_file,

@@ -137,7 +137,7 @@ def json_lines(text):
 def test_a_service_in_json(tmp_path, workers):
     """Each line of a service is JSON: of the parent, the workers, the start and its end."""
     environ = {"LOG_FORMAT": "json", "ACCESS_LOG": "on", "LOG_LEVEL": "debug", "WORKERS": workers}
-    environ |= {"ARGON2_MEMORY_KIB": "8"}
+    environ |= {"ARGON2_MEMORY_KIB": "8", "PORT_80_TCP": "tcp://10.0.0.1:80"}
     service = start(tmp_path, **{f"AUTHAPI_{name}": text for name, text in environ.items()})
     first = json.loads(service.stdout.readline())
     request(f"{first['url']}/register", USER)
@@ -156,7 +156,9 @@ def test_a_service_in_json(tmp_path, workers):
     assert access["ms"] > 0
     (failure,) = [line for line in lines if line.get("error") == "not_found"]
     assert (failure["status"], failure["level"]) == (404, "debug")
-    assert any("OWASP" in line["message"] and line["level"] == "warning" for line in lines)
+    warnings = [line["message"] for line in lines if line["level"] == "warning"]
+    assert any("OWASP" in each for each in warnings)
+    assert any("Kubernetes" in each for each in warnings)  # of the settings, before there is a log
 
 
 @pytest.mark.parametrize("environ", [{"AUTHAPI_HOST": "192.0.2.7"}, {"AUTHAPI_WORKERS": "many"}])

@@ -5,6 +5,7 @@ import json
 import pytest
 from conftest import OTHER, USER, token_of
 from engines import TABLES
+from mailboxes import mail_settings
 
 from authapi import User, features
 from authapi.commands.cli import main
@@ -129,6 +130,22 @@ def test_nothing_stays(lived):
             assert not [each for each in found if each.endswith((":2", ":2:username", ":2:email"))]
     for table in ("sessions", "username_lookalikes", "one_time_tokens"):
         assert lived.query(f"SELECT count(*) FROM {table} WHERE user_id = 2") == [(0,)]
+
+
+def test_mails_that_could_not_be_sent(make_client, tmp_path):
+    """A deleted user's mails that could not be sent are deleted too, and nobody else's."""
+    client = make_client(**mail_settings(tmp_path))
+    token = token_of(client.register())
+    for user_id in (1, 2):
+        client.query(
+            "INSERT INTO outbox (channel, kind, user_id, address, data, language, created_at,"
+            " expires_at, died_at) VALUES ('mail', 'kind', ?, 'a@b.de', '{}', 'en', 0, 9, 1)",
+            user_id,
+        )
+
+    client.request_as(token, "DELETE", "/user", {"password": USER["password"]})
+
+    assert client.query("SELECT user_id FROM outbox WHERE died_at IS NOT NULL") == [(2,)]
 
 
 def test_the_audit_log_goes_after_90_days(lived, clock):

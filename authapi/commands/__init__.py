@@ -79,6 +79,9 @@ class OneOf:
 
 
 YES = Argument("--yes", "do not ask", action="store_true")  # for `Console.confirm`
+PASSWORD_STDIN = Argument(  # for `Console.password`
+    "--password-stdin", "read the password from standard input", action="store_true"
+)
 
 
 @dataclass(frozen=True, slots=True)

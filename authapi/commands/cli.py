@@ -30,6 +30,7 @@ from authapi.errors import Failure, OperatorError, StartError
 from authapi.signals import Ended, raising
 
 if TYPE_CHECKING:
+    from authapi.app import AuthAPI
     from authapi.feature import Feature
     from authapi.settings import Settings
 
@@ -102,9 +103,18 @@ def _serve(known: Namespace) -> None:
     """
     gc.disable()
     try:
-        from authapi.server import serve  # noqa: PLC0415 - waitress is for this command alone
+        from authapi.app import create_app  # noqa: PLC0415 - for this command alone, as waitress
+        from authapi.commands.log import kept  # noqa: PLC0415
+        from authapi.server import serve  # noqa: PLC0415
 
-        serve(_settings_of(known))
+        with kept() as log:
+            settings = _settings_of(known)
+
+        def create(settings: Settings) -> AuthAPI:
+            log()  # `serve` has set up the log
+            return create_app(settings)
+
+        serve(settings, create)
     finally:
         gc.enable()
 

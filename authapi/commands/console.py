@@ -101,15 +101,17 @@ class Console:
         if typed.removesuffix("\n") != expected:
             raise CommandError("It was not confirmed, so nothing is changed.", "not_confirmed")
 
-    def password(self, *, from_stdin: bool = False, option: str = "--password-stdin") -> str:
+    def password(self, *, from_stdin: bool) -> str:
         """Return a password: typed twice on a terminal, or all of standard input but a newline.
 
-        Raises CommandError, where there is no terminal too.
+        `from_stdin` says whether `--password-stdin` was given. Raises CommandError, also if there is
+        neither that option nor a terminal.
         """
         is_interactive = _is_interactive()
         if not is_interactive and not from_stdin:
             raise CommandError(
-                f"There is no terminal to ask for the password on: pipe it in, with {option}.",
+                "There is no terminal to ask for the password on: pipe it in, with "
+                "--password-stdin.",
                 "no_terminal",
             )
         password = _typed_twice() if is_interactive else self.secret_from_stdin()

@@ -1,9 +1,12 @@
-"""The log while a command runs: a sentence on standard error, as everything else that is said."""
+"""The log while a command runs: a sentence on standard error, as everything else that is said.
+
+What the settings of a service log is kept until `serve` has set up its log.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from authapi.commands.console import Console
@@ -22,6 +25,34 @@ class _Teller(logging.Handler):
         """Tell a line, unless it says what the command is about to say when it fails."""
         if record.name != AWAY or record.levelno < logging.ERROR:
             self._console.say(f"authapi: {self.format(record)}")
+
+
+class _Keeper(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        self.records.append(record)
+
+
+@contextmanager
+def kept() -> Iterator[Callable[[], None]]:
+    """Keep what is logged in the block; yield a function that logs it, to be called after it."""
+    logger, keeper = logging.getLogger("authapi"), _Keeper()
+
+    def log() -> None:
+        for record in keeper.records:
+            logging.getLogger(record.name).handle(record)
+
+    logger.addHandler(keeper)
+    try:
+        yield log
+    finally:
+        logger.removeHandler(keeper)
 
 
 @contextmanager

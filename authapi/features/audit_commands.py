@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from authapi.commands import Argument, Call, Command, OneOf, natural, utf8
+from authapi import features
+from authapi.commands import Argument, Call, Command, CommandError, OneOf, natural, utf8
 from authapi.commands.tables import Record
 from authapi.core import Core
 from authapi.database import Row
-from authapi.events import Event
+from authapi.events import Event, name_of
+from authapi.feature import load
 from authapi.features.audit import LARGEST_ID, RETENTION, AuditRepository
 from authapi.features.user_look_up import find_id
+from authapi.settings.group import meant
 from authapi.times import timestamp
 
 REQUIRES = ("audit", "user_look_up")
@@ -56,6 +59,10 @@ class AuditReader:
         while oldest is not None and (rows := self._page(user_id, before, oldest, since or 0)):
             yield from rows
             before = rows[-1][0]
+
+    def has(self, event: str) -> bool:
+        """Return whether an entry is of an event with this name. NOTE: it reads all entries."""
+        return bool(self._statements.has_event(event=event))
 
     def _page(self, user_id: int | None, before: int, oldest: int, since: int) -> list[Row]:
         bounds = {"before": before, "oldest": oldest, "since": since, "at_most": PAGE}
@@ -120,6 +127,29 @@ def prunable_age(text: str) -> int:
     return seconds
 
 
+def _declared_events() -> list[str]:
+    """Return the names of the events that the features declare, those of commands too."""
+    load([*features.DEFAULT, *(feature for feature, _ in features.COMMANDS.values())])
+    kinds = [Event]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return [name_of(kind) for kind in kinds]
+
+
+def _require_events(reader: AuditReader, names: list[str]) -> None:
+    """Raise CommandError for a name that no feature declares and no entry has.
+
+    An entry may be of an event that an application declared.
+    """
+    known = _declared_events()
+    for name in names:
+        if name not in known and not reader.has(name):
+            raise CommandError(
+                f"There is no event {name!r}{meant(name, known)}: see docs/features/audit.md.",
+                "no_such_event",
+            )
+
+
 def _list(call: Call) -> None:
     core, given = call.core, call.arguments
     user_id = None if given.user is None else find_id(core, given.user)
@@ -129,6 +159,8 @@ def _list(call: Call) -> None:
         return (user_id is None or row[4] == user_id) and (not given.event or row[2] in given.event)
 
     reader = core.of(AuditReader)
+    if given.event:
+        _require_events(reader, given.event)
     if given.follow:
         coming = reader.as_they_come(since, core.clock())
         _follow(call, (row for row in coming if row is None or is_asked_for(row)))

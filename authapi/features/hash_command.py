@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from functools import cached_property
 
-from authapi.commands import Argument, Call, Command, CommandError, natural
+from authapi.commands import PASSWORD_STDIN, Argument, Call, Command, CommandError, natural
 from authapi.passwords import Passwords
 from authapi.settings import PasswordSettings, Settings, variable
 
@@ -71,7 +71,7 @@ def calibrated(settings: Settings, target: int) -> Calibration:
 def _hash(call: Call) -> None:
     target = call.arguments.target_ms
     hashes = Calibration(call.settings) if target is None else calibrated(call.settings, target)
-    password = call.console.password(from_stdin=True)
+    password = call.console.password(from_stdin=call.arguments.password_stdin)
     record: dict[str, object] = {"hash": hashes.hash(password)}
     if target is not None:
         rules = hashes.settings.of(PasswordSettings)
@@ -92,7 +92,10 @@ COMMANDS = (
         "for, or read from standard input. It costs what the settings say, or, with --target-ms, "
         "as much as this machine does in that time; the settings for that are shown too.",
         _hash,
-        (Argument("--target-ms", "the time that a hash may take", metavar="MS", type=natural),),
+        (
+            PASSWORD_STDIN,
+            Argument("--target-ms", "the time that a hash may take", metavar="MS", type=natural),
+        ),
         needs_service=False,
     ),
 )

@@ -15,6 +15,7 @@ import falcon
 from authapi.core import Core
 from authapi.errors import Overloaded, StartError
 from authapi.events import Caller, Event
+from authapi.features.users import UserDeleted
 from authapi.hosts import host_of
 from authapi.jobs import pruning
 from authapi.mail.addresses import greeting
@@ -33,7 +34,7 @@ from authapi.times import timestamp
 if TYPE_CHECKING:
     from authapi.settings import Settings
 
-REQUIRES: tuple[str, ...] = ()
+REQUIRES = ("users",)
 ENABLED_BY = "mail_url"
 
 MOST_WAITING = 10_000  # mails
@@ -203,9 +204,10 @@ JOBS = (pruning("outbox", PRUNED_EVERY, _prune),)
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
-    """Add the thread that sends, and count what it does."""
+    """Add the thread that sends, and count what it does. A deleted user's dead mails go."""
     sender, outbox = core.of(Mails).sender, core.of(Outbox)
     core.background.add(sender)
+    core.events.subscribe(lambda event: outbox.forget_dead(event.user_id), UserDeleted)
     text = "Mails that were sent, or that cannot be."
     counters = {
         word: core.metrics.counter("authapi_mails_total", text, result=word)

@@ -5,7 +5,7 @@ Endpoints: none. Commands: authapi user add, user password. Table: none of its o
 
 from __future__ import annotations
 
-from authapi.commands import Argument, Call, Command, CommandError, OneOf, utf8
+from authapi.commands import PASSWORD_STDIN, Argument, Call, Command, CommandError, OneOf, utf8
 from authapi.core import Core
 from authapi.events import Caller, Event
 from authapi.features.user_changes import OperatedUsers, require_name
@@ -17,9 +17,6 @@ from authapi.principal import User
 
 REQUIRES = ("user_changes", "user_look_up", "users")
 
-PASSWORD_STDIN = Argument(
-    "--password-stdin", "read the password from standard input", action="store_true"
-)
 HASH_STDIN = Argument(
     "--hash-stdin", "read a password hash from standard input", action="store_true"
 )

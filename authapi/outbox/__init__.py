@@ -132,6 +132,10 @@ class Outbox:
         rows: list[Row] = self._statements.of_user(user_id=user_id)
         return rows
 
+    def forget_dead(self, user_id: int) -> None:
+        """Delete the dead jobs about a user."""
+        self._statements.forget_dead(user_id=user_id)
+
     def page(self, channel: str, after: int, at_most: int, *, only_dead: bool) -> list[Row]:
         """Return jobs with an id above `after`, in the order of the ids."""
         read = self._statements.page_of_dead if only_dead else self._statements.page

@@ -52,6 +52,10 @@ SELECT id, created_at, event, detail, user_id, session_id, ip, user_agent, reque
  ORDER BY id DESC
  LIMIT :at_most;
 
+-- name: has_event(event)$
+-- For a name that no feature declares: it reads the whole log.
+SELECT EXISTS (SELECT 1 FROM audit_log WHERE event = :event);
+
 -- name: entries_of_user(user_id, before, oldest, since, at_most)
 SELECT id, created_at, event, detail, user_id, session_id, ip, user_agent, request_id
   FROM audit_log

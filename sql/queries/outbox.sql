@@ -56,6 +56,10 @@ SELECT id, kind, address, created_at
  WHERE user_id = :user_id
  ORDER BY id;
 
+-- name: forget_dead(user_id)!
+DELETE FROM outbox
+ WHERE died_at IS NOT NULL AND user_id = :user_id;
+
 -- name: page(channel, after, at_most)
 SELECT id, kind, user_id, address, created_at, due_at, failures, error
   FROM outbox
