@@ -104,8 +104,8 @@ class Console:
     def password(self, *, from_stdin: bool) -> str:
         """Return a password: typed twice on a terminal, or all of standard input but a newline.
 
-        `from_stdin` says whether `--password-stdin` was given. Raises CommandError, also if there is
-        neither that option nor a terminal.
+        `from_stdin` says whether `--password-stdin` was given. Raises CommandError, also without
+        that option and a terminal.
         """
         is_interactive = _is_interactive()
         if not is_interactive and not from_stdin:

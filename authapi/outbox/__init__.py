@@ -132,7 +132,7 @@ class Outbox:
         rows: list[Row] = self._statements.of_user(user_id=user_id)
         return rows
 
-    def forget_dead(self, user_id: int) -> None:
+    def forget_dead(self, user_id: int | None) -> None:
         """Delete the dead jobs about a user."""
         self._statements.forget_dead(user_id=user_id)
 
