@@ -29,7 +29,7 @@ def kept_from_threads() -> Iterator[None]:
 
     NOTE: handlers run in the main thread, and a signal that another thread takes does not wake it.
     But a program that such a thread starts would have every signal blocked. So the threads that
-    answer requests take signals, and the server's loop wakes up each second.
+    answer requests take signals, and a pipe wakes the server's loop.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:

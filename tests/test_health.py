@@ -161,21 +161,28 @@ def test_a_dead_hashing_thread(client, caplog):
 
 
 def test_a_drain(make_app):
-    """From the stop on, /readyz says draining, and all else is answered until the drain is over."""
+    """From the stop on, /readyz says draining, and all else is answered until the drain is over.
+
+    Each answer is the last one of its connection.
+    """
     app = make_app(drain_seconds=600)
     with serving(app) as thread, connected(thread.port) as kept:
         base = f"http://127.0.0.1:{thread.port}"
         assert request(f"{base}/readyz")[0] == 200
         thread.stop()
-        status, body, _ = eventually(
-            lambda: (found := request(f"{base}/readyz"))[0] == 503 and found
-        )
-        assert (status, body["reason"]) == (503, "draining")
-        assert request(f"{base}/livez")[0] == 200
-        assert request(f"{base}/user")[0] == 401
-        kept.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert kept.recv(12) == b"HTTP/1.1 200"
-        thread.server._drain_ends = 0
+        try:
+            status, body, _ = eventually(
+                lambda: (found := request(f"{base}/readyz"))[0] == 503 and found
+            )
+            assert (status, body["reason"]) == (503, "draining")
+            assert request(f"{base}/livez")[0] == 200
+            assert request(f"{base}/user")[0] == 401
+            kept.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = kept.makefile("rb").read()  # until the service ends the connection
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"\r\nConnection: close\r\n" in answer
+        finally:
+            thread.server._drain_ends = 0
     with pytest.raises(urllib.error.URLError):
         request(f"{base}/livez")
 

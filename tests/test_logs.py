@@ -229,9 +229,12 @@ def get(path, *lines):
 
 
 def test_the_access_log(make_app, access):
-    """A request has a line with its route's template and no text of a client; health has none."""
+    """A request has a line with its route's template and no text of a client; health has none.
+
+    It has the request id of the answer, also where the parser refused the request.
+    """
     app = make_app(access_log="on", log_level="error")
-    ask(
+    answers = ask(
         app,
         get("/user?token=secret"),
         get("/sessions/secret"),
@@ -251,7 +254,8 @@ def test_the_access_log(make_app, access):
         ("other", "other", 400),
     ]
     assert "secret" not in json.dumps(access)
-    assert all(re.fullmatch(r"[0-9a-f]{16}", line["request_id"]) for line in access)
+    ids = [re.search(rb"X-Request-Id: ([0-9a-f]{16})\r", answer)[1] for answer in answers[:5]]
+    assert [line["request_id"].encode() for line in access] == ids
 
 
 def test_no_access_log(make_app, access):
@@ -342,48 +346,63 @@ MARK = "xyzzy"
 PASSWORD, ANOTHER = f"{MARK} long enough 77", f"{MARK} long enough 88"
 
 
+def use_marked_secrets(url):
+    """Change a password, log in and fail to, with marked texts; return the cookies that were set.
+
+    The lockout must allow three failures.
+    """
+    _, _, headers = request(f"{url}/register", {**USER, "password": PASSWORD})
+    login = {"usernameOrEmail": USER["username"], "password": PASSWORD}
+    _, _, again = request(f"{url}/login", login)
+    cookie = {"Cookie": headers["Set-Cookie"].partition(";")[0]}
+    request(f"{url}/sessions/reauthenticate", {"password": f"{MARK} wrong"}, **cookie)
+    change = {"current_password": f"{MARK} wrong", "new_password": ANOTHER}
+    request(f"{url}/user/password", change, method="PUT", **cookie)
+    change["current_password"] = PASSWORD
+    _, _, changed = request(f"{url}/user/password", change, method="PUT", **cookie)
+    for name in (MARK, f"{MARK}@example.com", USER["email"]):
+        for _ in range(4):
+            request(f"{url}/login", {"usernameOrEmail": name, "password": f"{MARK} wrong"})
+    for text in (f"jwt={MARK}", f"jwt={MARK}.{MARK}.{MARK}", f"device={MARK}", MARK):
+        request(f"{url}/user", Cookie=text)
+        request(f"{url}/login", login, Cookie=text)
+    request(f"{url}/sessions/{MARK}", method="DELETE", **cookie)
+    request(f"{url}/user/activity?before={MARK}", **cookie)
+    return [
+        line.partition(";")[0]
+        for answer in (headers, again, changed)
+        for line in answer.get_all("Set-Cookie", [])
+    ]
+
+
+def send_marked_nonsense(port):
+    """Send requests that are refused, with marked texts in each part of them."""
+    url = f"http://127.0.0.1:{port}"
+    request(f"{url}/register", {"username": MARK, "email": MARK, "password": MARK})
+    request(f"{url}/register", {**USER, "password": MARK, MARK: MARK})
+    request(f"{url}/user", Authorization=f"Bearer {MARK}")
+    request(f"{url}/user", **{"X-Request-ID": f"{MARK}-{MARK}", "X-Forwarded-For": MARK})
+    request(f"{url}/{MARK}?{MARK}={MARK}")
+    for message in (
+        f"{MARK}\r\n\r\n",
+        f"{MARK} / HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET /{MARK} HTTP/1.1\r\nHost: x\r\nHost: {MARK}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: x\r\nCookie: {MARK * 5_000}\r\n\r\n",
+        f"POST /login HTTP/1.0\r\nContent-Length: 7\r\n\r\n{{{MARK}}}",
+    ):
+        exchange(port, message.encode() + b"\r\n" * 2)
+    with connected(port) as connection:
+        connection.sendall(f"POST /login HTTP/1.1\r\nHost: {MARK}".encode())
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_no_secret_in_the_log(tmp_path, form):
     """No password, token, cookie, query, path or mistyped name is in any line, at any level."""
     environ = {"LOG_FORMAT": form, "LOG_LEVEL": "debug", "ACCESS_LOG": "on", "LOGIN_LOCKOUT": "3"}
     environ = {f"AUTHAPI_{name}": text for name, text in environ.items()}
     with process(tmp_path, AUTHAPI_TRUSTED_PROXY="192.0.2.1", **environ) as (service, url):
-        port = int(url.rpartition(":")[2])
-        _, _, headers = request(f"{url}/register", {**USER, "password": PASSWORD})
-        cookies = [line.partition(";")[0] for line in headers.get_all("Set-Cookie")]
-        login = {"usernameOrEmail": USER["username"], "password": PASSWORD}
-        _, _, again = request(f"{url}/login", login)
-        cookies += [line.partition(";")[0] for line in again.get_all("Set-Cookie")]
-        cookie = {"Cookie": "; ".join(cookies[:1])}
-        request(f"{url}/sessions/reauthenticate", {"password": f"{MARK} wrong"}, **cookie)
-        change = {"current_password": f"{MARK} wrong", "new_password": ANOTHER}
-        request(f"{url}/user/password", change, method="PUT", **cookie)
-        change["current_password"] = PASSWORD
-        _, _, changed = request(f"{url}/user/password", change, method="PUT", **cookie)
-        cookies += [line.partition(";")[0] for line in (changed.get_all("Set-Cookie") or [])]
-        for name in (MARK, f"{MARK}@example.com", USER["email"]):
-            for _ in range(4):
-                request(f"{url}/login", {"usernameOrEmail": name, "password": f"{MARK} wrong"})
-        request(f"{url}/register", {"username": MARK, "email": MARK, "password": MARK})
-        request(f"{url}/register", {**USER, "password": MARK, MARK: MARK})
-        for text in (f"jwt={MARK}", f"jwt={MARK}.{MARK}.{MARK}", f"device={MARK}", MARK):
-            request(f"{url}/user", Cookie=text)
-            request(f"{url}/login", login, Cookie=text)
-        request(f"{url}/user", Authorization=f"Bearer {MARK}")
-        request(f"{url}/user", **{"X-Request-ID": f"{MARK}-{MARK}", "X-Forwarded-For": MARK})
-        request(f"{url}/{MARK}?{MARK}={MARK}")
-        request(f"{url}/sessions/{MARK}", method="DELETE", **cookie)
-        request(f"{url}/user/activity?before={MARK}", **cookie)
-        for message in (
-            f"{MARK}\r\n\r\n",
-            f"{MARK} / HTTP/1.1\r\nHost: x\r\n\r\n",
-            f"GET /{MARK} HTTP/1.1\r\nHost: x\r\nHost: {MARK}\r\n\r\n",
-            f"GET / HTTP/1.1\r\nHost: x\r\nCookie: {MARK * 5_000}\r\n\r\n",
-            f"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n{{{MARK}}}",
-        ):
-            exchange(port, message.encode() + b"\r\n" * 2)
-        with connected(port) as connection:
-            connection.sendall(f"POST /login HTTP/1.1\r\nHost: {MARK}".encode())
+        cookies = use_marked_secrets(url)
+        send_marked_nonsense(int(url.rpartition(":")[2]))
         service.terminate()
         output, errors = service.communicate()
 

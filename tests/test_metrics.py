@@ -176,6 +176,23 @@ def test_requests(measured):
     assert not [name for name in found if "secret" in name or "livez" in name]
 
 
+def test_a_failure_in_a_thread(measured):
+    """A request that breaks off in a thread is not counted in the cells of the loop."""
+
+    class Broken:
+        public = True
+
+        def on_get(self, req, resp):
+            resp.stream = map(int, "x")
+
+    measured.app.add_route("/broken", Broken())
+    with observed(measured.app) as port:
+        assert request(f"http://127.0.0.1:{port}/broken")[0] == 500
+        count = 'authapi_requests_total{method="GET",route="/broken",status="500"}'
+        eventually(lambda: shown(measured.app).get(count) == 1)
+    assert not any(measured.app.core.metrics.loop)
+
+
 @contextmanager
 def observed(app):
     """Serve an application whose answers are observed; yield the port."""
@@ -513,7 +530,7 @@ def test_promtool(measured):
 
 
 def test_a_number_that_any_worker_sets():
-    """Of a number that several workers set, the largest counts; none is shown before."""
+    """The largest of the numbers that workers set is shown, and none before they set one."""
     metrics = Metrics(collects=True)
     latest = metrics.latest("authapi_thing_timestamp_seconds", "Things.")
     metrics.open(2)

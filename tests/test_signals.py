@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import CHEAPLY, RUN, connected, unmeasured
+from conftest import CHEAPLY, RUN, connected, exchange, unmeasured
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 PATIENCE = 30  # seconds until a process that did not end has failed
@@ -199,6 +199,36 @@ def test_process_1_is_ended_by_a_second_signal(tmp_path):
         status, _, _ = start.status()
 
     assert status == 128 + signal.SIGTERM
+
+
+UNNOTICED = """
+import signal, sys, threading
+from dataclasses import replace
+from authapi import Settings, create_app
+from authapi.server import process, serve
+
+def end():
+    signal.sigwait([signal.SIGUSR1])
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+def create(settings):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    threading.Thread(target=end, daemon=True).start()
+    return create_app(settings)
+
+process.DEFAULT = replace(process.DEFAULT, maintenance=600)
+serve(Settings.from_env(), create)
+"""
+
+
+def test_a_signal_that_interrupts_no_system_call(tmp_path):
+    """A signal ends the loop's wait for sockets, also if it does not interrupt the system call."""
+    program = f"import sys; sys.path.insert(0, {str(RUN.parent)!r})\n{UNNOTICED}"
+    with Start(tmp_path, "-c", program) as start:
+        port = int(re.search(r":(\d+),", start.readline())[1])
+        assert exchange(port, b"GET /livez HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200")
+        os.kill(start.pid, signal.SIGUSR1)
+        assert start.status()[0] == 0
 
 
 def test_a_script_that_embeds(tmp_path):

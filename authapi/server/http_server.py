@@ -54,7 +54,6 @@ class Server(TcpWSGIServer):
 
     channel_class = Channel
     next_channel_cleanup = math.inf  # NOTE: `run` calls `maintenance` itself
-    names_requests = False  # before the application does
     _maintained = _drain_ends = 0.0  # monotonic seconds
 
     def __init__(

@@ -41,7 +41,7 @@ class Loop:
         self._touched: deque[Channel] = deque()  # by threads
         self._paused: deque[tuple[float, Channel]] = deque()  # until when, in monotonic seconds
 
-    def watch(self, descriptor: int, react: Callable[[], None]) -> None:
+    def watch(self, descriptor: int, react: Callable[[], object]) -> None:
         """Call `react` whenever a descriptor that is no connection can be read."""
         self._selector.register(descriptor, EVENT_READ, react)
 

@@ -45,7 +45,6 @@ class Observer:
             server.observers.append(self._requests.counting(server.clock, self._route_of))
         if self.logs:
             server.observers.append(self._log)
-        server.names_requests = self.logs
 
     def _route_of(self, path: str) -> str:
         """Return the template of a path's route, or `other`; an empty text if it is not observed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -129,3 +130,18 @@ def _stop_on_signals(server: Server, *, dies_of_second: bool) -> None:
 
     for number in END_SIGNALS if dies_of_second else [signal.SIGTERM]:
         signal.signal(number, stop)
+    _wake_on_signals(server)
+
+
+def _wake_on_signals(server: Server) -> None:
+    """End the loop's wait at each signal.
+
+    NOTE: Python calls a handler between two steps of its own. A signal just before the system call
+    that waits is noticed only after it. The pipe stays open until the process ends, because a
+    signal would otherwise be written into another file of that number.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    server.loop.watch(reader, partial(os.read, reader, 4_096))
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

@@ -78,7 +78,7 @@ class RequestMetrics:
             method, status = request.command, statuses.get(task.status[:3], _UNKNOWN)
             at = (places[method] if method in places else places[OTHER]) + status
             seconds = clock() - channel.heard
-            if task.environ is None or task.environ[IN_LOOP]:
+            if task.environ[IN_LOOP] if task.environ else channel.server.is_loop():
                 cells = metrics.loop
                 cells[at] += 1
                 cells[times + bisect_left(SECONDS, seconds)] += 1

@@ -51,8 +51,6 @@ class Task(WSGITask):
         environ[IN_LOOP] = self.channel.server.is_loop()
         environ[KEPT] = self.request.kept_by_loop
         self.channel.server.forwarding.apply(environ)
-        if self.channel.server.names_requests:
-            environ.setdefault(REQUEST_ID, new_request_id())
         return environ
 
     def execute(self) -> None:
@@ -64,6 +62,9 @@ class Task(WSGITask):
 
     def build_response_header(self) -> bytes:
         """Return the status line and headers, as waitress does.
+
+        While the server stops, each answer is the last of its connection, so that the client sends
+        its next request elsewhere.
 
         NOTE: waitress capitalizes each name and formats the date each time, which takes a tenth of
         a session check. So it gets a date, and only the headers that it reads.
@@ -79,6 +80,8 @@ class Task(WSGITask):
             else:
                 others.append(f"{_capitalized(name)}: {value}\r\n")
         self.response_headers = read
+        if self.channel.server.stopping:
+            self.request.headers["CONNECTION"] = "close"
         head: bytes = super().build_response_header()
         return head[:-2] + "".join(others).encode("latin-1") + b"\r\n"
 
