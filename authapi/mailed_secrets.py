@@ -15,7 +15,7 @@ _FAIR = (1 << 32) // CODES * CODES
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What a mail holds: the secret of its link, and the code of six digits."""
+    """The secret of a mail's link, and its code of six digits."""
 
     link: str = field(repr=False)
     code: str = field(repr=False)

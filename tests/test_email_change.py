@@ -133,7 +133,7 @@ def test_asked_again(client, token, proof):
 
 
 def test_many_at_once(client, token, proof):
-    """Of 32 requests at once with a link or a code, one succeeds."""
+    """One of 32 requests at once with a link or a code succeeds."""
     with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(lambda _: confirm(client, token, proof), range(32)))
 
@@ -155,7 +155,7 @@ def test_taken(client, token):
 
 
 def test_taken_meanwhile(client, token, proof):
-    """Who registers with the address before it is confirmed keeps it."""
+    """A user who registers with the address before it is confirmed keeps it."""
     client.register(**{**OTHER, "email": NEW})
 
     assert confirm(client, token, proof).status_code == 409

@@ -37,6 +37,10 @@ def undo(client, link):
     return client.post("/user/email/undo", {"token": link})
 
 
+def pages_in(message):
+    return [page for page, _ in links_in(message)]
+
+
 def emails(client):
     return [email for (email,) in client.query("SELECT email FROM users ORDER BY id")]
 
@@ -76,14 +80,14 @@ def test_expired(client, clock, link, hours, status):
 
 
 def test_after_a_password_change(client, changed, link):
-    """Who has taken the account cannot end the link by another password."""
+    """A thief of the account cannot end the link by another password."""
     change_password(client, changed)
 
     assert undo(client, link).status_code == 200
 
 
 def test_many_at_once(client, link):
-    """Of 32 requests at once, one succeeds."""
+    """One of 32 requests at once succeeds."""
     with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(lambda _: undo(client, link), range(32)))
 
@@ -105,7 +109,7 @@ def test_changed_twice(client, token):
 
 
 def test_undone_by_the_thief(client, changed, link):
-    """Who changed the email twice cannot end the owner's link by undoing the second change."""
+    """A thief who changed the email twice cannot end the owner's link by undoing the second."""
     change(client, changed, "third@example.com")
     assert undo(client, token_in(mail_to(client, NEW))).status_code == 200
     assert emails(client) == [NEW]
@@ -115,12 +119,65 @@ def test_undone_by_the_thief(client, changed, link):
 
 
 def test_squatted(client, link):
-    """An account that took the old address after the change, without a proof, gives way."""
+    """An account that took the old address without a proof loses it, and nothing else."""
     squatter = token_of(client.register(**{**OTHER, "email": USER["email"].upper()}))
 
     assert undo(client, link).status_code == 200
-    assert emails(client) == [USER["email"]]
+    restored, withdrawn = emails(client)
+    assert (restored, withdrawn.endswith("@email.invalid")) == (USER["email"], True)
     assert client.get_as(squatter).status_code == 401
+    session = token_of(client.log_in(OTHER["username"], OTHER["password"]))
+    change(client, session, "honest@example.com")
+    assert emails(client) == [USER["email"], "honest@example.com"]
+    assert "email_withdrawn" in client.events()
+
+
+def test_links_of_a_squatter(make_mailing):
+    """The links that the squatter was sent at the old address end."""
+    client = make_mailing(email_verification="optional")
+    token = token_of(client.register())
+    client.mails()
+    change(client, token)
+    (link,) = [token_in(each) for each in client.mails() if pages_in(each) == ["undo-email"]]
+    client.register(**{**OTHER, "email": USER["email"]})
+    client.log_in(OTHER["username"], OTHER["password"])
+    links = [links_in(each)[0] for each in client.mails()]
+    assert [page for page, _ in links] == ["verify-email", "not-me"]
+
+    undo(client, link)
+
+    session = token_of(client.log_in(OTHER["username"], OTHER["password"]))
+    verified = client.request_as(session, "POST", "/user/email/verify", {"token": links[0][1]})
+    locked = client.post("/user/not-me", {"token": links[1][1]})
+    assert statuses(verified, locked) == [400, 400]
+
+
+def test_notices_of_a_thief(make_mailing):
+    """The links of notices that went to the new address end."""
+    client = make_mailing()
+    changed = change(client, token_of(client.register()))
+    undoing = [each for each in client.mails() if each["To"] == USER["email"]]
+    client.request_as(changed, "PATCH", "/user", {"username": "thief"})
+    notice = client.mail()
+    assert notice["To"] == NEW
+
+    (link,) = [token_in(each) for each in undoing if pages_in(each) == ["undo-email"]]
+    assert undo(client, link).status_code == 200
+    assert client.post("/user/not-me", {"token": token_in(notice)}).status_code == 400
+
+
+def test_squatters_at_once(client, link):
+    """Undos at the same time as changes of the squatter's password do not block each other."""
+    session = token_of(client.register(**{**OTHER, "email": USER["email"]}))
+
+    def act(number):
+        return undo(client, link) if number % 2 else change_password(client, session)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(act, range(8)))
+
+    assert statuses(*answers[1::2]).count(200) == 1
+    assert 503 not in statuses(*answers)
 
 
 def test_taken_with_a_proof(client, changed, link):

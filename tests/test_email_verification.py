@@ -117,7 +117,7 @@ def test_a_newer_mail(client, token, proof):
 
 
 def test_many_at_once(client, token, proof):
-    """Of 32 requests at once with a link or a code, one succeeds."""
+    """One of 32 requests at once with a link or a code succeeds."""
     with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(lambda _: verify(client, token, proof), range(32)))
 

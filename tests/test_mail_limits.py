@@ -30,7 +30,7 @@ def test_limit_of_a_network(make_mailing):
 
 
 def test_known_browser(client, token):
-    """Whoever uses a name's mails up, its owner can ask for one in a known browser."""
+    """An owner can ask for a mail in a known browser after others have used up the name's mails."""
     device = {"Cookie": f"device={cookie_of(client.log_in(), 'device')}"}
     for _ in range(6):
         client.ask_for_reset(USER["username"])

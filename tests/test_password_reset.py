@@ -126,7 +126,7 @@ def test_used_twice(client, token):
 
 
 def test_32_at_once(client, token):
-    """Of 32 resets with one link at once, one succeeds, and its password counts."""
+    """One of 32 resets at once with a link succeeds, and its password counts."""
     link = client.reset_token(USER["email"])
     passwords = [f"a better password {number}" for number in range(32)]
 
@@ -291,7 +291,7 @@ def test_second_factor_stays(make_mailing):
 
 
 def test_failed_logins_are_cleared(client, token):
-    """Who resets the password can log in at once, whatever others have tried."""
+    """A reset clears the failed logins of others, so its user can log in at once."""
     for _ in range(10):
         client.log_in(password="wrong password")
         client.log_in(USER["email"], password="wrong password")

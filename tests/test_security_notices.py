@@ -95,7 +95,7 @@ def test_proof_in_a_session(client, token):
 
 
 def test_locked_out(make_mailing):
-    """Who is locked out is told, without a link; a name of nobody is nobody's to tell."""
+    """A user who is locked out is told, without a link; for a name of nobody no mail is sent."""
     client = make_mailing(login_lockout=2)
     client.register()
     for name in (USER["username"], "nobody"):
@@ -110,7 +110,7 @@ def test_locked_out(make_mailing):
 
 @pytest.mark.parametrize("by", ["user", "operator"])
 def test_deleted_user(client, token, by):
-    """Who was deleted is told, at the address that the account had."""
+    """A deleted user is told at the address that the account had."""
     if by == "user":
         client.request_as(token, "DELETE", "/user")
     else:

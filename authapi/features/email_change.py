@@ -15,11 +15,9 @@ import msgspec
 from authapi.answers import Answer, UserAnswer
 from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.core import Core
-from authapi.database import UniqueViolation
 from authapi.errors import InvalidToken
 from authapi.events import Caller, Event
 from authapi.features.email_undo import EmailUndo
-from authapi.features.limits import Limits
 from authapi.features.mail import Mails, TooManyMails
 from authapi.features.mail_limits import MailBudgets
 from authapi.features.mailed_proofs import (
@@ -32,7 +30,7 @@ from authapi.features.one_time_tokens import InvalidLink, OneTimeTokens, Purpose
 from authapi.features.security_notices import SHOWN, NoticeSettings, SecurityNotices, notice
 from authapi.features.sign_in import SignIn
 from authapi.features.users import CredentialsChanged, EmailTaken, UserRepository
-from authapi.identifiers import email_fault, email_key
+from authapi.identifiers import email_fault
 from authapi.mail.kinds import Letter, Mail
 from authapi.middleware import caller_of
 from authapi.operations import operation
@@ -41,7 +39,7 @@ from authapi.principal import User, fresh, principal_of, strong
 from authapi.validation import Fields, broken
 
 REQUIRES = (
-    *("email_undo", "limits", "mail", "mail_limits", "mailed_proofs", "one_time_tokens"),
+    *("email_undo", "mail", "mail_limits", "mailed_proofs", "one_time_tokens"),
     *("security_notices", "sign_in", "users"),
 )
 
@@ -69,22 +67,19 @@ class EmailChanges:
         """Take the core."""
         self._core, self._users = core, core.of(UserRepository)
         self._tokens, self._mails = core.of(OneTimeTokens), core.of(Mails)
-        self._limits, self._budgets = core.of(Limits), core.of(MailBudgets)
+        self._proofs, self._budgets = core.of(MailedProofs), core.of(MailBudgets)
         self._undo = core.of(EmailUndo)
-        self._statements = core.database.statements("users")
 
     def request(self, req: falcon.Request, email: str) -> None:
         """Write a mail to the new address. Raises InvalidToken, TooManyRequests, TooManyMails.
 
         SECURITY: nothing looks up whether another user has the address. Only its owner is told.
         """
-        session, budgets = principal_of(req).session, self._budgets.of_request(req, email)
-        self._limits.require(*budgets)
-        with self._core.database.transaction(of=session.user.id):
+        session = principal_of(req).session
+        with self._budgets.asking(req, email, of=session.user.id):
             credential = self._users.by_session(session.id)
             if credential is None:
                 raise InvalidToken
-            self._limits.take(*budgets)
             data = json.dumps({"email": email})
             begun = self._tokens.begin(CHANGE, user_id=session.user.id, data=data)
             self._mails.write(
@@ -102,18 +97,10 @@ class EmailChanges:
         credential = self._users.by_id(job.user_id or 0)
         if credential is None or credential.credentials_version != job.data["version"]:
             return None
-        if credential.disabled or not self._budgets.has_place(job, credential.user.id):
+        if not self._budgets.has_place(job, credential.user.id):
             return None
-        secrets = self._tokens.send(CHANGE, job.data["token"], credential)
-        if secrets is None:
-            return None
-        values = {
-            "username": credential.user.username,
-            "link": self._mails.link(PAGE, secrets.link),
-            "code": secrets.code,
-            "minutes": str(LIFETIME // 60),
-        }
-        return Letter(to=job.address, values=values)
+        minutes = str(LIFETIME // 60)
+        return self._proofs.letter(CHANGE, job, credential, PAGE, to=job.address, minutes=minutes)
 
     def change(self, token: Token, user: User, caller: Caller) -> None:
         """Use up a token and change the email, inside a transaction.
@@ -121,14 +108,9 @@ class EmailChanges:
         The old address gets a mail with which its owner can undo it. Raises InvalidLink, or
         EmailTaken, which only the owner of the new address is told.
         """
-        if not self._tokens.consume(token):
-            raise InvalidLink
-        email, now = json.loads(token.data)["email"], int(self._core.clock())
-        key = email_key(email)
-        try:
-            self._statements.change_email(id=user.id, email=email, email_key=key, verified_at=now)
-        except UniqueViolation as violation:
-            raise EmailTaken from violation
+        self._tokens.consume(token)
+        now = int(self._core.clock())
+        self._undo.change(user.id, json.loads(token.data)["email"], verified_at=now)
         self._undo.offer(user, caller)
 
     def end(self, user_id: int) -> None:

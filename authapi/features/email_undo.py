@@ -6,10 +6,9 @@ Endpoint: POST /user/email/undo. Table: none of its own.
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+import secrets
 
 import falcon
-import msgspec
 
 from authapi.answers import NobodyAnswer
 from authapi.budgets import TooManyRequests
@@ -17,29 +16,25 @@ from authapi.core import Core
 from authapi.database import UniqueViolation
 from authapi.events import Caller, Event
 from authapi.features.claims import Claims
-from authapi.features.lockout import LoginBudgets
 from authapi.features.mail import Mails
+from authapi.features.mailed_proofs import MailedProofs, TokenBody
 from authapi.features.one_time_tokens import InvalidLink, OneTimeTokens, Purpose, Token
-from authapi.features.security_notices import AccountLocks
-from authapi.features.sign_in import SignIn
-from authapi.features.users import EmailTaken, UserDeleted, UserRepository
+from authapi.features.security_notices import SHOWN, AccountLocks, SecurityNotices, described
+from authapi.features.users import CredentialsChanged, EmailTaken, UserRepository
 from authapi.identifiers import email_key
 from authapi.mail.kinds import Letter, Mail
 from authapi.middleware import caller_of
 from authapi.operations import operation
 from authapi.outbox import OutboxJob
 from authapi.principal import User
-from authapi.user_agents import browser_of
 
-REQUIRES = (
-    *("claims", "lockout", "mail", "one_time_tokens", "security_notices"),
-    *("sign_in", "users"),
-)
+REQUIRES = ("claims", "mail", "mailed_proofs", "one_time_tokens", "security_notices", "users")
 
 HOURS = 72
 LIFETIME = HOURS * 3_600  # seconds
 UNDO = Purpose("undo", LIFETIME, outlives_changes=True, keeps_older=True)
 PAGE = "undo-email"
+NOWHERE = "email.invalid"  # RFC 2606: no mail is delivered to it
 
 
 class EmailRestored(Event):
@@ -48,105 +43,93 @@ class EmailRestored(Event):
     __slots__ = ()
 
 
+class EmailWithdrawn(CredentialsChanged):
+    """A user lost an address without a proof, because its owner undid a change of the email."""
+
+    __slots__ = ()
+
+
 class EmailUndo:
-    """Offers the owner of an old address to undo a change, and undoes it."""
+    """Changes emails, offers the owner of the old address to undo a change, and undoes it."""
 
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core, self._users = core, core.of(UserRepository)
-        self._claims = core.of(Claims)
+        self._claims, self._locks = core.of(Claims), core.of(AccountLocks)
         self._tokens, self._mails = core.of(OneTimeTokens), core.of(Mails)
         self._statements = core.database.statements("users")
 
+    def change(self, user_id: int, email: str, *, verified_at: int | None) -> None:
+        """Give a user another email, inside a transaction. Raises EmailTaken."""
+        key = email_key(email)
+        try:
+            self._statements.change_email(
+                id=user_id, email=email, email_key=key, verified_at=verified_at
+            )
+        except UniqueViolation as violation:
+            raise EmailTaken from violation
+
     def offer(self, user: User, caller: Caller) -> None:
         """Write the mail to the address that `user` had, inside the transaction of the change."""
-        old = {
-            "email": user.email,
-            "verified": user.email_verified,
-            "changed_at": int(self._core.clock()),
-        }
-        data = {
-            "token": self._tokens.begin(UNDO, user_id=user.id, data=json.dumps(old)).id,
-            "username": user.username,
-            "ip": caller.ip,
-            "browser": browser_of(caller.user_agent),
-        }
+        old = json.dumps({"email": user.email, "verified": user.email_verified})
+        token = self._tokens.begin(UNDO, user_id=user.id, data=old).id
+        data = {**described(user.username, caller), "token": token}
         self._mails.write(MAIL, user_id=user.id, address=user.email, data=data)
 
-    def letter(self, job: OutboxJob) -> Letter | None:
-        """Return the mail of a job, or None where there is nothing to undo any more."""
-        credential, data = self._users.by_id(job.user_id or 0), job.data
-        secrets = credential and self._tokens.send(UNDO, data["token"], credential)
-        if not secrets:
-            return None
-        return Letter(
-            to=job.address,
-            values={
-                "username": data["username"],
-                "time": datetime.fromtimestamp(job.created_at, UTC),
-                "ip": data["ip"] or "-",
-                "browser": data["browser"] or "-",
-                "link": self._mails.link(PAGE, secrets.link),
-                "hours": str(HOURS),
-            },
-        )
-
     def restore(self, token: Token, user_id: int, caller: Caller) -> None:
-        """Use up a token and restore its address, inside a transaction.
+        """Use up a token, restore its address, and lock the account.
 
         Raises InvalidLink, or EmailTaken where another user has proved the address meanwhile.
 
-        SECURITY: links of later changes end, which went to addresses of whoever made the first one.
-        Links of earlier changes stay: with them, the owner takes the account back from a thief who
-        has changed the email twice and undone the second change.
+        SECURITY: all links that were sent after the change end, because they went to addresses of
+        whoever made it. Links of earlier changes stay: with them, the owner takes the account back
+        from a thief who has changed the email twice and undone the second change.
         """
-        if not self._tokens.consume(token):
-            raise InvalidLink
-        self._tokens.end_newer(token)
-        old = json.loads(token.data)
-        self._free(old["email"], user_id, old["changed_at"], caller)
-        verified_at = int(self._core.clock()) if old["verified"] else None
-        key = email_key(old["email"])
-        try:
-            self._statements.change_email(
-                id=user_id, email=old["email"], email_key=key, verified_at=verified_at
-            )
-        except UniqueViolation as violation:  # an account of this moment: the link stays good
-            raise EmailTaken from violation
-        self._claims.prove(user_id, caller)
+        old, now = json.loads(token.data), int(self._core.clock())
+        other = self._users.by_identifier(old["email"])
+        other_id = other.user.id if other else user_id
+        with self._core.database.transaction(of={user_id, other_id}):
+            self._tokens.consume(token)
+            self._tokens.end_newer(token)
+            if other_id != user_id:
+                self._withdraw(other_id, old["email"], caller)
+            # NOTE: an account that took the address at this moment is a 409. The link stays good.
+            self.change(user_id, old["email"], verified_at=now if old["verified"] else None)
+            self._claims.prove(user_id, caller)
+            self._core.events.emit(EmailRestored(user_id, caller))
+            self._locks.lock(user_id, caller)
 
-    def _free(self, email: str, user_id: int, changed_at: int, caller: Caller) -> None:
-        """Delete an account that took the address after the change, and has not proved it.
+    def _withdraw(self, other_id: int, email: str, caller: Caller) -> None:
+        """Take an address from another user who has not proved it, inside a transaction.
+
+        Raises EmailTaken where the user has proved it.
 
         SECURITY: else whoever changed the email could register with the old one, and nothing could
-        be undone.
+        be undone. The account stays, because it may be an honest user's. Its links went to the
+        address, so they end.
         """
-        other = self._users.by_identifier(email)
-        if other is None or other.user.id == user_id:
+        other = self._users.by_id(other_id)
+        if other is None or email_key(other.user.email) != email_key(email):
             return
-        if other.user.email_verified or other.user.created_at < changed_at:
+        if other.user.email_verified:
             raise EmailTaken
-        self._core.events.emit(UserDeleted(other.user.id, caller, detail="email_undo"))
-        self._users.delete(other)
+        self.change(other_id, f"{secrets.token_hex(8)}@{NOWHERE}", verified_at=None)
+        event = EmailWithdrawn(other_id, caller)
+        self._tokens.end_of_user(event)
+        self._core.events.emit(event)
 
 
 def _letter(core: Core, job: OutboxJob) -> Letter | None:
-    return core.of(EmailUndo).letter(job)
+    return core.of(SecurityNotices).letter_with(job, UNDO, PAGE, hours=str(HOURS))
 
 
 MAIL = Mail(
     "email_changed",
     lifetime=LIFETIME,
     prepare=_letter,
-    values=("username", "time", "ip", "browser", "link", "hours"),
+    values=(*SHOWN, "link", "hours"),
     is_notice=True,
 )
-
-
-class EmailUndoBody(msgspec.Struct):
-    """The token of the link that was mailed to the old address."""
-
-    token: str
 
 
 class EmailUndoResource:
@@ -156,30 +139,22 @@ class EmailUndoResource:
 
     def __init__(self, core: Core) -> None:
         """Take the core."""
-        self._core, self._tokens = core, core.of(OneTimeTokens)
-        self._sign_in, self._budgets = core.of(SignIn), core.of(LoginBudgets)
-        self._undo, self._locks = core.of(EmailUndo), core.of(AccountLocks)
+        self._wire = core.wire
+        self._proofs, self._undo = core.of(MailedProofs), core.of(EmailUndo)
 
     @operation(
         "Undo a change of the email, by the link that was mailed to the old address.",
         answers=NobodyAnswer,
-        body=EmailUndoBody,
+        body=TokenBody,
         raises=(InvalidLink, EmailTaken, TooManyRequests),
     )
-    def on_post(self, req: falcon.Request, resp: falcon.Response, body: EmailUndoBody) -> None:
+    def on_post(self, req: falcon.Request, resp: falcon.Response, body: TokenBody) -> None:
         """Restore the email, lock the account, and mail a link that sets another password."""
-        core, caller = self._core, caller_of(req)
-        token = self._tokens.find(UNDO, body.token)
-        user_id = token.user_id if token else None
-        with self._sign_in.attempt(self._budgets.networks(caller.ip), caller, user_id):
-            if token is None or user_id is None:
-                raise InvalidLink
-            with core.database.transaction(of=user_id):
-                self._undo.restore(token, user_id, caller)
-                core.events.emit(EmailRestored(user_id, caller))
-                self._locks.lock(user_id, caller)
+        caller = caller_of(req)
+        with self._proofs.opened(UNDO, body.token, caller) as (token, user_id):
+            self._undo.restore(token, user_id, caller)
         message = "Email restored. Set a new password by the mail that we sent."
-        core.wire.answer(resp, NobodyAnswer(message=message))
+        self._wire.answer(resp, NobodyAnswer(message=message))
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

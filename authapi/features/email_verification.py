@@ -15,7 +15,6 @@ from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.core import Core
 from authapi.errors import Failure, InvalidToken
 from authapi.events import Event
-from authapi.features.limits import Limits
 from authapi.features.mail import Mails, TooManyMails
 from authapi.features.mail_limits import MailBudgets
 from authapi.features.mailed_proofs import (
@@ -35,8 +34,8 @@ from authapi.principal import User, principal_of
 from authapi.settings import SettingsGroup, setting
 
 REQUIRES = (
-    *("limits", "mail", "mail_limits", "mailed_proofs", "one_time_tokens"),
-    *("registration", "users"),
+    *("mail", "mail_limits", "mailed_proofs", "one_time_tokens", "registration"),
+    "users",
 )
 
 LIFETIME = 86_400  # seconds
@@ -76,18 +75,19 @@ class EmailVerifications:
         self._users = core.of(UserRepository)
         self._statements = core.database.statements("users")
         self._tokens, self._mails = core.of(OneTimeTokens), core.of(Mails)
-        self._limits, self._budgets = core.of(Limits), core.of(MailBudgets)
+        self._proofs, self._budgets = core.of(MailedProofs), core.of(MailBudgets)
 
     def request(self, req: falcon.Request) -> None:
         """Write a mail for the user of a session.
 
-        Raises AlreadyVerified, TooManyRequests and TooManyMails.
+        Raises AlreadyVerified, InvalidToken, TooManyRequests and TooManyMails.
         """
-        user = principal_of(req).user
+        session, user = principal_of(req).session, principal_of(req).user
         if user.email_verified:
             raise AlreadyVerified
-        self._limits.require(*self._budgets.of_request(req, user.email))
-        with self._core.database.transaction(of=user.id):
+        with self._budgets.asking(req, user.email, of=user.id):
+            if self._users.by_session(session.id) is None:
+                raise InvalidToken
             self._write(req, user)
 
     def welcome(self, req: falcon.Request, credential: Credential) -> None:
@@ -96,6 +96,7 @@ class EmailVerifications:
         An address that gets too many mails is sent none. The user may ask for it later.
         """
         with suppress(TooManyRequests, TooManyMails):
+            self._budgets.take(req, credential.user.email)
             self._write(req, credential.user)
 
     def verify(self, token: Token, user_id: int) -> bool:
@@ -103,30 +104,20 @@ class EmailVerifications:
 
         Return whether the address was not proved before. Raises InvalidLink.
         """
-        if not self._tokens.consume(token):
-            raise InvalidLink
+        self._tokens.consume(token)
         return bool(self._statements.verify_email(id=user_id, now=int(self._core.clock())))
 
     def letter(self, job: OutboxJob) -> Letter | None:
         """Return the mail of a job, or None where the user is to get none."""
         credential = self._users.by_id(job.user_id or 0)
-        if credential is None or credential.disabled or credential.user.email_verified:
+        if credential is None or credential.user.email_verified:
             return None
         if not self._budgets.has_place(job, credential.user.id):
             return None
-        secrets = self._tokens.send(VERIFY, job.data["token"], credential)
-        if secrets is None:
-            return None
-        values = {
-            "username": credential.user.username,
-            "link": self._mails.link(PAGE, secrets.link),
-            "code": secrets.code,
-            "hours": str(LIFETIME // 3_600),
-        }
-        return Letter(to=credential.user.email, values=values)
+        to, hours = credential.user.email, str(LIFETIME // 3_600)
+        return self._proofs.letter(VERIFY, job, credential, PAGE, to=to, hours=hours)
 
     def _write(self, req: falcon.Request, user: User) -> None:
-        self._limits.take(*self._budgets.of_request(req, user.email))
         begun = self._tokens.begin(VERIFY, user_id=user.id)
         language = self._mails.language_of(req)
         self._mails.write(MAIL, user_id=user.id, data={"token": begun.id}, language=language)

@@ -9,6 +9,8 @@ Endpoints: none. Table: none of its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import falcon
@@ -57,7 +59,7 @@ class MailBudgets:
         self._network = limits.declare_by_network("mail-network", settings.mail_network_limit)
         self._user = limits.declare("mail-user", settings.mail_user_limit)
 
-    def of_request(self, req: falcon.Request, identifier: str) -> list[Budget]:
+    def _of_request(self, req: falcon.Request, identifier: str) -> list[Budget]:
         """Return the budgets of a mail that a client asks for with a name.
 
         In a browser in which its user has logged in before, it is the user's own budget for such
@@ -71,6 +73,24 @@ class MailBudgets:
         kind, key = name_key(identifier)
         digest = root.derive(root.newest, "mail limit", kind, key).hex()
         return [*self._network.of(caller_of(req).ip), self._address.of(digest)]
+
+    @contextmanager
+    def asking(
+        self, req: falcon.Request, identifier: str, *, of: int | None = None
+    ) -> Iterator[None]:
+        """Run the block in a transaction of a user, which takes the tries of a mail asked for.
+
+        Raises TooManyRequests.
+        """
+        budgets = self._of_request(req, identifier)
+        self._limits.require(*budgets)  # SECURITY: it only reads, so a flood begins no change
+        with self._core.database.transaction(of=of):
+            self._limits.take(*budgets)
+            yield
+
+    def take(self, req: falcon.Request, identifier: str) -> None:
+        """Take the tries of a mail, inside a transaction. Raises TooManyRequests."""
+        self._limits.take(*self._of_request(req, identifier))
 
     def has_place(self, job: OutboxJob, user_id: int) -> bool:
         """Return whether a user may get one more mail of a job's kind, inside a transaction.

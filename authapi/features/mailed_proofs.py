@@ -1,7 +1,8 @@
-"""Mailed proofs: the link or the code of a mail, given in a session of the user who got it.
+"""Mailed proofs: the mails that have a link and a code, and what clients give of them.
 
-A link that a victim opens in no session of the account proves nothing: so nobody verifies the
-account that somebody else has made with their address.
+A proof of an address is given in a session of the user who got the mail. So the owner of an address
+does not verify an account that somebody else has made with it by opening a link. Other links, such
+as that of a password reset, need no session.
 
 Endpoints: none. Table: none of its own.
 """
@@ -10,19 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 import falcon
 import msgspec
 
 from authapi.core import Core
+from authapi.events import Caller
+from authapi.features.lockout import LoginBudgets
+from authapi.features.mail import Mails
 from authapi.features.one_time_tokens import InvalidLink, OneTimeTokens, Purpose, Token
 from authapi.features.sign_in import Proof, ProofRejected, SignIn
 from authapi.features.users import Credential
+from authapi.mail.kinds import Letter
 from authapi.middleware import caller_of
+from authapi.outbox import OutboxJob
 from authapi.principal import principal_of
 from authapi.validation import Fields
 
-REQUIRES = ("one_time_tokens", "sign_in", "users")
+REQUIRES = ("lockout", "mail", "one_time_tokens", "sign_in", "users")
 
 
 class WrongCode(ProofRejected):
@@ -33,6 +40,12 @@ class WrongCode(ProofRejected):
     def __init__(self) -> None:
         """Say the same of every such code in the log."""
         super().__init__("wrong_code")
+
+
+class TokenBody(msgspec.Struct):
+    """The token of a mailed link."""
+
+    token: str
 
 
 class MailedProofBody(msgspec.Struct):
@@ -49,18 +62,55 @@ def faults_of_proof(_resource: object, _req: falcon.Request, fields: Fields) -> 
 
 
 class MailedProofs:
-    """Checks links and codes that are given in sessions."""
+    """Makes the links and codes of mails, and checks those that are given."""
 
     def __init__(self, core: Core) -> None:
         """Take the core."""
-        self._sign_in = core.of(SignIn)
-        self._tokens = core.of(OneTimeTokens)
+        self._sign_in, self._logins = core.of(SignIn), core.of(LoginBudgets)
+        self._tokens, self._mails = core.of(OneTimeTokens), core.of(Mails)
+
+    def letter(
+        self,
+        purpose: Purpose,
+        job: OutboxJob,
+        credential: Credential,
+        page: str,
+        *,
+        to: str,
+        **values: str | datetime,
+    ) -> Letter | None:
+        """Return a mail with `username`, `link`, `code` and more values, inside a transaction.
+
+        Return None where the user is disabled, or the token of the job is not to be sent.
+        """
+        if credential.disabled:
+            return None
+        secrets = self._tokens.send(purpose, job.data["token"], credential)
+        if secrets is None:
+            return None
+        link = self._mails.link(page, secrets.link)
+        given = {"username": credential.user.username, "link": link, "code": secrets.code}
+        return Letter(to=to, values={**given, **values})
+
+    @contextmanager
+    def opened(self, purpose: Purpose, link: str, caller: Caller) -> Iterator[tuple[Token, int]]:
+        """Check a link that needs no session; give the block the token and its user's id.
+
+        Nothing is used up. Not to be used inside a transaction. Raises InvalidLink, which is a
+        failed login and takes a try of the network, or TooManyRequests.
+        """
+        token = self._tokens.find(purpose, link)
+        user_id = token.user_id if token else None
+        with self._sign_in.attempt(self._logins.networks(caller.ip), caller, user_id):
+            if token is None or user_id is None:
+                raise InvalidLink
+            yield token, user_id
 
     @contextmanager
     def given(
         self, req: falcon.Request, purpose: Purpose, body: MailedProofBody
     ) -> Iterator[tuple[Proof, Token]]:
-        """Check a proof of the session's user; give the block a proof and the token.
+        """Check a proof of a session's user; give the block a proof and the token.
 
         Nothing is used up. Not to be used inside a transaction. Raises InvalidLink, WrongCode,
         TooManyRequests, or InvalidToken for a user who is gone. A wrong proof takes a try of the

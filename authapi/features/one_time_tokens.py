@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import falcon
 
 from authapi.core import Core
-from authapi.events import Restored
+from authapi.events import Event, Restored
 from authapi.features.claims import AccountClaimed
 from authapi.features.sign_in import ProofRejected
 from authapi.features.users import Credential
@@ -43,7 +43,7 @@ class InvalidLink(ProofRejected):
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """What tokens are for, and for how many seconds each can be used after it was sent.
+    """A use of tokens, and for how many seconds each counts after it was sent.
 
     A change of the user's credentials ends a token, unless it `outlives_changes`. A newer token
     of a user ends the older ones of this purpose, unless it `keeps_older`.
@@ -173,24 +173,25 @@ class OneTimeTokens:
         is_right = hmac.compare_digest(given, row[1])
         return Token(token_id, purpose, row[2], row[3]) if is_right else None
 
-    def consume(self, token: Token) -> bool:
+    def consume(self, token: Token) -> None:
         """Use up a token, inside the transaction of what it allows.
 
-        Return False where it has been used or has ended meanwhile: then nothing is allowed.
+        Raises InvalidLink where it has been used or has ended meanwhile.
         """
         used = self._rows.consume(id=token.id, purpose=token.purpose.name, now=self._now())
-        return used is not None
+        if used is None:
+            raise InvalidLink
 
     def end(self, user_id: int, purpose: Purpose) -> None:
         """End a user's tokens of a purpose, inside a transaction."""
         self._rows.end_purpose(user_id=user_id, purpose=purpose.name)
 
     def end_newer(self, token: Token) -> None:
-        """End the tokens of the same user and purpose that are newer, inside a transaction."""
-        self._rows.end_newer(user_id=token.user_id, purpose=token.purpose.name, id=token.id)
+        """End all tokens of the same user that are newer, inside a transaction."""
+        self._rows.end_newer(user_id=token.user_id, id=token.id)
 
-    def end_of_user(self, event: AccountClaimed) -> None:
-        """End the tokens of a user whose address was proved for the first time."""
+    def end_of_user(self, event: Event) -> None:
+        """End all tokens of an event's user, inside its transaction."""
         self._rows.end_of_user(user_id=event.user_id)
 
     def end_all(self) -> None:

@@ -48,9 +48,8 @@ class PasswordResource:
 
     def _faults(self, req: falcon.Request, fields: Fields) -> dict[str, str]:
         """Check the new password, which must not be made of the user's names."""
-        user = principal_of(req).user
-        policy = partial(self._core.passwords.fault, names=(user.username, user.email))
-        return broken({"new_password": policy}, fields)
+        rule = self._core.passwords.rule_for(principal_of(req).user)
+        return broken({"new_password": rule}, fields)
 
     @operation(
         "Change the password of the current user.",

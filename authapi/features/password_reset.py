@@ -6,7 +6,6 @@ Endpoints: POST /password/reset/request, POST /password/reset. Table: none of it
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 
 import falcon
 import msgspec
@@ -20,24 +19,20 @@ from authapi.features.limits import Limits
 from authapi.features.lockout import LoginBudgets
 from authapi.features.mail import Mails, TooManyMails
 from authapi.features.mail_limits import MailBudgets
+from authapi.features.mailed_proofs import MailedProofs
 from authapi.features.one_time_tokens import InvalidLink, OneTimeTokens, Purpose, Token
-from authapi.features.sign_in import SignIn
-from authapi.features.users import (
-    Credential,
-    CredentialsChanged,
-    PasswordChanged,
-    UserRepository,
-)
+from authapi.features.users import CredentialsChanged, PasswordChanged, UserRepository
 from authapi.identifiers import name_key
 from authapi.mail.kinds import Letter, Mail
 from authapi.middleware import caller_of
 from authapi.operations import operation
 from authapi.outbox import OutboxJob
+from authapi.principal import User
 from authapi.validation import Fields, broken
 
 REQUIRES = (
-    *("claims", "limits", "lockout", "mail", "mail_limits", "one_time_tokens"),
-    *("sign_in", "users"),
+    *("claims", "limits", "lockout", "mail", "mail_limits", "mailed_proofs"),
+    *("one_time_tokens", "users"),
 )
 
 LIFETIME = 1_800  # seconds
@@ -59,8 +54,8 @@ class PasswordResets:
         self._core = core
         self._users = core.of(UserRepository)
         self._tokens = core.of(OneTimeTokens)
+        self._proofs = core.of(MailedProofs)
         self._mails = core.of(Mails)
-        self._limits = core.of(Limits)
         self._budgets = core.of(MailBudgets)
 
     def request(self, req: falcon.Request, identifier: str) -> None:
@@ -71,10 +66,7 @@ class PasswordResets:
         SECURITY: whose name it is, and whether it is anybody's, is looked up by the thread that
         sends. So neither the answer nor its time can tell.
         """
-        budgets = self._budgets.of_request(req, identifier)
-        self._limits.require(*budgets)
-        with self._core.database.transaction():
-            self._limits.take(*budgets)
+        with self._budgets.asking(req, identifier):
             self.write(address=_storable(identifier), language=self._mails.language_of(req))
             self._core.events.emit(PasswordResetRequested(None, caller_of(req)))
 
@@ -87,30 +79,22 @@ class PasswordResets:
         data = {"token": begun.id}
         self._mails.write(MAIL, user_id=user_id, address=address, data=data, language=language)
 
-    def find(self, link: str) -> tuple[Token, Credential] | None:
-        """Return the token of a link and its user's credential. Nothing is used up."""
+    def user_of(self, link: str) -> User | None:
+        """Return the user of a link that counts. Nothing is used up."""
         token = self._tokens.find(RESET, link)
         credential = token and self._users.by_id(token.user_id or 0)
-        return (token, credential) if token and credential else None
+        return credential.user if credential else None
 
     def letter(self, job: OutboxJob) -> Letter | None:
         """Return the mail of a job, or None where nobody is to get one."""
         found = self._users.by_id(job.user_id) if job.user_id else None
         credential = found or self._users.by_identifier(job.address)
-        if credential is None or credential.disabled:
+        if credential is None:
             return None
-        user = credential.user
-        if not job.user_id and not self._budgets.has_place(job, user.id):
+        if not job.user_id and not self._budgets.has_place(job, credential.user.id):
             return None
-        secrets = self._tokens.send(RESET, job.data["token"], credential)
-        if secrets is None:
-            return None
-        values = {
-            "username": user.username,
-            "link": self._mails.link(PAGE, secrets.link),
-            "minutes": str(LIFETIME // 60),
-        }
-        return Letter(to=user.email, values=values)
+        to, minutes = credential.user.email, str(LIFETIME // 60)
+        return self._proofs.letter(RESET, job, credential, PAGE, to=to, minutes=minutes)
 
 
 def _letter(core: Core, job: OutboxJob) -> Letter | None:
@@ -180,7 +164,7 @@ class ResetResource:
         self._users, self._tokens = core.of(UserRepository), core.of(OneTimeTokens)
         self._limits, self._budgets = core.of(Limits), core.of(LoginBudgets)
         self._resets, self._claims = core.of(PasswordResets), core.of(Claims)
-        self._sign_in = core.of(SignIn)
+        self._proofs = core.of(MailedProofs)
 
     def known_users(self, _req: falcon.Request) -> tuple[str, ...]:
         """Return nobody: the link is in no cookie."""
@@ -195,12 +179,8 @@ class ResetResource:
 
         The link is not used up. The password of a link that does not count is not checked.
         """
-        found = self._resets.find(fields.get("token", ""))
-        if found is None:
-            return {}
-        user = found[1].user
-        policy = partial(self._core.passwords.fault, names=(user.username, user.email))
-        return broken({"new_password": policy}, fields)
+        user = self._resets.user_of(fields.get("token", ""))
+        return broken({"new_password": self._core.passwords.rule_for(user)}, fields) if user else {}
 
     @operation(
         "Set a new password by a mailed link.",
@@ -212,14 +192,10 @@ class ResetResource:
     def on_post(self, req: falcon.Request, resp: falcon.Response, body: ResetBody) -> None:
         """Set it, and end all that the old credentials opened. Nobody is logged in."""
         core, caller = self._core, caller_of(req)
-        found = self._resets.find(body.token)
-        user_id = found[1].user.id if found else None
-        with self._sign_in.attempt(self._budgets.networks(caller.ip), caller, user_id):
-            if found is None:
-                raise InvalidLink
+        with self._proofs.opened(RESET, body.token, caller) as (token, user_id):
             new_hash = core.passwords.hash(body.new_password)
             with core.database.transaction(of=user_id):
-                self._reset(found[0], found[1].user.id, new_hash, caller_of(req))
+                self._reset(token, user_id, new_hash, caller)
         core.wire.answer(resp, NobodyAnswer(message="Password changed."))
 
     def _reset(self, token: Token, user_id: int, new_hash: str, caller: Caller) -> None:
@@ -227,8 +203,7 @@ class ResetResource:
 
         The owner of the mailbox can log in at once: failed logins of others are cleared.
         """
-        if not self._tokens.consume(token):
-            raise InvalidLink
+        self._tokens.consume(token)
         self._claims.prove(user_id, caller)
         credential = self._users.by_id(user_id)
         if credential is None or not self._users.change_password(credential, new_hash):

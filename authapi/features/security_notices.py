@@ -11,16 +11,16 @@ from datetime import UTC, datetime
 from functools import partial
 
 import falcon
-import msgspec
 
 from authapi.answers import NobodyAnswer
 from authapi.budgets import TooManyRequests
 from authapi.core import Core
 from authapi.events import Caller, Event
 from authapi.features.devices import Devices
-from authapi.features.lockout import LockedOut, LoginBudgets
+from authapi.features.lockout import LockedOut
 from authapi.features.mail import Mails
 from authapi.features.mail_limits import MailBudgets
+from authapi.features.mailed_proofs import MailedProofs, TokenBody
 from authapi.features.one_time_tokens import InvalidLink, OneTimeTokens, Purpose
 from authapi.features.password_reset import PasswordResets
 from authapi.features.sessions import LoggedIn
@@ -40,8 +40,8 @@ from authapi.settings import SettingsGroup, setting
 from authapi.user_agents import browser_of
 
 REQUIRES = (
-    *("devices", "lockout", "mail", "mail_limits", "one_time_tokens", "password_reset"),
-    *("sessions", "sign_in", "users"),
+    *("devices", "lockout", "mail", "mail_limits", "mailed_proofs", "one_time_tokens"),
+    *("password_reset", "sessions", "sign_in", "users"),
 )
 
 DAY = 86_400  # seconds
@@ -67,6 +67,21 @@ class AccountLocked(CredentialsChanged):
     __slots__ = ()
 
 
+def described(username: str, caller: Caller) -> dict[str, object]:
+    """Return what the job of a notice keeps of an event."""
+    return {"username": username, "ip": caller.ip, "browser": browser_of(caller.user_agent)}
+
+
+def shown(job: OutboxJob) -> dict[str, str | datetime]:
+    """Return the values that every notice has, named in SHOWN."""
+    return {
+        "username": job.data["username"],
+        "time": datetime.fromtimestamp(job.created_at, UTC),
+        "ip": job.data["ip"] or "-",
+        "browser": job.data["browser"] or "-",
+    }
+
+
 class SecurityNotices:
     """Writes a notice in the transaction of what happened, and makes its mail."""
 
@@ -75,18 +90,14 @@ class SecurityNotices:
         self._core = core
         self._users, self._devices = core.of(UserRepository), core.of(Devices)
         self._tokens, self._mails = core.of(OneTimeTokens), core.of(Mails)
-        self._budgets = core.of(MailBudgets)
+        self._proofs, self._budgets = core.of(MailedProofs), core.of(MailBudgets)
 
     def write(self, kind: Mail, event: Event) -> None:
         """Write the notice of an event of a user, inside its transaction."""
         credential = self._users.by_id(event.user_id or 0)
         if credential is None or credential.disabled:
             return
-        data: dict[str, object] = {
-            "ip": event.caller.ip,
-            "browser": browser_of(event.caller.user_agent),
-            "username": credential.user.username,
-        }
+        data = described(credential.user.username, event.caller)
         if "link" in kind.values:
             data["token"] = self._tokens.begin(NOT_ME, user_id=event.user_id).id
         address = credential.user.email
@@ -97,25 +108,21 @@ class SecurityNotices:
 
         NOTE: it goes to the address that the user had when it happened.
         """
-        data, values = job.data, {}
         if not self._budgets.has_place(job, job.user_id or 0):
             return None
-        if "token" in data:
-            credential = self._users.by_id(job.user_id or 0)
-            secrets = credential and self._tokens.send(NOT_ME, data["token"], credential)
-            if not secrets:
-                return None
-            values["link"] = self._mails.link(PAGE, secrets.link)
-        return Letter(
-            to=job.address,
-            values={
-                "username": data["username"],
-                "time": datetime.fromtimestamp(job.created_at, UTC),
-                "ip": data["ip"] or "-",
-                "browser": data["browser"] or "-",
-                **values,
-            },
-        )
+        if "token" not in job.data:
+            return Letter(job.address, shown(job))
+        return self.letter_with(job, NOT_ME, PAGE)
+
+    def letter_with(
+        self, job: OutboxJob, purpose: Purpose, page: str, **values: str
+    ) -> Letter | None:
+        """Return the mail of a notice that has a link, or None where the link counts no more."""
+        credential = self._users.by_id(job.user_id or 0)
+        if credential is None:
+            return None
+        told = {**shown(job), **values}
+        return self._proofs.letter(purpose, job, credential, page, to=job.address, **told)
 
     def mark(self, req: falcon.Request, _resp: falcon.Response, proof: Proof) -> Proof:
         """Note in a proof that its user has not signed in with this browser before."""
@@ -160,12 +167,6 @@ class AccountLocks:
         self._resets.write(user_id=user_id)
 
 
-class NotMeBody(msgspec.Struct):
-    """The token of the link of a notice."""
-
-    token: str
-
-
 class NotMeResource:
     """Locks an account whose owner says that what a notice tells was not them."""
 
@@ -175,26 +176,23 @@ class NotMeResource:
         """Take the core."""
         self._core = core
         self._tokens, self._locks = core.of(OneTimeTokens), core.of(AccountLocks)
-        self._sign_in, self._budgets = core.of(SignIn), core.of(LoginBudgets)
+        self._proofs = core.of(MailedProofs)
 
     @operation(
         "Lock the account, by the link of a notice.",
         answers=NobodyAnswer,
-        body=NotMeBody,
+        body=TokenBody,
         raises=(InvalidLink, TooManyRequests),
     )
-    def on_post(self, req: falcon.Request, resp: falcon.Response, body: NotMeBody) -> None:
+    def on_post(self, req: falcon.Request, resp: falcon.Response, body: TokenBody) -> None:
         """End the password and all that it has opened, and mail a link that sets another one."""
         core, caller = self._core, caller_of(req)
-        token = self._tokens.find(NOT_ME, body.token)
-        user_id = token.user_id if token else None
-        with self._sign_in.attempt(self._budgets.networks(caller.ip), caller, user_id):
-            if token is None or user_id is None:
-                raise InvalidLink
-            with core.database.transaction(of=user_id):
-                if not self._tokens.consume(token):
-                    raise InvalidLink
-                self._locks.lock(user_id, caller)
+        with (
+            self._proofs.opened(NOT_ME, body.token, caller) as (token, user_id),
+            core.database.transaction(of=user_id),
+        ):
+            self._tokens.consume(token)
+            self._locks.lock(user_id, caller)
         message = "Locked. Set a new password by the mail that we sent."
         core.wire.answer(resp, NobodyAnswer(message=message))
 

@@ -9,6 +9,8 @@ can guess. `normalization` makes the form of a password that is hashed.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,6 +26,7 @@ from authapi.settings import PasswordSettings, Settings, WorkerSettings
 if TYPE_CHECKING:
     from authapi.passwords.foreign_hashes import Foreign
     from authapi.passwords.key_derivation import Kdf
+    from authapi.principal import User
 
 MOST_SECONDS_OF_IMPORTED = 2  # of CPU time
 
@@ -74,6 +77,10 @@ class Passwords:
         self._at_import = _Bounds(MOST_SECONDS_OF_IMPORTED, spare)
         self._room = Room(spare)
         self.fault = PasswordPolicy(settings).fault
+
+    def rule_for(self, user: User) -> Callable[[str], str | None]:
+        """Return the rule for a user's new password, which must not be made of the names."""
+        return partial(self.fault, names=(user.username, user.email))
 
     def hash(self, password: str) -> str:
         """Return the encoded hash. Raises Overloaded."""

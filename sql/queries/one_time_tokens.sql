@@ -79,9 +79,9 @@ DELETE FROM one_time_tokens
 DELETE FROM one_time_tokens
  WHERE user_id = :user_id AND purpose = :purpose;
 
--- name: end_newer(user_id, purpose, id)!
+-- name: end_newer(user_id, id)!
 DELETE FROM one_time_tokens
- WHERE user_id = :user_id AND purpose = :purpose AND id > :id;
+ WHERE user_id = :user_id AND id > :id;
 
 -- name: end_all()!
 DELETE FROM one_time_tokens;

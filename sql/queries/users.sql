@@ -89,7 +89,7 @@ UPDATE users
 -- name: change_email(id, email, email_key, verified_at)!
 UPDATE users
    SET email = :email, email_key = :email_key, email_verified_at = :verified_at
- WHERE id = :id AND disabled_at IS NULL;
+ WHERE id = :id;
 
 -- name: raise_credentials_version(id)!
 UPDATE users
