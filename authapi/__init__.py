@@ -1,9 +1,9 @@
 """authapi: a small, fast, self-hosted authentication service.
 
 `create_app(Settings(...))` returns a Falcon application: serve it, or add your resources to it.
-`mount` adds its routes to your own Falcon application, and `protect` tells any WSGI application
-which user sends a request. `app.core.events.subscribe` calls a function with each event, or with
-those of one class below.
+`mount` adds its routes to your own Falcon application; `protect` tells any WSGI application, and
+`protect_asgi` any ASGI application, which user sends a request. `app.core.events.subscribe` calls a
+function with each event, or with those of one class below.
 """
 
 from importlib import import_module
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from authapi.app import AuthAPI, create_app
+    from authapi.asgi import ProtectedASGI, protect_asgi
     from authapi.embed import Protected, mount, protect
     from authapi.errors import Failure, StartError
     from authapi.events import Caller, Event, Restored
@@ -55,6 +56,7 @@ __all__ = [
     "PasswordChanged",
     "Principal",
     "Protected",
+    "ProtectedASGI",
     "Reauthenticated",
     "Registered",
     "Restored",
@@ -73,6 +75,7 @@ __all__ = [
     "mount",
     "principal_of",
     "protect",
+    "protect_asgi",
     "strong",
     "verified",
 ]
@@ -82,6 +85,7 @@ if not TYPE_CHECKING:
     # Each public name is imported at its first use: `authapi --help` does not load the service.
     _NAMES = {
         "app": "AuthAPI create_app",
+        "asgi": "ProtectedASGI protect_asgi",
         "embed": "Protected mount protect",
         "errors": "Failure StartError",
         "events": "Caller Event Restored",

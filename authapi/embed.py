@@ -13,15 +13,14 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import falcon
 
 from authapi.app import AuthAPI, create_app
-from authapi.errors import CrossSiteRequest, Failure, InvalidToken, NotAuthenticated
-from authapi.headers import is_shared
-from authapi.middleware import add_headers, request_id_of
+from authapi.errors import Failure
+from authapi.middleware import add_headers
 from authapi.operations import operation_of, prepared
 from authapi.routing import check_resource
-from authapi.session_tokens import SessionTokens
+from authapi.session_check import Found, Refused, SessionCheck
 from authapi.settings import Settings
 
-_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
 def mount(
@@ -44,7 +43,7 @@ def mount(
         raise TypeError(f"mount takes a falcon.App, not {type(app).__name__}: see protect")
     if isinstance(app._router_search, _CheckedSearch):  # noqa: SLF001 - Falcon has no public way
         raise TypeError("authapi is mounted in this application already: mount it once")
-    if not _PREFIX.fullmatch(prefix):
+    if not PREFIX.fullmatch(prefix):
         raise ValueError(f"prefix must be a path such as /auth, not {prefix!r}")
     auth = create_app(settings, clock=clock)
     guard = _Guard(auth)
@@ -62,54 +61,25 @@ class Protected:
         """Take the application, who knows the sessions, and whether one is required."""
         self._app = app
         self.auth = auth
-        self._required = required
+        self._check = SessionCheck(auth, required=required)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Pass a request on, with its session where it has one."""
-        auth = self.auth
-        req = falcon.Request({"PATH_INFO": "", **environ}, options=auth.req_options)
-        try:
-            auth.cross_site.check(req)
-            principal = auth.authenticate.principal(req)
-            renewed = auth.authenticate.renewed(req)
-        except Failure as failure:
-            anonymous = isinstance(failure, (NotAuthenticated, InvalidToken, CrossSiteRequest))
-            if anonymous and not self._required:
-                auth.tell(req, failure)
-                return self._app(environ, start_response)
-            return self._refuse(req, failure, start_response)
-        if renewed:
-            cookie = auth.core.of(SessionTokens).cookie
-            lines = cookie.lines(req, renewed.token, renewed.max_age)
-            start_response = _with_cookie(start_response, cookie.name, lines)
-        known = {
-            # SECURITY: applications keep data by REMOTE_USER, and a username can change hands.
-            "REMOTE_USER": str(principal.user.id),
-            "authapi.user": principal.user,
-            "authapi.session": principal.session,
-        }
-        return self._app({**environ, **known}, start_response)
+        found = self._check({"PATH_INFO": "", **environ})
+        if found is None:
+            return self._app(environ, start_response)
+        if isinstance(found, Refused):
+            start_response(found.status, found.headers)
+            return [found.body] if found.body else []
+        if found.cookie:
+            start_response = _with_cookie(start_response, self._check, found)
+        # SECURITY: applications keep data by REMOTE_USER, and a username can change hands.
+        key = {"REMOTE_USER": str(found.session.user.id)}
+        return self._app({**environ, **key, **found.known}, start_response)
 
     def close(self) -> None:
         """Close the database, when no request is running any more."""
         self.auth.close()
-
-    def _refuse(
-        self, req: falcon.Request, failure: Failure, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        self.auth.log(req, failure)
-        wire = self.auth.core.wire
-        status, headers, body = wire.whole(
-            failure,
-            accept=req.get_header("Accept", default=""),
-            origin=req.get_header("Origin"),
-            request_id=request_id_of(req),
-        )
-        if isinstance(failure, InvalidToken) and self.auth.authenticate.has_bad_cookies(req):
-            lines = self.auth.core.of(SessionTokens).cookie.lines(req, "", 0)
-            headers += [("Set-Cookie", line) for line in lines]
-        start_response(status, [*headers, ("Content-Length", str(len(body)))])
-        return [] if req.method == "HEAD" else [body]
 
 
 def protect(
@@ -158,13 +128,12 @@ def _require_wsgi(app: Callable[..., Any]) -> None:
     # Falcon's own, Starlette's and FastAPI's applications have a coroutine for their __call__.
     if iscoroutinefunction(app) or iscoroutinefunction(type(app).__call__):
         raise TypeError(
-            f"{type(app).__name__} is an ASGI application, and this is for WSGI: "
-            "run authapi beside it, and have a proxy ask GET /verify."
+            f"{type(app).__name__} is an ASGI application, and this is for WSGI: use protect_asgi"
         )
 
 
-def _with_cookie(start_response: StartResponse, name: str, lines: list[str]) -> StartResponse:
-    """Set a cookie with an answer, unless it sets the same itself, as a login does."""
+def _with_cookie(start_response: StartResponse, check: SessionCheck, found: Found) -> StartResponse:
+    """Set the cookie of a renewed session with an answer."""
 
     def start(
         status: str,
@@ -173,11 +142,7 @@ def _with_cookie(start_response: StartResponse, name: str, lines: list[str]) -> 
         | tuple[None, None, None]
         | None = None,
     ) -> Callable[[bytes], object]:
-        set_already = any(
-            key.lower() == "set-cookie" and value.startswith(f"{name}=") for key, value in headers
-        )
-        cached = any(key.lower() == "cache-control" and is_shared(value) for key, value in headers)
-        ours = [] if set_already or cached else [("Set-Cookie", line) for line in lines]
+        ours = [("Set-Cookie", line) for line in check.cookie_beside(found, headers)]
         return start_response(status, [*headers, *ours], exc_info)
 
     return start

@@ -13,7 +13,7 @@ from authapi import SettingError, Settings
 from authapi.settings import declared_settings
 
 SECRET = "a planted secret, which nothing may show"
-LIBRARIES = {"argon2", "falcon", "jwt", "msgspec", "sqlite3", "waitress"}
+LIBRARIES = {"argon2", "asyncio", "falcon", "jwt", "msgspec", "sqlite3", "waitress"}
 
 
 def run(code, **environ):

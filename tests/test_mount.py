@@ -219,7 +219,7 @@ def test_mount_takes_falcon_only(make_settings, tmp_path, app):
 )
 def test_asgi_is_told_what_to_do(make_settings, tmp_path, embed, app):
     """An ASGI application gets an error that names it, and what to do instead."""
-    with pytest.raises(TypeError, match="ASGI application.*GET /verify") as refused:
+    with pytest.raises(TypeError, match="ASGI application.*use protect_asgi") as refused:
         embed(app, make_settings())
 
     assert type(app).__name__ in str(refused.value)

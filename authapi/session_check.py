@@ -1,0 +1,105 @@
+"""The session check of another application's requests, which `protect` and `protect_asgi` share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import falcon
+
+from authapi.app import AuthAPI
+from authapi.errors import CrossSiteRequest, Failure, InvalidToken, NotAuthenticated
+from authapi.headers import Lines, is_shared
+from authapi.middleware import request_id_of
+from authapi.principal import Session
+from authapi.session_tokens import SessionTokens
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The session of a request; `cookie` has the values of `Set-Cookie` that renew its token."""
+
+    session: Session
+    cookie: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> dict[str, object]:
+        """Return what an application is told, by the names of both environ and scope."""
+        return {"authapi.user": self.session.user, "authapi.session": self.session}
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The answer to a request that the application does not get."""
+
+    status: str
+    headers: Lines
+    body: bytes
+
+
+class SessionCheck:
+    """Finds the session of a request that another application answers.
+
+    Where a session is `required`, a request without one is refused. Otherwise it has none, and so
+    has a request of another site that would change something.
+    """
+
+    def __init__(self, auth: AuthAPI, *, required: bool) -> None:
+        """Take the application that knows the sessions."""
+        self._auth = auth
+        self._required = required
+        self._cookie = auth.core.of(SessionTokens).cookie
+
+    def __call__(self, environ: dict[str, Any]) -> Found | Refused | None:
+        """Return the session, the refusal, or None for a request without a session.
+
+        Raises HandOver where the environ says that a loop runs this, and it would wait.
+        """
+        auth = self._auth
+        req = falcon.Request(environ, options=auth.req_options)
+        try:
+            auth.cross_site.check(req)
+            principal = auth.authenticate.principal(req)
+            renewed = auth.authenticate.renewed(req)
+        except Failure as failure:
+            is_anonymous = isinstance(failure, (NotAuthenticated, InvalidToken, CrossSiteRequest))
+            if is_anonymous and not self._required:
+                auth.tell(req, failure)
+                return None
+            return self._refused(req, failure)
+        if not renewed:
+            return Found(principal.session)
+        lines = self._cookie.lines(req, renewed.token, renewed.max_age)
+        return Found(principal.session, tuple(lines))
+
+    def cookie_beside(self, found: Found, headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+        """Return the values of `Set-Cookie` to add to an answer of the application.
+
+        There are none where it sets the same cookie itself, as a login does, or where shared caches
+        may keep the answer.
+        """
+        for name, value in headers:
+            kind = name.lower()
+            if kind == "set-cookie" and value.startswith(f"{self._cookie.name}="):
+                return ()
+            if kind == "cache-control" and is_shared(value):
+                return ()
+        return found.cookie
+
+    def _refused(self, req: falcon.Request, failure: Failure) -> Refused:
+        auth = self._auth
+        # NOTE: first, because this may leave the loop, and the thread logs then.
+        is_invalid = isinstance(failure, InvalidToken)
+        has_bad_cookies = is_invalid and auth.authenticate.has_bad_cookies(req)
+        auth.log(req, failure)
+        status, headers, body = auth.core.wire.whole(
+            failure,
+            accept=req.get_header("Accept", default=""),
+            origin=req.get_header("Origin"),
+            request_id=request_id_of(req),
+        )
+        if has_bad_cookies:
+            headers += [("Set-Cookie", line) for line in self._cookie.lines(req, "", 0)]
+        headers.append(("Content-Length", str(len(body))))
+        return Refused(status, headers, b"" if req.method == "HEAD" else body)
