@@ -41,6 +41,7 @@ BOTH = {
             "mailed_proofs",
             "email_change",
             "email_undo",
+            "mail_login",
         ),
         *("jobs", "limits", "lockout", "login", "logout", "model", "network_limits"),
         "one_time_tokens",

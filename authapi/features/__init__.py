@@ -30,6 +30,8 @@ DEFAULT = (
     "email_verification",
     "email_undo",
     "email_change",
+    "bound_proofs",
+    "mail_login",
     "forward_auth",
     "health",
     "mail",

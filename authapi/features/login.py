@@ -165,7 +165,7 @@ class LogoutResource:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
-        self._sessions = core.of(Sessions)
+        self._sessions, self._users = core.of(Sessions), core.of(UserRepository)
         self._authentication = Authentication(
             core, self._sessions.authenticate, core.of(ReplacedSessions).include
         )
@@ -203,11 +203,13 @@ class LogoutResource:
                     self._end(each, caller_of(req))
 
     def _log_out_everywhere(self, req: falcon.Request) -> None:
+        """End all sessions of the user, and what may become one: logins and links that wait."""
         claims, caller = self._authentication.principal(req).claims, caller_of(req)
         with self._core.database.transaction(of=claims.id):
             if not self._end(claims, caller):
                 raise InvalidToken
             self._sessions.end_others(claims.id, caller, kept=None)
+            self._users.outdate(claims.id)
 
     def _end(self, claims: Claims, caller: Caller) -> bool:
         session_id = public_id(claims)

@@ -59,8 +59,8 @@ class MailBudgets:
         self._network = limits.declare_by_network("mail-network", settings.mail_network_limit)
         self._user = limits.declare("mail-user", settings.mail_user_limit)
 
-    def _of_request(self, req: falcon.Request, identifier: str) -> list[Budget]:
-        """Return the budgets of a mail that a client asks for with a name.
+    def _of_request(self, req: falcon.Request, identifier: str) -> tuple[list[Budget], str | None]:
+        """Return the budgets of a mail that a client asks for with a name, and a known user's id.
 
         In a browser in which its user has logged in before, it is the user's own budget for such
         browsers, so that nobody can keep the owner from a reset.
@@ -69,38 +69,41 @@ class MailBudgets:
         """
         known, root = self._devices.recognize(req, identifier), self._core.root
         if known:
-            return [self._known.of(known.sub)]
+            return [self._known.of(known.sub)], known.sub
         kind, key = name_key(identifier)
         digest = root.derive(root.newest, "mail limit", kind, key).hex()
-        return [*self._network.of(caller_of(req).ip), self._address.of(digest)]
+        return [*self._network.of(caller_of(req).ip), self._address.of(digest)], None
 
     @contextmanager
     def asking(
         self, req: falcon.Request, identifier: str, *, of: int | None = None
-    ) -> Iterator[None]:
+    ) -> Iterator[str | None]:
         """Run the block in a transaction of a user, which takes the tries of a mail asked for.
 
-        Raises TooManyRequests.
+        In a browser in which the name's user has logged in before, the block gets the user's id,
+        else None. It belongs into the job's data, as `known`. Raises TooManyRequests.
         """
-        budgets = self._of_request(req, identifier)
+        budgets, known = self._of_request(req, identifier)
         self._limits.require(*budgets)  # SECURITY: it only reads, so a flood begins no change
         with self._core.database.transaction(of=of):
             self._limits.take(*budgets)
-            yield
+            yield known
 
     def take(self, req: falcon.Request, identifier: str) -> None:
         """Take the tries of a mail, inside a transaction. Raises TooManyRequests."""
-        self._limits.take(*self._of_request(req, identifier))
+        self._limits.take(*self._of_request(req, identifier)[0])
 
     def has_place(self, job: OutboxJob, user_id: int) -> bool:
         """Return whether a user may get one more mail of a job's kind, inside a transaction.
 
-        A job is counted once, however often it is tried.
+        A job is counted once, however often it is tried. Those asked for in known browsers are
+        counted apart, so that nobody else can use them up.
         """
         if job.claims > 1:
             return True
         try:
-            self._limits.take(self._user.of(f"{user_id}:{job.kind}"))
+            known = ":known" if job.data.get("known") else ""
+            self._limits.take(self._user.of(f"{user_id}:{job.kind}{known}"))
         except TooManyRequests:
             return False
         return True

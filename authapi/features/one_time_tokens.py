@@ -65,12 +65,20 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token whose link or code was given. `data` is what its feature stored."""
+    """A token whose link or code was given. `data` is what its feature stored.
+
+    `binding` is the digest of the secret of the browser that it is bound to, or None.
+    """
 
     id: int
     purpose: Purpose
     user_id: int | None
     data: str = field(repr=False)
+    binding: str | None = field(default=None, repr=False)
+
+    def is_bound_to(self, cookie: str) -> bool:
+        """Return whether a cookie is of the browser that the token is bound to."""
+        return hmac.compare_digest(self.binding or "", digest(_parted(cookie)[1]))
 
 
 class OneTimeTokens:
@@ -89,13 +97,16 @@ class OneTimeTokens:
         user_id: int | None = None,
         data: str = "{}",
         is_bound: bool = False,
+        cookie: str = "",
     ) -> Begun:
         """Add a token that waits for its mail, inside a transaction.
 
         A token that `is_bound` has a cookie: its code counts only in the browser that brings it.
-        `data` holds no secret.
+        With the `cookie` of an older token of the same browser, it is bound as that one is. `data`
+        holds no secret.
         """
-        now, secret = self._now(), secrets.token_urlsafe(32) if is_bound else ""
+        now = self._now()
+        secret = (_parted(cookie)[1] or secrets.token_urlsafe(32)) if is_bound else ""
         token_id = self._rows.insert(
             purpose=purpose.name,
             user_id=user_id,
@@ -141,7 +152,7 @@ class OneTimeTokens:
     def find(self, purpose: Purpose, link: str) -> Token | None:
         """Return the token of a link's secret, or None. It is not used up."""
         row = self._rows.by_link(link_hash=digest(link), purpose=purpose.name, now=self._now())
-        return row and Token(row[0], purpose, row[1], row[2])
+        return row and Token(row[0], purpose, *row[1:])
 
     def guess(
         self, purpose: Purpose, code: str, *, cookie: str = "", user_id: int | None = None
@@ -167,10 +178,11 @@ class OneTimeTokens:
                 tries=MOST_TRIES,
                 now=self._now(),
             )
-        if not row or row[1] is None or row[0] not in self._core.root.kids:
+        if not row or row[0] not in self._core.root.kids:
             return None
+        # SECURITY: that of a token which was not sent is compared too, so both take the same time.
         given = self._secrets.code_hash(row[0], token_id, code)
-        is_right = hmac.compare_digest(given, row[1])
+        is_right = hmac.compare_digest(given, row[1] or "-" * len(given))
         return Token(token_id, purpose, row[2], row[3]) if is_right else None
 
     def consume(self, token: Token) -> None:

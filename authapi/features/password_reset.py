@@ -66,17 +66,25 @@ class PasswordResets:
         SECURITY: whose name it is, and whether it is anybody's, is looked up by the thread that
         sends. So neither the answer nor its time can tell.
         """
-        with self._budgets.asking(req, identifier):
-            self.write(address=_storable(identifier), language=self._mails.language_of(req))
+        with self._budgets.asking(req, identifier) as known:
+            language = self._mails.language_of(req)
+            self.write(address=_storable(identifier), language=language, known=known)
             self._core.events.emit(PasswordResetRequested(None, caller_of(req)))
 
-    def write(self, *, user_id: int | None = None, address: str = "", language: str = "") -> None:
+    def write(
+        self,
+        *,
+        user_id: int | None = None,
+        address: str = "",
+        language: str = "",
+        known: str | None = None,
+    ) -> None:
         """Write a mail for a user, or for whoever has an address, inside a transaction.
 
         The mails of a user are not limited: others cannot ask for them.
         """
         begun = self._tokens.begin(RESET)
-        data = {"token": begun.id}
+        data = {"token": begun.id, "known": known}
         self._mails.write(MAIL, user_id=user_id, address=address, data=data, language=language)
 
     def user_of(self, link: str) -> User | None:

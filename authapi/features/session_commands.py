@@ -15,10 +15,11 @@ from authapi.core import Core
 from authapi.events import Caller
 from authapi.features.sessions import SessionRevoked, Sessions
 from authapi.features.user_look_up import described, find_user
+from authapi.features.users import UserRepository
 from authapi.principal import User
 from authapi.times import timestamp
 
-REQUIRES = ("sessions", "user_look_up")
+REQUIRES = ("sessions", "user_look_up", "users")
 
 PAGE = 500  # rows
 USERS_AT_ONCE = 100  # whose sessions end in one transaction
@@ -36,7 +37,7 @@ class OperatedSessions:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._core = core
-        self._sessions = core.of(Sessions)
+        self._sessions, self._users = core.of(Sessions), core.of(UserRepository)
         self._statements = core.database.statements("commands")
 
     def records(self) -> Iterator[Record]:
@@ -75,8 +76,9 @@ class OperatedSessions:
         return ended
 
     def end_of_user(self, user_id: int, operator: Caller) -> int:
-        """End all sessions of a user; return how many."""
+        """End all sessions of a user, and logins and links that wait; return how many sessions."""
         with self._core.database.transaction(of=user_id):
+            self._users.outdate(user_id)
             return self._sessions.end_others(user_id, operator, kept=None)
 
     def end_all(self, operator: Caller) -> Iterator[int]:

@@ -181,9 +181,9 @@ class UserRepository:
         )
         return bool(changed)
 
-    def outdate(self, changed: CredentialsChanged) -> None:
-        """Make whatever was begun with older credentials outdated, inside a transaction."""
-        self._statements.raise_credentials_version(id=changed.user_id)
+    def outdate(self, user_id: int | None) -> None:
+        """Make outdated whatever was begun with a user's credentials, inside a transaction."""
+        self._statements.raise_credentials_version(id=user_id)
 
     def rename(self, user_id: int, username: str) -> bool:
         """Give a user another username, inside a transaction. Raises UsernameTaken.
@@ -245,5 +245,5 @@ def _credential(row: tuple[Any, ...]) -> Credential:
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
     """Count changes of credentials; give no id and no version again after a restore."""
     users = core.of(UserRepository)
-    core.events.subscribe(users.outdate, CredentialsChanged)
+    core.events.subscribe(lambda event: users.outdate(event.user_id), CredentialsChanged)
     core.events.subscribe(lambda event: users.skip(event.newest_user_id), Restored)

@@ -37,7 +37,7 @@ SELECT EXISTS (SELECT 1
                 WHERE user_id = :user_id AND purpose = :purpose AND id > :id AND link_hash IS NOT NULL);
 
 -- name: by_link(link_hash, purpose, now)^
-SELECT id, user_id, data
+SELECT id, user_id, data, binding
   FROM one_time_tokens
  WHERE link_hash = :link_hash AND purpose = :purpose AND expires_at > :now
    AND (user_id IS NULL

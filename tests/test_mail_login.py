@@ -1,0 +1,619 @@
+"""Mail login: a session by a link or a code that is mailed, in the browser that asked for it."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+import second_factor
+from conftest import OTHER, USER, attributes_of, cookie_of, token_of
+from emails import ask as ask_for_email
+from emails import change_password, confirm, mail_to
+from mailboxes import (
+    _make_mailing,  # noqa: F401 - a fixture
+    code_in,
+    links_in,
+    statuses,
+    text_of,
+    token_in,
+)
+from test_statement_faults import KINDS, World, _plan  # noqa: F401 - a fixture
+
+from authapi import Caller, SettingError, features
+from authapi.events import Restored
+from authapi.features.user_changes import OperatedUsers
+
+NOBODY = Caller("", "", "")
+SETTINGS = {"mail_login": "on", "security_notices": "off"}
+
+
+class Browser:
+    """A browser: it keeps the cookies of answers and sends them with each request."""
+
+    def __init__(self, client, **cookies):
+        self._client = client
+        self.cookies = cookies
+
+    def post(self, path, body, headers=None):
+        line = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        headers = {**({"Cookie": line} if line else {}), **(headers or {})}
+        answer = self._client.post(path, body, headers=headers)
+        self.cookies |= {name: cookie.value for name, cookie in answer.cookies.items()}
+        return answer
+
+    def ask(self, email=USER["email"], **options):
+        return self.post("/login/mail", {"email": email}, **options)
+
+    def log_in(self, body):
+        return self.post("/login/mail/verify", body)
+
+    @property
+    def user(self):
+        """Return the user of the browser's session, or None."""
+        answer = self._client.get_as(self.cookies.get("jwt", ""))
+        return answer.json["user"] if answer.status_code == 200 else None
+
+
+@pytest.fixture(name="client")
+def _client(make_mailing):
+    return make_mailing(**SETTINGS)
+
+
+@pytest.fixture(name="browser")
+def _browser(client, token):
+    """Return a browser that has asked for a mail to log in by, for a user of another one."""
+    browser = Browser(client)
+    assert browser.ask().status_code == 202
+    return browser
+
+
+@pytest.fixture(name="mail")
+def _mail(client, browser):
+    """Return the mail that the browser waits for."""
+    return client.mail()
+
+
+@pytest.fixture(name="proof", params=["link", "code"])
+def _proof(request, mail):
+    """Return the body that gives the mail's link, or its code."""
+    return proof_in(mail, request.param)
+
+
+def proof_in(mail, kind):
+    return {"token": token_in(mail)} if kind == "link" else {"code": code_in(mail)}
+
+
+def wrong_code(mail):
+    return {"code": f"{(int(code_in(mail)) + 1) % 1_000_000:06}"}
+
+
+def refused(answer):
+    """Return whether an answer refuses a link or a code and opens no session."""
+    errors = {(400, "invalid_link"), (403, "wrong_code")}
+    return (answer.status_code, answer.json["error"]) in errors and "jwt" not in answer.cookies
+
+
+def prove_address(client):
+    """Let the user's address be proved, so that a login by mail claims nothing."""
+    client.query("UPDATE users SET email_verified_at = 1")
+
+
+def test_login(client, browser, mail, proof):
+    """The link or the code of the mail opens a session, in the browser that asked."""
+    assert (mail["To"], [page for page, _ in links_in(mail)]) == (USER["email"], ["mail-login"])
+    assert USER["username"] in text_of(mail)
+
+    answer = browser.log_in(proof)
+
+    assert (answer.status_code, answer.json["message"]) == (200, "Logged in.")
+    assert answer.json["user"]["id"] == 1
+    assert {*answer.cookies} == {"jwt", "device", "mail_login"}
+    assert browser.cookies["mail_login"] == ""
+    assert browser.user["username"] == USER["username"]
+    assert client.query("SELECT methods FROM sessions") == [("mail",)]
+
+
+@pytest.mark.parametrize("email", [USER["email"], USER["email"].upper(), "nobody@example.com"])
+def test_asking(client, token, email):
+    """Whoever is asked for, the answer is one and the same, and has a cookie for ten minutes."""
+    answer = Browser(client).ask(email)
+
+    message = "If there is such an account, a mail is on its way."
+    assert (answer.status_code, answer.json["message"]) == (202, message)
+    assert [mail["To"] for mail in client.mails()] == [USER["email"]] * ("nobody" not in email)
+    assert attributes_of(answer, "mail_login") == (1_200, "/", None, True, "Lax", False)
+
+
+def test_events(client, browser, mail, proof):
+    """The log says that somebody asked, whose the address was first proved, and who logged in."""
+    browser.log_in(proof)
+
+    assert client.events("event", "user_id", "detail")[1:] == [
+        ("mail_login_requested", None, None),
+        ("account_claimed", 1, None),
+        ("session_revoked", 1, None),
+        ("logged_in", 1, None),
+    ]
+
+
+def test_first_proof(client, token, browser, proof):
+    """The first proof of an address ends whatever was there before, the password too."""
+    browser.log_in(proof)
+
+    assert client.query("SELECT email_verified_at IS NOT NULL FROM users") == [(True,)]
+    assert statuses(client.get_as(token), client.log_in()) == [401, 401]
+
+
+def test_proved_address(client, token, browser, mail, proof):
+    """Where the address was proved before, the password and the other sessions stay."""
+    prove_address(client)
+
+    assert browser.log_in(proof).status_code == 200
+    assert statuses(client.get_as(token), client.log_in()) == [200, 200]
+    assert "account_claimed" not in client.events()
+
+
+def test_used_twice(client, browser, proof):
+    """A link or a code counts once, and so does what else is in the mail."""
+    cookies = {**browser.cookies}
+    assert browser.log_in(proof).status_code == 200
+
+    assert refused(Browser(client, **cookies).log_in(proof))
+    assert client.query("SELECT count(*) FROM sessions") == [(1,)]
+
+
+def test_used_up_by_the_code(browser, mail):
+    """Once the code was given, the link does not count."""
+    cookie = browser.cookies["mail_login"]
+    assert browser.log_in(proof_in(mail, "code")).status_code == 200
+    browser.cookies["mail_login"] = cookie
+
+    assert refused(browser.log_in(proof_in(mail, "link")))
+
+
+@pytest.mark.parametrize("kind", ["link", "code"])
+def test_32_at_once(client, browser, mail, kind):
+    """Of 32 logins at once with one link or code, one opens a session."""
+    cookies, proof = {**browser.cookies}, proof_in(mail, kind)
+
+    with ThreadPoolExecutor(32) as threads:
+        answers = list(threads.map(lambda _: Browser(client, **cookies).log_in(proof), range(32)))
+
+    assert statuses(*answers).count(200) == 1
+    assert {*statuses(*answers)} <= {200, 400, 403, 429, 503}
+    assert client.events().count("logged_in") == 1
+    assert client.query("SELECT count(*) FROM sessions") == [(1,)]
+
+
+def test_expired(clock, browser, proof):
+    """A link and a code count for ten minutes after they were sent."""
+    clock.move(600)
+
+    assert refused(browser.log_in(proof))
+
+
+def test_slow_relay(client, clock, browser):
+    """A mail that was sent late counts for ten minutes from then, in the browser that waits."""
+    clock.move(599)
+    mail = client.mail()
+    clock.move(599)
+
+    assert browser.log_in(proof_in(mail, "link")).status_code == 200
+
+
+def test_sent_too_late(client, clock, browser):
+    """A mail that could not be sent for ten minutes is not sent."""
+    clock.move(600)
+
+    assert client.mails() == []
+
+
+def disable(client, _token):
+    client.app.core.of(OperatedUsers).disable(1, NOBODY)
+
+
+def log_out_everywhere(client, token):
+    assert client.request_as(token, "POST", "/logout", {"everywhere": True}).status_code == 200
+
+
+def change_email(client, token):
+    prove_address(client)
+    ask_for_email(client, token)
+    body = {"token": token_in(mail_to(client, "new@example.com"))}
+    assert confirm(client, token, body).status_code == 200
+
+
+def reset(client, _token):
+    assert client.reset(client.reset_token(USER["email"])).status_code == 200
+
+
+def delete(client, token):
+    assert client.request_as(token, "DELETE", "/user").status_code == 200
+
+
+def restore(client, _token):
+    with client.app.core.database.transaction():
+        client.app.core.events.emit(Restored(None, NOBODY))
+
+
+CHANGES = (change_password, change_email, reset, disable, delete, log_out_everywhere, restore)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_ends_a_waiting_login(client, token, browser, proof, change):
+    """A login that waits ends with a credential, the account, or all sessions of the user."""
+    change(client, token)
+    sessions = client.query("SELECT count(*) FROM sessions")
+
+    assert refused(browser.log_in(proof))
+    assert client.query("SELECT count(*) FROM sessions") == sessions
+
+
+def test_lock_ends_a_waiting_login(make_mailing):
+    """A user who says of a notice that it was not them ends the logins that wait."""
+    client = make_mailing(mail_login="on")
+    client.register()
+    prove_address(client)
+    client.log_in()
+    notice = client.mail()
+    browser = Browser(client)
+    browser.ask()
+    link = proof_in(client.mail(), "link")
+
+    assert client.post("/user/not-me", {"token": token_in(notice)}).status_code == 200
+
+    assert refused(browser.log_in(link))
+
+
+def test_disabled_user(client, token):
+    """A disabled user is answered as anybody is, and gets no mail."""
+    disable(client, token)
+
+    assert Browser(client).ask().status_code == 202
+    assert client.mails() == []
+
+
+def test_another_browser(client, browser, mail, proof):
+    """In a browser that did not ask, a link and a code open nothing and use nothing up."""
+    for _ in range(6):
+        answer = Browser(client).log_in(proof)
+        assert (answer.status_code, answer.json["error"]) == (409, "other_browser")
+        assert answer.json["message"] == (
+            "Use the browser that asked for it, or type the code there."
+        )
+        assert not answer.cookies
+
+    assert browser.log_in(proof).status_code == 200
+
+
+def test_another_asking_browser(client, browser, mail, proof):
+    """A browser that asked for a mail of the same user cannot use the link or code of this one."""
+    prove_address(client)
+    attacker, cookies = Browser(client), {**browser.cookies}
+    attacker.ask()
+    theirs = client.mail()
+
+    answers = [attacker.log_in(proof) for _ in range(6)]
+    assert {answer.json["error"] for answer in answers} <= {"other_browser", "wrong_code"}
+
+    assert browser.log_in(proof).status_code == 200
+    assert Browser(client, **cookies).log_in(proof_in(theirs, "link")).status_code == 409
+
+
+def test_login_csrf(client, other):
+    """A victim who opens the link of an attacker, or types their code, is not logged in as them."""
+    attacker, victim = Browser(client), Browser(client)
+    attacker.ask(OTHER["email"])
+    theirs = client.mail()
+    for waits in (False, True):
+        if waits:
+            victim.ask()
+        for kind in ("link", "code"):
+            answer = victim.log_in(proof_in(theirs, kind))
+            assert answer.json["error"] in {"other_browser", "wrong_code"}
+    assert victim.user is None
+
+    forged = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+    assert victim.ask(OTHER["email"], headers=forged).status_code == 403
+    assert victim.log_in(proof_in(client.mail(), "link")).status_code == 200
+    assert victim.user["id"] == 1
+
+
+def test_nobody_ends_the_login_of_another(client, browser, mail, proof):
+    """However often others ask for the same address, the mail of this browser counts."""
+    for _ in range(4):
+        Browser(client).ask()
+    client.mails()
+
+    assert browser.log_in(proof).status_code == 200
+
+
+def test_asking_twice(client, browser, mail):
+    """In a browser that asked twice, both links count, and the newer code."""
+    browser.ask()
+    newer = client.mail()
+
+    assert browser.log_in(proof_in(mail, "code")).status_code == 403
+    twin = Browser(client, **browser.cookies)
+    assert browser.log_in(proof_in(mail, "link")).status_code == 200
+    prove_address(client)
+    assert refused(twin.log_in(proof_in(newer, "code")))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_scanner(client, browser, mail, method):
+    """A scanner that opens each link, and posts what it finds there, uses nothing up."""
+    link, code = token_in(mail), code_in(mail)
+    before = client.query("SELECT * FROM one_time_tokens")
+    for path in ("/login/mail", "/login/mail/verify", "/mail-login"):
+        answer = client.simulate_request(method, path, query_string=f"token={link}&code={code}")
+        assert answer.status_code in {200, 401, 404, 405}
+    for body in ({"token": link}, {"code": code}):
+        assert client.post("/login/mail/verify", body).status_code == 409
+
+    assert client.query("SELECT * FROM one_time_tokens") == before
+    assert browser.log_in({"token": link}).status_code == 200
+
+
+def test_session_of_another_user(client, other):
+    """A login by mail ends the session that the browser has, also of another user."""
+    browser = Browser(client, jwt=other)
+    browser.ask()
+
+    assert browser.log_in(proof_in(client.mail(), "link")).status_code == 200
+
+    assert browser.user["id"] == 1
+    assert client.get_as(other).status_code == 401
+
+
+def test_fresh(client, clock, browser, mail, proof):
+    """The session is fresh, for users without a password too; another login makes it so again."""
+    browser.log_in(proof)
+    rename = {"username": "frodo"}
+    token = browser.cookies["jwt"]
+    assert client.request_as(token, "PATCH", "/user", rename).status_code == 200
+    clock.move(301)
+    assert client.request_as(token, "PATCH", "/user", {"username": "sam"}).status_code == 403
+
+    browser.ask()
+    browser.log_in(proof_in(client.mail(), "link"))
+
+    answer = client.request_as(browser.cookies["jwt"], "PATCH", "/user", {"username": "sam"})
+    assert answer.status_code == 200
+    assert client.get_as(token).status_code == 401
+
+
+def test_second_factor(make_mailing):
+    """A login by mail passes no second factor: it is asked for, and the link is used up."""
+    client = make_mailing(**SETTINGS, features=(*features.DEFAULT, second_factor))
+    token = token_of(client.register())
+    prove_address(client)
+    client.request_as(token, "POST", "/factors", {"code": second_factor.CODE})
+    browser = Browser(client)
+    browser.ask()
+    link = proof_in(client.mail(), "link")
+    cookie = browser.cookies["mail_login"]
+
+    asked = browser.log_in(link)
+
+    assert (asked.status_code, asked.json["error"]) == (401, "second_factor_required")
+    assert {*asked.cookies} == {"login"}
+    assert refused(Browser(client, mail_login=cookie).log_in(link))
+    answer = browser.post("/login/second", {"code": second_factor.CODE})
+    assert answer.json["message"] == "Logged in."
+    vault = client.get_as(token_of(answer), "/vault")
+    assert vault.json == {"methods": ["mail", "otp"], "aal": 2}
+
+
+def test_tries_of_a_code(browser, mail):
+    """After five wrong codes the code is dead; the link is not."""
+    answers = [browser.log_in(wrong_code(mail)) for _ in range(5)]
+
+    assert statuses(*answers) == [403] * 5
+    assert refused(browser.log_in(proof_in(mail, "code")))
+    assert browser.log_in(proof_in(mail, "link")).status_code == 200
+
+
+@pytest.mark.parametrize("email", [USER["email"], "nobody@example.com"])
+def test_codes_for_one_address(client, token, email):
+    """Ten wrong codes an hour are taken for one address, whether or not it is a user's."""
+    answers = []
+    for _ in range(3):
+        attacker = Browser(client)
+        attacker.ask(email)
+        answers += [attacker.log_in({"code": "wrong"}) for _ in range(4)]
+
+    assert statuses(*answers) == [403] * 10 + [429] * 2
+    assert answers[-1].headers["ratelimit-policy"] == '"mail-code";q=10;w=3600'
+
+
+def test_codes_in_a_row(make_mailing):
+    """After many wrong codes in a row for an address, a link is needed; then codes count again."""
+    client = make_mailing(**SETTINGS, login_lockout=3, login_account_limit="99/hour")
+    client.register()
+    attacker, browser = Browser(client), Browser(client)
+    attacker.ask()
+    client.mail()
+    answers = [attacker.log_in({"code": "wrong"}) for _ in range(4)]
+    browser.ask()
+    mail = client.mail()
+
+    answer = browser.log_in(proof_in(mail, "code"))
+
+    assert statuses(*answers, answer) == [403, 403, 403, 429, 429]
+    assert "Open the link of the mail" in answer.json["message"]
+    assert browser.log_in(proof_in(mail, "link")).status_code == 200
+    browser.cookies.pop("device")
+    browser.ask()
+    assert browser.log_in(proof_in(client.mail(), "code")).status_code == 200
+
+
+def test_known_browser(make_mailing):
+    """What others ask for and guess keeps no owner from a login with a known browser."""
+    client = make_mailing(**SETTINGS, mail_address_limit="12/hour", login_account_limit="2/hour")
+    client.register()
+    prove_address(client)
+    device = cookie_of(client.log_in(), "device")
+    attacker = Browser(client)
+    asked = [attacker.ask() for _ in range(13)]
+    guessed = [attacker.log_in({"code": "wrong"}) for _ in range(3)]
+    assert (asked[-1].status_code, guessed[-1].status_code) == (429, 429)
+    assert len(client.mails()) == 10  # those of a day
+    browser = Browser(client, device=device)
+
+    assert browser.ask().status_code == 202
+    assert browser.log_in(proof_in(client.mail(), "code")).status_code == 200
+
+
+def test_network_without_tries(make_mailing):
+    """A known browser logs in from a network that has no tries left."""
+    client = make_mailing(**SETTINGS, login_network_limit="2/hour")
+    client.register()
+    prove_address(client)
+    browser = Browser(client, device=cookie_of(client.log_in(), "device"))
+    browser.ask()
+    answers = [client.post("/login/mail/verify", {"token": "wrong"}) for _ in range(2)]
+
+    assert statuses(*answers) == [400, 429]
+    assert browser.log_in(proof_in(client.mail(), "link")).status_code == 200
+
+
+@pytest.mark.parametrize("email", [USER["email"], "nobody@example.com"])
+def test_flood(client, token, email):
+    """An address gets five mails an hour, and is answered alike whether or not it is a user's."""
+    answers = [Browser(client).ask(email) for _ in range(6)]
+
+    assert statuses(*answers) == [202] * 5 + [429]
+    assert not answers[-1].cookies
+
+
+def test_wrong_links(client, token):
+    """A wrong link is 400, a failed login, and takes a try of the network."""
+    answers = [client.post("/login/mail/verify", {"token": link}) for link in ("", "\U0001f9d9")]
+
+    assert {answer.json["error"] for answer in answers} == {"invalid_link"}
+    assert client.events("event", "detail")[1:] == [("login_failed", "invalid_link")] * 2
+
+
+def test_link_of_another_purpose(client, browser, mail):
+    """The link of a reset logs nobody in, and that of a login resets no password."""
+    reset_link = client.reset_token(USER["email"])
+
+    assert browser.log_in({"token": reset_link}).json["error"] == "invalid_link"
+    assert client.reset(token_in(mail)).json["error"] == "invalid_link"
+    assert browser.log_in({"token": token_in(mail)}).status_code == 200
+
+
+@pytest.mark.parametrize("value", ["", "1.x", "{}", "{}x", "{};mail_login={}", "{};mail_login=x"])
+def test_cookies(client, browser, mail, value):
+    """A cookie counts as it was set, beside others that are not ours; two of ours do not."""
+    other = Browser(client)
+    other.ask("nobody@example.com")
+    good, another = browser.cookies["mail_login"], other.cookies["mail_login"]
+    line = f"mail_login={value.replace('{}', good, 1).replace('{}', another)}"
+
+    body = proof_in(mail, "link")
+    answer = client.post("/login/mail/verify", body, headers={"Cookie": line})
+
+    expected = 200 if value in {"{}", "{};mail_login=x"} else 409
+    assert answer.status_code == expected
+
+
+def test_bodies(client):
+    """What is no email is 422, whoever has it as a username, and so are both a link and a code."""
+    for email in (USER["username"], "", "a\0@b", "x" * 251 + "@a.b", 1):
+        assert client.post("/login/mail", {"email": email}).status_code == 422
+    for body in ({}, {"token": "a", "code": "b"}, {"code": 1}, {"token": "a", "next": "/"}):
+        assert client.post("/login/mail/verify", body).status_code == 422
+    assert client.post("/login/mail", {"email": "a@b.c", "redirectTo": "d"}).status_code == 422
+
+
+def test_email_that_a_rule_refuses_today(client, token):
+    """A user with an email of before a rule can log in by it."""
+    client.query("UPDATE users SET email = 'a..b@x.io', email_key = 'a..b@x.io'")
+    browser = Browser(client)
+    assert browser.ask("a..b@x.io").status_code == 202
+
+    assert browser.log_in(proof_in(client.mail(), "link")).status_code == 200
+
+
+def test_user_without_a_password(client, token, browser, proof):
+    """A user who has no password logs in by mail."""
+    client.query("UPDATE users SET password_hash = NULL")
+
+    assert browser.log_in(proof).status_code == 200
+
+
+def test_language_and_host(client, token):
+    """The mail is in the browser's language, and no link is made of a request's Host."""
+    headers = {"Accept-Language": "de", "Host": "evil.example", "X-Forwarded-Host": "evil"}
+    Browser(client).ask(headers=headers)
+
+    mail = client.mail()
+    assert mail["Subject"].startswith("Anmeldung")
+    assert "evil" not in mail.as_string()
+
+
+def test_two_processes(make_mailing, browser, mail, proof):
+    """A link or a code counts in another process of the service too."""
+    elsewhere = Browser(make_mailing(**SETTINGS), **browser.cookies)
+
+    assert elsewhere.log_in(proof).status_code == 200
+
+
+@pytest.mark.parametrize("settings", [{}, {"mail_login": "off"}])
+def test_off(make_mailing, settings):
+    """Unless it is on, the routes are 404."""
+    client = make_mailing(**settings)
+
+    assert client.post("/login/mail", {"email": USER["email"]}).status_code == 404
+    assert client.post("/login/mail/verify", {"code": "1"}).status_code == 404
+
+
+def test_on_without_mail(make_client):
+    """Turned on without a relay it stops the start, with the setting that is missing."""
+    with pytest.raises(SettingError, match="AUTHAPI_MAIL_URL"):
+        make_client(mail_login="on")
+
+
+@pytest.mark.sqlite("a search of the database file")
+def test_no_secret_is_stored(client, browser, mail, tmp_path, caplog):
+    """Neither link nor cookie is in the file, its WAL or the log, nor is the code in the audit log."""
+    caplog.set_level(0)
+    link, code, cookie = token_in(mail), code_in(mail), browser.cookies["mail_login"]
+    browser.log_in({"code": code})
+
+    stored = b"".join(path.read_bytes() for path in tmp_path.glob("authapi.db*"))
+    assert USER["email"].encode() in stored
+    for secret in (link, cookie):
+        assert secret.encode() not in stored
+        assert secret not in caplog.text
+    assert not client.query("SELECT * FROM audit_log WHERE detail LIKE ?", f"%{code}%")
+
+
+@pytest.mark.sqlite("counts its statements")
+@pytest.mark.parametrize("kind", ["link", "code"])
+def test_fault_at_each_statement(make_mailing, plan, tmp_path, kind):
+    """A fault at any statement leaves the link good, or the login is whole."""
+    settings = {**SETTINGS, "rate_limits": "off"}
+    client = make_mailing(**settings)
+    client.register()
+    prove_address(client)
+    asking = Browser(client)
+    asking.ask()
+    mail, cookies = client.mail(), {**asking.cookies}
+    client = make_mailing(**settings)
+    client.app.core.database.connections.factory = plan.factory
+    client.query("PRAGMA synchronous = OFF")
+    with closing(World(tmp_path / "authapi.db")) as world:
+        plan.begin()
+        assert Browser(client, **cookies).log_in(proof_in(mail, kind)).status_code == 200
+
+        for at in range(len(plan.steps)):
+            for when in ("before", "after"):
+                world.put_back()
+                plan.begin(at, when, KINDS["full"]())
+                assert Browser(client, **cookies).log_in(proof_in(mail, kind)).status_code == 503
+                plan.begin()
+                opened = client.query("SELECT count(*) FROM sessions") == [(2,)]
+                again = Browser(client, **cookies).log_in(proof_in(mail, "link"))
+                assert again.status_code == (400 if opened else 200)
