@@ -577,7 +577,7 @@ def test_on_without_mail(make_client):
 
 @pytest.mark.sqlite("a search of the database file")
 def test_no_secret_is_stored(client, browser, mail, tmp_path, caplog):
-    """Neither link nor cookie is in the file, its WAL or the log, nor is the code in the audit log."""
+    """Neither link nor cookie is in the database or the log, and the code is not in the audit log."""
     caplog.set_level(0)
     link, code, cookie = token_in(mail), code_in(mail), browser.cookies["mail_login"]
     browser.log_in({"code": code})
