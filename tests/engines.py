@@ -42,6 +42,7 @@ BOTH = {
             "email_change",
             "email_undo",
             "mail_login",
+            "bound_proofs",
         ),
         *("jobs", "limits", "lockout", "login", "logout", "model", "network_limits"),
         "one_time_tokens",

@@ -5,6 +5,18 @@ from contextlib import closing
 
 import pytest
 import second_factor
+from browsers import (  # noqa: F401 - fixtures
+    SETTINGS,
+    Browser,
+    _browser,
+    _client,
+    _mail,
+    _proof,
+    proof_in,
+    prove_address,
+    refused,
+    wrong_code,
+)
 from conftest import OTHER, USER, attributes_of, cookie_of, token_of
 from emails import ask as ask_for_email
 from emails import change_password, confirm, mail_to
@@ -23,78 +35,6 @@ from authapi.events import Restored
 from authapi.features.user_changes import OperatedUsers
 
 NOBODY = Caller("", "", "")
-SETTINGS = {"mail_login": "on", "security_notices": "off"}
-
-
-class Browser:
-    """A browser: it keeps the cookies of answers and sends them with each request."""
-
-    def __init__(self, client, **cookies):
-        self._client = client
-        self.cookies = cookies
-
-    def post(self, path, body, headers=None):
-        line = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        headers = {**({"Cookie": line} if line else {}), **(headers or {})}
-        answer = self._client.post(path, body, headers=headers)
-        self.cookies |= {name: cookie.value for name, cookie in answer.cookies.items()}
-        return answer
-
-    def ask(self, email=USER["email"], **options):
-        return self.post("/login/mail", {"email": email}, **options)
-
-    def log_in(self, body):
-        return self.post("/login/mail/verify", body)
-
-    @property
-    def user(self):
-        """Return the user of the browser's session, or None."""
-        answer = self._client.get_as(self.cookies.get("jwt", ""))
-        return answer.json["user"] if answer.status_code == 200 else None
-
-
-@pytest.fixture(name="client")
-def _client(make_mailing):
-    return make_mailing(**SETTINGS)
-
-
-@pytest.fixture(name="browser")
-def _browser(client, token):
-    """Return a browser that has asked for a mail to log in by, for a user of another one."""
-    browser = Browser(client)
-    assert browser.ask().status_code == 202
-    return browser
-
-
-@pytest.fixture(name="mail")
-def _mail(client, browser):
-    """Return the mail that the browser waits for."""
-    return client.mail()
-
-
-@pytest.fixture(name="proof", params=["link", "code"])
-def _proof(request, mail):
-    """Return the body that gives the mail's link, or its code."""
-    return proof_in(mail, request.param)
-
-
-def proof_in(mail, kind):
-    return {"token": token_in(mail)} if kind == "link" else {"code": code_in(mail)}
-
-
-def wrong_code(mail):
-    return {"code": f"{(int(code_in(mail)) + 1) % 1_000_000:06}"}
-
-
-def refused(answer):
-    """Return whether an answer refuses a link or a code and opens no session."""
-    errors = {(400, "invalid_link"), (403, "wrong_code")}
-    return (answer.status_code, answer.json["error"]) in errors and "jwt" not in answer.cookies
-
-
-def prove_address(client):
-    """Let the user's address be proved, so that a login by mail claims nothing."""
-    client.query("UPDATE users SET email_verified_at = 1")
 
 
 def test_login(client, browser, mail, proof):
@@ -272,33 +212,6 @@ def test_disabled_user(client, token):
     assert client.mails() == []
 
 
-def test_another_browser(client, browser, mail, proof):
-    """In a browser that did not ask, a link and a code open nothing and use nothing up."""
-    for _ in range(6):
-        answer = Browser(client).log_in(proof)
-        assert (answer.status_code, answer.json["error"]) == (409, "other_browser")
-        assert answer.json["message"] == (
-            "Use the browser that asked for it, or type the code there."
-        )
-        assert not answer.cookies
-
-    assert browser.log_in(proof).status_code == 200
-
-
-def test_another_asking_browser(client, browser, mail, proof):
-    """A browser that asked for a mail of the same user cannot use the link or code of this one."""
-    prove_address(client)
-    attacker, cookies = Browser(client), {**browser.cookies}
-    attacker.ask()
-    theirs = client.mail()
-
-    answers = [attacker.log_in(proof) for _ in range(6)]
-    assert {answer.json["error"] for answer in answers} <= {"other_browser", "wrong_code"}
-
-    assert browser.log_in(proof).status_code == 200
-    assert Browser(client, **cookies).log_in(proof_in(theirs, "link")).status_code == 409
-
-
 def test_login_csrf(client, other):
     """A victim who opens the link of an attacker, or types their code, is not logged in as them."""
     attacker, victim = Browser(client), Browser(client)
@@ -325,18 +238,6 @@ def test_nobody_ends_the_login_of_another(client, browser, mail, proof):
     client.mails()
 
     assert browser.log_in(proof).status_code == 200
-
-
-def test_asking_twice(client, browser, mail):
-    """In a browser that asked twice, both links count, and the newer code."""
-    browser.ask()
-    newer = client.mail()
-
-    assert browser.log_in(proof_in(mail, "code")).status_code == 403
-    twin = Browser(client, **browser.cookies)
-    assert browser.log_in(proof_in(mail, "link")).status_code == 200
-    prove_address(client)
-    assert refused(twin.log_in(proof_in(newer, "code")))
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
@@ -404,49 +305,6 @@ def test_second_factor(make_mailing):
     assert vault.json == {"methods": ["mail", "otp"], "aal": 2}
 
 
-def test_tries_of_a_code(browser, mail):
-    """After five wrong codes the code is dead; the link is not."""
-    answers = [browser.log_in(wrong_code(mail)) for _ in range(5)]
-
-    assert statuses(*answers) == [403] * 5
-    assert refused(browser.log_in(proof_in(mail, "code")))
-    assert browser.log_in(proof_in(mail, "link")).status_code == 200
-
-
-@pytest.mark.parametrize("email", [USER["email"], "nobody@example.com"])
-def test_codes_for_one_address(client, token, email):
-    """Ten wrong codes an hour are taken for one address, whether or not it is a user's."""
-    answers = []
-    for _ in range(3):
-        attacker = Browser(client)
-        attacker.ask(email)
-        answers += [attacker.log_in({"code": "wrong"}) for _ in range(4)]
-
-    assert statuses(*answers) == [403] * 10 + [429] * 2
-    assert answers[-1].headers["ratelimit-policy"] == '"mail-code";q=10;w=3600'
-
-
-def test_codes_in_a_row(make_mailing):
-    """After many wrong codes in a row for an address, a link is needed; then codes count again."""
-    client = make_mailing(**SETTINGS, login_lockout=3, login_account_limit="99/hour")
-    client.register()
-    attacker, browser = Browser(client), Browser(client)
-    attacker.ask()
-    client.mail()
-    answers = [attacker.log_in({"code": "wrong"}) for _ in range(4)]
-    browser.ask()
-    mail = client.mail()
-
-    answer = browser.log_in(proof_in(mail, "code"))
-
-    assert statuses(*answers, answer) == [403, 403, 403, 429, 429]
-    assert "Open the link of the mail" in answer.json["message"]
-    assert browser.log_in(proof_in(mail, "link")).status_code == 200
-    browser.cookies.pop("device")
-    browser.ask()
-    assert browser.log_in(proof_in(client.mail(), "code")).status_code == 200
-
-
 def test_known_browser(make_mailing):
     """What others ask for and guess keeps no owner from a login with a known browser."""
     client = make_mailing(**SETTINGS, mail_address_limit="12/hour", login_account_limit="2/hour")
@@ -462,19 +320,6 @@ def test_known_browser(make_mailing):
 
     assert browser.ask().status_code == 202
     assert browser.log_in(proof_in(client.mail(), "code")).status_code == 200
-
-
-def test_network_without_tries(make_mailing):
-    """A known browser logs in from a network that has no tries left."""
-    client = make_mailing(**SETTINGS, login_network_limit="2/hour")
-    client.register()
-    prove_address(client)
-    browser = Browser(client, device=cookie_of(client.log_in(), "device"))
-    browser.ask()
-    answers = [client.post("/login/mail/verify", {"token": "wrong"}) for _ in range(2)]
-
-    assert statuses(*answers) == [400, 429]
-    assert browser.log_in(proof_in(client.mail(), "link")).status_code == 200
 
 
 @pytest.mark.parametrize("email", [USER["email"], "nobody@example.com"])
@@ -501,21 +346,6 @@ def test_link_of_another_purpose(client, browser, mail):
     assert browser.log_in({"token": reset_link}).json["error"] == "invalid_link"
     assert client.reset(token_in(mail)).json["error"] == "invalid_link"
     assert browser.log_in({"token": token_in(mail)}).status_code == 200
-
-
-@pytest.mark.parametrize("value", ["", "1.x", "{}", "{}x", "{};mail_login={}", "{};mail_login=x"])
-def test_cookies(client, browser, mail, value):
-    """A cookie counts as it was set, beside others that are not ours; two of ours do not."""
-    other = Browser(client)
-    other.ask("nobody@example.com")
-    good, another = browser.cookies["mail_login"], other.cookies["mail_login"]
-    line = f"mail_login={value.replace('{}', good, 1).replace('{}', another)}"
-
-    body = proof_in(mail, "link")
-    answer = client.post("/login/mail/verify", body, headers={"Cookie": line})
-
-    expected = 200 if value in {"{}", "{};mail_login=x"} else 409
-    assert answer.status_code == expected
 
 
 def test_bodies(client):
@@ -553,13 +383,6 @@ def test_language_and_host(client, token):
     assert "evil" not in mail.as_string()
 
 
-def test_two_processes(make_mailing, browser, mail, proof):
-    """A link or a code counts in another process of the service too."""
-    elsewhere = Browser(make_mailing(**SETTINGS), **browser.cookies)
-
-    assert elsewhere.log_in(proof).status_code == 200
-
-
 @pytest.mark.parametrize("settings", [{}, {"mail_login": "off"}])
 def test_off(make_mailing, settings):
     """Unless it is on, the routes are 404."""
@@ -577,7 +400,7 @@ def test_on_without_mail(make_client):
 
 @pytest.mark.sqlite("a search of the database file")
 def test_no_secret_is_stored(client, browser, mail, tmp_path, caplog):
-    """Neither link nor cookie is in the database or the log, and the code is not in the audit log."""
+    """Neither link nor cookie is in the database or the log, nor the code in the audit log."""
     caplog.set_level(0)
     link, code, cookie = token_in(mail), code_in(mail), browser.cookies["mail_login"]
     browser.log_in({"code": code})

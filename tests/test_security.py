@@ -19,14 +19,12 @@ from authapi.feature import load
 from authapi.features import (
     accounts,
     email_change,
-    email_undo,
     login,
     mail_login,
     mailed_proofs,
     password_change,
     password_reset,
     registration,
-    security_notices,
 )
 from authapi.principal import Claims
 
@@ -224,10 +222,9 @@ def test_every_field_has_its_rule():
         accounts.PasswordBody,
         password_reset.ResetRequestBody,
         password_reset.ResetBody,
-        security_notices.NotMeBody,
         mailed_proofs.MailedProofBody,
         email_change.EmailBody,
-        email_undo.EmailUndoBody,
+        mailed_proofs.TokenBody,
         mail_login.MailLoginRequestBody,
     ]
     fields = {
