@@ -11,6 +11,7 @@ import falcon
 from authapi.app import AuthAPI
 from authapi.errors import CrossSiteRequest, Failure, InvalidToken, NotAuthenticated
 from authapi.headers import Lines, is_shared
+from authapi.inline import leave_loop
 from authapi.middleware import request_id_of
 from authapi.principal import Session
 from authapi.session_tokens import SessionTokens
@@ -50,6 +51,7 @@ class SessionCheck:
         self._auth = auth
         self._required = required
         self._cookie = auth.core.of(SessionTokens).cookie
+        self._sessions = auth.core.database.statements("sessions")
 
     def __call__(self, environ: dict[str, Any]) -> Found | Refused | None:
         """Return the session, the refusal, or None for a request without a session.
@@ -72,6 +74,17 @@ class SessionCheck:
             return Found(principal.session)
         lines = self._cookie.lines(req, renewed.token, renewed.max_age)
         return Found(principal.session, tuple(lines))
+
+    def is_live(self, environ: dict[str, Any], session: Session) -> bool:
+        """Return whether a session that was found before has not ended since.
+
+        Raises HandOver where a loop runs this, and it would wait.
+        """
+        if not self._auth.core.database.is_local:
+            leave_loop(environ)
+        now = int(self._auth.core.clock())
+        row = self._sessions.authenticate(id_hash=session.id, user_id=session.user.id, now=now)
+        return row is not None
 
     def cookie_beside(self, found: Found, headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         """Return the values of `Set-Cookie` to add to an answer of the application.

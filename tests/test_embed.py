@@ -4,45 +4,20 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from conftest import CHEAPLY, OTHER, USER, request, start
+from examples import ROOT, example, examples, page, status_of
 
 pytest_plugins = ("embedding_fixtures",)
 
 
-ROOT = Path(__file__).parent.parent
-
-
-PAGE = (ROOT / "docs" / "embedding.md").read_text()
-
-
-def examples():
-    """Return the page's examples, by the file name in their first line."""
-    found = re.findall(r"^```python\n(# (\w+\.py).*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-    return {name: code for code, name in found}
-
-
-@contextmanager
-def example(folder, name):
-    """Run an example as its reader does, but on a free port; give the URL."""
-    code = examples()[name]
-    assert code.count("127.0.0.1:8000") == 1
-    (folder / name).write_text(code.replace("127.0.0.1:8000", "127.0.0.1:0"))
-    service = start(folder, run=(folder / name,))
-    try:
-        line = next(line for line in service.stderr if "Serving on" in line)
-        yield re.search(r"http://\S+:\d+", line)[0]
-    finally:
-        service.kill()
-        service.communicate()
-
-
 def test_every_example_is_run():
     """The page has the examples that are run here, and no other Python."""
-    assert set(examples()) == {"shop.py", "pages.py", "portal.py", "welcome.py"}
-    assert PAGE.count("```python") == 4
+    flask, django = {"pages.py", "flask_login_pages.py"}, {"portal_users.py", "portal.py"}
+    assert set(examples("embedding")) == {"shop.py", "welcome.py", *flask, *django}
+    assert page("embedding").count("```python") == 6
 
 
 def test_example_of_mount(tmp_path):
@@ -72,9 +47,21 @@ def test_example_of_protect(tmp_path):
         assert request(f"{url}/", Cookie=sent)[1] == {"hello": "stranger"}
 
 
+def test_example_of_flask_login(tmp_path):
+    """Flask-Login's `current_user` is the user of the session, until it ends."""
+    pytest.importorskip("flask_login", reason="the extra `test` has Flask-Login")
+    with example(tmp_path, "flask_login_pages.py") as url:
+        assert status_of(f"{url}/diary") == 401
+        _, _, headers = request(f"{url}/auth/register", USER)
+        sent = headers["Set-Cookie"].partition(";")[0]
+        assert request(f"{url}/diary", Cookie=sent)[1] == {"of": 1, "entries": []}
+        assert request(f"{url}/auth/logout", {}, Cookie=sent)[0] == 200
+        assert status_of(f"{url}/diary", Cookie=sent) == 401
+
+
 def run_example(folder, name, then):
     """Run an example, and then more, in a process of its own; give what it printed."""
-    (folder / name).write_text(examples()[name])
+    (folder / name).write_text(examples("embedding")[name])
     environ = {**os.environ, **CHEAPLY, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
     run = subprocess.run(
         [sys.executable, "-c", then],
@@ -103,7 +90,7 @@ print(client.get("/").json["hello"], client.get("/diary").json["of"])
 
 def test_flask_run(tmp_path):
     """The Flask example works under `flask run`, with our routes under /auth."""
-    (tmp_path / "pages.py").write_text(examples()["pages.py"])
+    (tmp_path / "pages.py").write_text(examples("embedding")["pages.py"])
     run = ("-m", "flask", "--app", "pages", "run", "--port", "0")
     service = start(tmp_path, run=run, PYTHONPATH=str(ROOT))
     try:
@@ -124,11 +111,13 @@ def test_example_of_django(tmp_path):
         assert request(f"{url}/")[1] == {"key": "", "hello": "stranger"}
         _, _, headers = request(f"{url}/auth/register", {**USER, "username": "first"})
         first = headers["Set-Cookie"].partition(";")[0]
-        assert request(f"{url}/", Cookie=first)[1] == {"key": "1", "hello": "first"}
+        assert request(f"{url}/", Cookie=first)[1] == {"key": "authapi-1", "hello": "first"}
         request(f"{url}/auth/user", {"username": "renamed"}, method="PATCH", Cookie=first)
         _, _, headers = request(f"{url}/auth/register", {**OTHER, "username": "first"})
         second = headers["Set-Cookie"].partition(";")[0]
-        assert request(f"{url}/", Cookie=second)[1] == {"key": "2", "hello": "first"}
+        assert request(f"{url}/", Cookie=second)[1] == {"key": "authapi-2", "hello": "first"}
+        assert request(f"{url}/auth/logout", {}, Cookie=second)[0] == 200
+        assert request(f"{url}/", Cookie=second)[1] == {"key": "", "hello": "stranger"}
 
 
 def test_example_of_events(tmp_path):
@@ -175,4 +164,4 @@ def test_attributes_of_the_page():
     code = "".join(path.read_text() for path in root.glob("*.py"))
     read = set(re.findall(r'getattr\(resource, "(\w+)"', code))
 
-    assert read == set(re.findall(r"^\| `(\w+) = ", PAGE, re.MULTILINE))
+    assert read == set(re.findall(r"^\| `(\w+) = ", page("embedding"), re.MULTILINE))

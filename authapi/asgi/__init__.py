@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable
+from functools import partial
 
 from authapi.app import AuthAPI, create_app
 from authapi.asgi.environ import environ_of
@@ -19,6 +20,7 @@ from authapi.asgi.sending import refuse, with_cookie
 from authapi.asgi.threads import Threads
 from authapi.asgi.types import Application, Receive, Scope, Send
 from authapi.embed import PREFIX
+from authapi.principal import Session
 from authapi.session_check import Found, Refused, SessionCheck
 from authapi.settings import Settings, WorkerSettings
 
@@ -67,6 +69,14 @@ class ProtectedASGI:
         if found.cookie:
             send = with_cookie(send, self._check, found)
         await self._app({**scope, **_known(found, scope)}, receive, send)
+
+    async def is_live(self, session: Session) -> bool:
+        """Return whether a session has not ended since, for a websocket that stays open.
+
+        A session ends with its logout, and takes a new id with a new proof of its user, such as a
+        changed password. Raises Unavailable.
+        """
+        return await self._threads.run(partial(self._check.is_live, session=session), {})
 
     def close(self) -> None:
         """Close the database, when no request is running any more.

@@ -217,9 +217,9 @@ class Users:
         """Take the core."""
         self._rows = core.of(UserRepository)
 
-    def get(self, user_id: int) -> User | None:
-        """Return the user with an id, or None. Raises Unavailable."""
-        credential = self._rows.by_id(user_id)
+    def get(self, user_id: int | None) -> User | None:
+        """Return the user with an id, such as an event's, or None. Raises Unavailable."""
+        credential = None if user_id is None else self._rows.by_id(user_id)
         return credential.user if credential else None
 
 
