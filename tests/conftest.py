@@ -187,6 +187,7 @@ def _make_app(engine, clock):
     for app in apps:
         app.close()
     gc.collect()  # connections of threads that have ended
+    gc.freeze()  # what the run keeps is not looked at again
 
 
 @pytest.fixture(name="make_client")

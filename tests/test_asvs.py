@@ -26,6 +26,13 @@ def functions(file):
     return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}, marks
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forgotten():
+    """Forget the functions after the last test: they are many objects."""
+    yield
+    functions.cache_clear()
+
+
 def fixtures(file):
     """Return the fixtures that a file's tests can ask for, by name."""
     found = {}

@@ -27,6 +27,14 @@ class Raises:
         raise self.error
 
 
+def answer_to(client, error, **headers):
+    """Return the answer where a resource raises an error, which then forgets the application."""
+    client.app.add_route("/raises", Raises(error))
+    answer = client.simulate_get("/raises", headers=headers)
+    error.with_traceback(None)
+    return answer
+
+
 def every_failure(base=errors.Failure):
     load(features.DEFAULT)
     for failure in base.__subclasses__():
@@ -49,9 +57,7 @@ FAILURES = [EXAMPLES.get(failure) or failure() for failure in every_failure()]
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.error)
 def test_every_failure(client, failure):
     """Each class of failure has the envelope: `code` is a string, `error` a stable name."""
-    client.app.add_route("/raises", Raises(failure))
-
-    answer = client.simulate_get("/raises")
+    answer = answer_to(client, failure)
 
     assert failure.status == answer.status_code
     assert answer.headers["content-type"] == "application/json"
@@ -67,9 +73,7 @@ def test_every_failure(client, failure):
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.error)
 def test_every_failure_as_a_problem(client, failure):
     """A client that prefers it gets the same failure as RFC 9457 problem details."""
-    client.app.add_route("/raises", Raises(failure))
-
-    answer = client.simulate_get("/raises", headers=PROBLEM)
+    answer = answer_to(client, failure, **PROBLEM)
 
     assert failure.status == answer.status_code
     assert answer.headers["content-type"] == "application/problem+json"
@@ -330,9 +334,7 @@ def test_unknown_fields(client):
 )
 def test_an_applications_own_errors(client, error, status, name, message):
     """An error that a resource raises the Falcon way comes in our envelope, with its headers."""
-    client.app.add_route("/raises", Raises(error))
-
-    answer = client.simulate_get("/raises")
+    answer = answer_to(client, error)
 
     assert (status, str(status), name) == (
         answer.status_code,
