@@ -128,13 +128,13 @@ class Script:
     """A relay that answers each command as a script says, and records every byte.
 
     `answers` has an answer by the command's first word; `BANNER` is the greeting, `END` the answer
-    to a message. None closes the connection, and `...` answers nothing.
+    to a message. None closes the connection, and `...` answers nothing. `context` is that of TLS.
     """
 
     def __init__(self, context=None, *, at_once=False, **answers):
         self.answers = {**ANSWERS, **answers}
         self.received, self.commands, self.messages = b"", [], []
-        self._context, self._at_once = context, at_once
+        self.context, self._at_once = context, at_once
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._sockets, self._threads = [], []
@@ -179,7 +179,7 @@ class Script:
         client.close()
 
     def _wrapped(self, client):
-        self._sockets.append(self._context.wrap_socket(client, server_side=True))
+        self._sockets.append(self.context.wrap_socket(client, server_side=True))
         return self._sockets[-1]
 
     def _converse(self, client):
@@ -190,7 +190,7 @@ class Script:
             self.commands.append(word)
             if not self._answer(client, word):
                 return False
-            if word == "STARTTLS" and self._context:
+            if word == "STARTTLS" and self.context:
                 return True
             if word == "DATA" and self.answers["DATA"] == ANSWERS["DATA"]:
                 self.messages.append(message_in(lines))

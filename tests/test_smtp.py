@@ -3,9 +3,12 @@
 import logging
 import ssl
 import threading
+from contextlib import contextmanager, nullcontext
+from itertools import product
 from pathlib import Path
 
 import pytest
+from conftest import eventually
 from relay import ANSWERS, Certificate, Relay, Script, mail_settings, running
 
 from authapi.features.mail import Mails
@@ -58,12 +61,19 @@ def _serve(make_client, clock, caplog):
     return lambda url, **settings: Service(make_client(**mail_settings(url, **settings)), clock)
 
 
-@pytest.fixture(name="_in_haste")
+@pytest.fixture(name="in_haste")
 def _in_haste(monkeypatch):
-    """Wait a moment for an answer, and not ten seconds."""
-    monkeypatch.setattr(smtp, "TIMEOUT", 0.05)
-    monkeypatch.setattr(smtp, "ACCEPT_TIMEOUT", 0.05)
-    monkeypatch.setattr(answers, "TIMEOUT", 0.05)
+    """Return a context in which an answer is awaited for a moment, and not for ten seconds."""
+
+    @contextmanager
+    def in_haste(accept=0.05):
+        with monkeypatch.context() as patch:
+            patch.setattr(smtp, "TIMEOUT", 0.05)
+            patch.setattr(smtp, "ACCEPT_TIMEOUT", accept)
+            patch.setattr(answers, "TIMEOUT", 0.05)
+            yield
+
+    return in_haste
 
 
 def lines(caplog):
@@ -134,23 +144,28 @@ OFFER = "250-relay\r\n250-AUTH PLAIN\r\n250 STARTTLS"
 @pytest.mark.parametrize("scheme", ["smtp", "smtps"])
 @pytest.mark.parametrize("fault", ["wrong host", "self-signed", "expired"])
 def test_a_bad_certificate(serve, tmp_path, caplog, scheme, fault):
-    """No user, password or mail is sent to a relay whose certificate is not good."""
+    """No user, password or mail is sent to a relay before its certificate is good."""
     names = "DNS:other.example" if fault == "wrong host" else "DNS:localhost"
     bad = Certificate(tmp_path / "bad", names, expired=fault == "expired")
-    good = Certificate(tmp_path / "good") if fault == "self-signed" else bad
+    good = Certificate(tmp_path / "good")
+    trusted = [good] if fault == "self-signed" else [good, bad]
+    (tmp_path / "trusted.pem").write_text("".join(each.file.read_text() for each in trusted))
     with running(Script(bad.context, at_once=scheme == "smtps", EHLO=OFFER)) as relay:
         url = f"{scheme}://user:{QUOTED}@localhost:{relay.port}"
-        service = serve(url, mail_ca_file=str(good.file))
+        service = serve(url, mail_ca_file=f"{tmp_path}/trusted.pem")
         service.write()
-        assert service.send() == 0
+        assert [service.send(), service.later(400)] == [0, 0]
 
         assert [*dict.fromkeys(relay.commands)] == (
             ["EHLO", "STARTTLS"] if scheme == "smtp" else []
         )
         assert relay.messages == []
-    assert service.rows == [(0, 0, 0, "")]
-    (line,) = lines(caplog)
-    assert line.startswith(f"mail waits: {scheme}://localhost:{relay.port}: [SSL: CERTIFICATE")
+        assert service.rows == [(0, 0, 0, "")]
+        relay.context = good.context
+        assert service.later(400) == 1
+    first, last = lines(caplog)
+    assert first.startswith(f"mail waits: {scheme}://localhost:{relay.port}: [SSL: CERTIFICATE")
+    assert last == "mail goes on"
 
 
 def test_an_unknown_certificate(serve, caplog):
@@ -196,6 +211,28 @@ def test_answers_before_tls(serve, certificate, caplog):
     assert service.rows == [(0, 0, 0, "")]
 
 
+@pytest.mark.parametrize(
+    "fault", [*product(["STARTTLS", "AUTH"], ["454 Later", "554 No", None, ...])], ids=str
+)
+def test_a_fault_before_the_mail(serve, certificate, in_haste, fault, caplog):
+    """While STARTTLS or the login fails no mail is sent or lost, and the log has two lines."""
+    command, answer = fault
+    with running(Script(certificate.context, EHLO=OFFER, **{command: answer})) as relay:
+        url = f"smtp://user:{QUOTED}@localhost:{relay.port}"
+        service = serve(url, mail_ca_file=str(certificate.file))
+        service.write()
+        with in_haste() if answer is ... else nullcontext():
+            assert [service.send(), service.later(400)] == [0, 0]
+        assert service.rows == [(0, 0, 0, "")]
+        assert {*relay.commands} - {"QUIT"} <= {"EHLO", "STARTTLS", command}
+        relay.answers |= {"STARTTLS": ANSWERS["STARTTLS"], "AUTH": ANSWERS["AUTH"]}
+        assert service.later(400) == 1
+
+        assert len(relay.messages) == 1
+    assert [line.startswith("mail waits: smtp://") for line in lines(caplog)] == [True, False]
+    assert lines(caplog)[1] == "mail goes on"
+
+
 RELAY_FAULTS = [
     {"BANNER": "554 No"},
     {"BANNER": "421 Busy"},
@@ -205,15 +242,19 @@ RELAY_FAULTS = [
     {"BANNER": b"220-more\r\n" * 100_000},
     {"BANNER": b"not SMTP\r\n"},
     {"EHLO": "421 Busy"},
+    {"EHLO": "550 No"},
     {"EHLO": None},
     {"EHLO": ...},
     {"MAIL": "530 Authenticate first"},
     {"MAIL": "451 Later"},
     {"MAIL": "550 Not for you"},
     {"MAIL": None},
+    {"MAIL": ...},
     {"RCPT": "421 Busy"},
     {"RCPT": "530 Authenticate first"},
     {"RCPT": None},
+    {"RCPT": ...},
+    {"DATA": "421 Busy"},
     {"DATA": None},
     {"DATA": ...},
     {"END": None},
@@ -223,25 +264,36 @@ RELAY_FAULTS = [
 ]
 
 
-@pytest.mark.usefixtures("_in_haste")
 @pytest.mark.parametrize("fault", RELAY_FAULTS, ids=lambda each: str(each)[:30])
-def test_a_fault_of_the_relay(serve, fault, caplog):
+def test_a_fault_of_the_relay(serve, in_haste, fault, caplog):
     """While the relay fails no mail is lost or counted as failed, and the log has two lines."""
     with running(Script(**fault)) as relay:
         service = serve(relay.url)
         ids = [service.write(), service.write("other@example.org")]
-        for _ in range(4):
-            assert service.later(400) == 0
+        with in_haste():
+            assert [service.later(400) for _ in range(3)] == [0] * 3
         assert [(dead, failures) for dead, _, failures, _ in service.rows] == [(0, 0)] * len(ids)
         relay.answers = ANSWERS
         relay.messages.clear()
         assert service.later(400) == 2
 
-        assert len(relay.messages) == 2
+        assert len(relay.messages) >= 2
     assert service.rows == []
     first, last = lines(caplog)
     assert first.startswith(f"mail waits: smtp+plain://127.0.0.1:{relay.port}: ")
     assert last == "mail goes on"
+
+
+def test_only_a_message_may_take_long(serve, in_haste):
+    """Of all answers, the one to a message alone is awaited for longer, so that a claim lasts."""
+    with running(Script()) as relay:
+        service = serve(relay.url)
+        service.write()
+        with in_haste(accept=-1):
+            service.send()
+
+        eventually(lambda: relay.messages)
+    assert service.rows == [(0, 1, 0, "")]
 
 
 def test_no_relay(serve, caplog):
@@ -271,7 +323,9 @@ def test_a_wrong_password(serve, certificate, caplog):
     )
 
 
-@pytest.mark.parametrize("fault", [{"RCPT": "550 No user@example.org here"}, {"END": "554 Spam"}])
+@pytest.mark.parametrize(
+    "fault", [{"RCPT": "550 No user@example.org here"}, {"DATA": "554 Spam"}, {"END": "554 Spam"}]
+)
 def test_a_mail_that_is_refused(serve, fault):
     """A mail that the relay refuses for good is dead, with its words but no address; others go."""
     with running(Script(**fault)) as relay:
@@ -286,6 +340,20 @@ def test_a_mail_that_is_refused(serve, fault):
     assert (dead, failures) == (1, 1)
     assert error in {"550 No … here", "554 Spam"}
     assert service.client.events("event", "detail") == [("mail_failed", "mail_test")]
+
+
+@pytest.mark.parametrize("refusal", [{"RCPT": "550 No"}, {"END": "554 Spam"}])
+def test_a_relay_that_disconnects_after_a_refusal(serve, refusal, caplog):
+    """A mail that is refused is dead, also where the relay then disconnects; others are sent."""
+    with running(Script(**refusal, RSET=None)) as relay:
+        service = serve(relay.url)
+        service.write()
+        service.write("other@example.org")
+        assert service.send() == 3
+
+        assert relay.commands.count("EHLO") == 2
+    assert [(dead, failures) for dead, _, failures, _ in service.rows] == [(1, 1)] * 2
+    assert lines(caplog) == []
 
 
 @pytest.mark.parametrize("fault", [{"RCPT": "450 Later"}, {"DATA": "451 Later"}, {"END": "451 No"}])

@@ -61,6 +61,11 @@ class MailChannel:
             )
         self._transport.open()
 
+    @property
+    def is_open(self) -> bool:
+        """Return whether there is a connection."""
+        return self._transport is not None and self._transport.is_open
+
     def prepare(self, job: OutboxJob) -> Letter | None:
         """Return the letter of a job. Raises LookupError for a kind that no feature declares."""
         return self.kinds[job.kind].prepare(self._core, job)

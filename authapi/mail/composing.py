@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from email.header import Header
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP, SMTPUTF8
+from email.policy import EmailPolicy
 from email.utils import format_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from authapi.mail.addresses import parts_of, spec_fault
 from authapi.mail.transports import Message
@@ -15,6 +16,26 @@ from authapi.mail.transports import Message
 if TYPE_CHECKING:
     from authapi.mail.channel import Sender
     from authapi.mail.messages import Text
+
+
+class _Policy(EmailPolicy):
+    """The standard library's policy, which folds the texts of headers as RFC 2047 says.
+
+    NOTE: the standard library's own folding loses or adds spaces, in a way of each version.
+    """
+
+    def fold_binary(self, name: str, value: Any) -> bytes:  # noqa: ANN401 - as in the base class
+        """Return the lines of a header."""
+        if name == "Subject":
+            return self._lines(name, str(value))
+        for each in getattr(value, "addresses", ()):
+            if not each.display_name.isascii():
+                return self._lines(name, each.display_name, f"\n <{each.addr_spec}>")
+        return super().fold_binary(name, value)
+
+    def _lines(self, name: str, text: str, rest: str = "") -> bytes:
+        words = text if text.isascii() else Header(text, "utf-8", header_name=name).encode()
+        return f"{name}: {words}{rest}\n".replace("\n", self.linesep).encode()
 
 
 def compose(text: Text, sender: Sender, recipient: str, written_at: int, name: str) -> Message:
@@ -27,7 +48,8 @@ def compose(text: Text, sender: Sender, recipient: str, written_at: int, name: s
     for each in (spec, recipient):
         if fault := spec_fault(each):
             raise ValueError(fault)
-    message = EmailMessage(SMTP if recipient.isascii() and spec.isascii() else SMTPUTF8)
+    is_ascii = recipient.isascii() and spec.isascii()
+    message = EmailMessage(_Policy(linesep="\r\n", utf8=not is_ascii))
     message["From"] = _address(sender.sender)
     message["To"] = _address(recipient)
     if sender.reply_to:

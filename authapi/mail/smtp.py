@@ -10,6 +10,7 @@ import base64
 import smtplib
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 
 from authapi.mail.answers import TIMEOUT, Answers
@@ -17,11 +18,10 @@ from authapi.mail.relay import Relay
 from authapi.mail.transports import Message
 from authapi.outbox.delivery import ChannelDown, Refused
 
-ACCEPT_TIMEOUT = (
-    60  # seconds for the answer to a message, which relays may check before they answer
-)
+ACCEPT_TIMEOUT = 60  # seconds for the answer to a message, which relays may check first
 LONGEST_REASON = 120  # characters
 
+_GO_ON = 354  # the answer to DATA
 _LOGIN_REFUSED = frozenset({530, 534, 535, 538})  # RFC 4954, 6: also at MAIL and RCPT
 
 
@@ -33,7 +33,7 @@ class _Connection(smtplib.SMTP):
     def __init__(self, relay: Relay, hello: str, context: ssl.SSLContext | None) -> None:
         """Connect and read the greeting. Raises OSError."""
         self._context = context if relay.scheme == "smtps" else None
-        self.answer_within: float = TIMEOUT
+        self.answer_within: float = TIMEOUT  # seconds
         super().__init__(relay.host, relay.port, local_hostname=hello, timeout=TIMEOUT)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
@@ -49,7 +49,9 @@ class _Connection(smtplib.SMTP):
                 raise smtplib.SMTPServerDisconnected("not connected")
             self.file = Answers(self.sock)
         self.file.begin(self.answer_within)
-        return super().getreply()
+        code, answer = super().getreply()
+        self.answer_within = ACCEPT_TIMEOUT if code == _GO_ON else TIMEOUT
+        return code, answer
 
     def begin_tls(self, context: ssl.SSLContext) -> None:
         """Begin TLS. Raises ChannelDown where the relay sent more before it than its answer.
@@ -73,7 +75,7 @@ class SMTPTransport:
     def open(self) -> None:
         """Connect and log in, unless there is a connection that works. Raises ChannelDown."""
         if self._connection is not None:
-            if _is_alive(self._connection):
+            if _is_answered(self._connection.noop):
                 return
             self.forget()
         try:
@@ -88,11 +90,18 @@ class SMTPTransport:
             raise ChannelDown("not connected")
         try:
             self._send(connection, message)
-        except (Refused, ChannelDown):
+        except Refused:
+            if not _is_answered(connection.rset):  # some relays disconnect after a refusal
+                self.forget()
             raise
         except (OSError, smtplib.SMTPException, ValueError) as error:
             self.forget()
             raise ChannelDown(f"{self._relay.shown}: {_reason(error)}") from error
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether there is a connection."""
+        return self._connection is not None
 
     def close(self) -> None:
         """Disconnect."""
@@ -140,24 +149,21 @@ class SMTPTransport:
             if not connection.has_extn("smtputf8"):
                 raise Refused("the relay takes ASCII addresses only", is_final=True)
             options.append("SMTPUTF8")
-        _require(connection.mail(message.sender, options), "MAIL")
+        code, answer = connection.mail(message.sender, options)
+        if code != 250:  # NOTE: the sender is that of all mails
+            raise smtplib.SMTPResponseException(code, answer)
         code, answer = connection.rcpt(message.recipient)
         if code in _LOGIN_REFUSED or code == 421:
             raise smtplib.SMTPResponseException(code, answer)
         if code not in {250, 251}:
-            connection.rset()
             raise _refused(code, answer)
-        connection.answer_within = ACCEPT_TIMEOUT
         try:
             code, answer = connection.data(message.content)
         except smtplib.SMTPDataError as error:
             code, answer = error.smtp_code, _bytes(error.smtp_error)
-        finally:
-            connection.answer_within = TIMEOUT
         if code == 421 or not 200 <= code <= 599:
             raise smtplib.SMTPResponseException(code, answer)
         if code != 250:
-            connection.rset()
             raise _refused(code, answer)
 
 
@@ -181,19 +187,12 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _is_alive(connection: _Connection) -> bool:
-    """Return whether a relay still answers on a connection that was not used for a while."""
+def _is_answered(command: Callable[[], tuple[int, bytes]]) -> bool:
+    """Return whether a relay still answers on a connection."""
     try:
-        return connection.noop()[0] == 250
+        return command()[0] == 250
     except (OSError, smtplib.SMTPException):
         return False
-
-
-def _require(answer: tuple[int, bytes], command: str) -> None:
-    """Raise SMTPException where a relay refuses a command that concerns all mails."""
-    del command
-    if answer[0] != 250:
-        raise smtplib.SMTPResponseException(*answer)
 
 
 def _refused(code: int, answer: bytes) -> Refused:

@@ -27,6 +27,10 @@ class Message:
 class Transport(Protocol):
     """Takes messages, one at a time."""
 
+    @property
+    def is_open(self) -> bool:
+        """Return whether it is connected."""
+
     def open(self) -> None:
         """Connect, unless it is connected. Raises ChannelDown."""
 
@@ -45,6 +49,8 @@ class Transport(Protocol):
 
 class LocalTransport:
     """A transport without a connection."""
+
+    is_open = True
 
     def open(self) -> None:
         """Do nothing."""

@@ -18,14 +18,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 20  # jobs that are claimed in one transaction
 STARTS_WITHIN = 20  # seconds after the claim: what is sent then ends before the claim does
-WAITS = (
-    5,
-    30,
-    120,
-    600,
-    1_800,
-    3_600,
-)  # seconds after the failures of a job, the last for all more
+WAITS = (5, 30, 120, 600, 1_800, 3_600)  # seconds after each failure of a job, and all later ones
 FIRST_REST, LONGEST_REST = 5, 300  # seconds that a channel waits after a failure of its own
 
 Parcel = TypeVar("Parcel")
@@ -50,6 +43,10 @@ class Channel(Protocol[Parcel]):
     """What sends the jobs of one channel. `name` is in their rows."""
 
     name: str
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether it is connected, which it may not be after a job that was refused."""
 
     def open(self) -> None:
         """Connect, unless it is connected. Raises ChannelDown."""
@@ -130,7 +127,8 @@ class Delivery(Generic[Parcel]):
         started = time.monotonic()
         number, parcels = self._claim()
         while parcels:
-            if ends() or time.monotonic() - started > STARTS_WITHIN:
+            is_late = time.monotonic() - started > STARTS_WITHIN
+            if is_late or ends() or not self._channel.is_open:
                 self._give_back(parcels)
                 break
             used = time.thread_time()
