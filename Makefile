@@ -18,10 +18,10 @@ bench:
 	$(BIN)/python benchmarks/bench.py && $(BIN)/python benchmarks/size.py && $(BIN)/python benchmarks/enumeration.py && $(BIN)/python benchmarks/enumeration_mail.py && $(BIN)/python benchmarks/compare.py
 
 faults:
-	$(BIN)/python -m faults.crash && ! $(BIN)/python -m faults.crash --spoilt --rounds 3 && $(BIN)/python -m faults.outbox && ! $(BIN)/python -m faults.outbox --spoilt --rounds 2 && MODEL_EXAMPLES=1000 $(BIN)/pytest -q tests/test_model.py && DIFFERENTIAL_CALLS=50000 $(BIN)/pytest -q tests/test_differential.py && $(BIN)/python -m faults.powercut && ! $(BIN)/python -m faults.powercut --synchronous NORMAL --cuts 200 && $(BIN)/python -m faults.mutations && $(BIN)/python -m faults.slow && $(BIN)/python -m faults.cost && ! $(BIN)/python -m faults.cost --spoilt --rounds 1 --places '^Cookie of GET' && $(BIN)/python -m faults.memory && $(MAKE) postgresql-faults
+	$(BIN)/python -m faults.crash && ! $(BIN)/python -m faults.crash --spoilt --rounds 3 && $(BIN)/python -m faults.outbox && ! $(BIN)/python -m faults.outbox --spoilt --rounds 2 && $(BIN)/python -m faults.outbox_statements && ! $(BIN)/python -m faults.outbox_statements --spoilt && MODEL_EXAMPLES=1000 $(BIN)/pytest -q tests/test_model.py && DIFFERENTIAL_CALLS=50000 $(BIN)/pytest -q tests/test_differential.py && $(BIN)/python -m faults.powercut && ! $(BIN)/python -m faults.powercut --synchronous NORMAL --cuts 200 && $(BIN)/python -m faults.mutations && $(BIN)/python -m faults.slow && $(BIN)/python -m faults.cost && ! $(BIN)/python -m faults.cost --spoilt --rounds 1 --places '^Cookie of GET' && $(BIN)/python -m faults.memory && $(MAKE) postgresql-faults
 
 postgresql-faults:
-	$(BIN)/python -m faults.away && ! $(BIN)/python -m faults.away --spoilt --rounds 1 && $(BIN)/python -m faults.server_kills && ! $(BIN)/python -m faults.server_kills --control --rounds 2 && $(BIN)/python -m faults.several_nodes && ! $(BIN)/python -m faults.several_nodes --control
+	$(BIN)/python -m faults.outbox --postgresql --rounds 5 && $(BIN)/python -m faults.outbox_statements --postgresql && $(BIN)/python -m faults.away && ! $(BIN)/python -m faults.away --spoilt --rounds 1 && $(BIN)/python -m faults.server_kills && ! $(BIN)/python -m faults.server_kills --control --rounds 2 && $(BIN)/python -m faults.several_nodes && ! $(BIN)/python -m faults.several_nodes --control
 
 soak:
 	$(BIN)/python -m faults.soak

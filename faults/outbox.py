@@ -3,14 +3,16 @@
 Clients write notes over real sockets; each note writes a mail in its transaction. At random moments
 one of two workers, or their parent, is killed with SIGKILL. A relay records the mails. In the end
 every acknowledged note has arrived once or more, all copies of a mail have one Message-ID, and the
-outbox is empty.
+outbox is empty. Then the sender is killed at each of its statements: see faults.outbox_statements.
 
-`--spoilt` deletes a job when it is claimed, before it is sent: then the script must find mails that
-never arrived.
+`--postgresql` does the same on a PostgreSQL server. `--spoilt` deletes a job when it is claimed,
+before it is sent: then the script must find mails that never arrived.
 """
 
 from __future__ import annotations
 
+import email.policy
+import itertools
 import os
 import random
 import re
@@ -21,10 +23,11 @@ import tempfile
 import threading
 import time
 import types
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext, suppress
+from email import message_from_bytes
+from functools import partial
 from http.client import HTTPConnection, HTTPException
-from itertools import count
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
@@ -41,9 +44,12 @@ from authapi.operations import operation
 from authapi.outbox import Outbox, OutboxJob, delivery
 from authapi.outbox.sender import SenderPace
 from authapi.server import serve
+from faults.cluster import Cluster, running_cluster
 from faults.harness import DATABASE, HOST, PATIENCE, Service, children, conclude, parser, start
+from faults.nodes import node_environ
 
 WRITERS = 4
+WRITES_EVERY = 0.02  # seconds, so that few mails wait in the end
 KILLS_EVERY = (0.05, 0.8)  # seconds
 LEASE = 2  # seconds, in place of 120: the script waits for the claims of what was killed
 SQL_WAITING = "SELECT count(*) FROM outbox"
@@ -94,24 +100,27 @@ def notes() -> types.ModuleType:
     return module  # type: ignore[no-any-return]
 
 
-def run_service(*, spoilt: bool) -> None:
+def spoil() -> None:
+    """Let this process delete jobs when it claims them."""
+    claim = Outbox.claim
+
+    def claim_and_delete(self: Outbox, channel: str, at_most: int) -> list[OutboxJob]:
+        jobs = claim(self, channel, at_most)
+        for job in jobs:
+            self.done(job)
+        return jobs
+
+    Outbox.claim = claim_and_delete  # type: ignore[method-assign]
+
+
+def run_service() -> None:
     """Serve until a signal."""
     outbox.LEASE, delivery.STARTS_WITHIN = LEASE, 1
-    if spoilt:
-        claim = Outbox.claim
-
-        def claim_and_delete(self: Outbox, channel: str, at_most: int) -> list[OutboxJob]:
-            jobs = claim(self, channel, at_most)
-            for job in jobs:
-                self.done(job)
-            return jobs
-
-        Outbox.claim = claim_and_delete  # type: ignore[method-assign]
     serve(Settings.from_env(features=(*features.DEFAULT, notes())), create_app)
 
 
 class Relay(threading.Thread):
-    """A relay that keeps the note and the Message-ID of each mail."""
+    """A relay that keeps the note of each mail, or its link, and the Message-ID."""
 
     def __init__(self) -> None:
         """Listen."""
@@ -119,6 +128,7 @@ class Relay(threading.Thread):
         self._listener = socket.create_server((HOST, 0))
         self.port = self._listener.getsockname()[1]
         self.mails: list[tuple[int, str]] = []
+        self.links: dict[str, list[str]] = {}  # by Message-ID: those of all copies, each once
 
     def run(self) -> None:
         """Serve each client in a thread."""
@@ -136,16 +146,23 @@ class Relay(threading.Thread):
                 client.sendall(b"250 OK\r\n")
 
     def _take(self, message: bytes) -> None:
-        note = re.search(rb"note (\d+)\.", message)
-        name = re.search(rb"Message-ID: (\S+)", message)
-        if note and name and message.endswith(b"--\r\n"):
-            self.mails.append((int(note[1]), name[1].decode()))
+        """Keep a mail, unless the connection broke before its end."""
+        if not message.endswith(b"--\r\n"):
+            return
+        mail = message_from_bytes(message, policy=email.policy.default)
+        plain = mail.get_body(("plain",))
+        assert plain is not None
+        text, name = plain.get_content(), mail["Message-ID"]
+        self.mails += [(int(number), name) for number in re.findall(r"note (\d+)\.", text)]
+        for link in re.findall(r"#token=(\S+)", text):
+            links = self.links.setdefault(name, [])
+            links += [link] * (link not in links)
 
 
 class Writer(threading.Thread):
     """Writes notes, and keeps the numbers of those that were acknowledged."""
 
-    numbers: Iterator[int] = count()
+    numbers: Iterator[int] = itertools.count()
 
     def __init__(self, port: int) -> None:
         """Name the port."""
@@ -155,7 +172,7 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         """Write until the end."""
-        while not self.ends.is_set():
+        while not self.ends.wait(WRITES_EVERY):
             number = next(self.numbers)
             with suppress(OSError, HTTPException), closing(self._connection()) as connection:
                 body = f'{{"number": {number}}}'
@@ -167,16 +184,28 @@ class Writer(threading.Thread):
         return HTTPConnection(HOST, self._port, timeout=PATIENCE)
 
 
-def run(folder: Path, rounds: int, seed: int, *, spoilt: bool = False) -> tuple[str, list[str]]:
-    """Kill the service in each round; return the figures and the broken promises."""
-    rng, relay = random.Random(seed), Relay()
-    relay.start()
-    environ = {
-        "AUTHAPI_WORKERS": "2",
+def relay_environ(relay: Relay) -> dict[str, str]:
+    """Return the variables of a service that sends mails to a relay."""
+    return {
         "AUTHAPI_MAIL_URL": f"smtp+plain://{HOST}:{relay.port}",
         "AUTHAPI_MAIL_FROM": "noreply@example.com",
         "AUTHAPI_PAGES_URL": "https://app.example.com",
     }
+
+
+def run(
+    folder: Path,
+    rounds: int,
+    seed: int,
+    *,
+    spoilt: bool = False,
+    cluster: Cluster | None = None,
+) -> tuple[str, list[str]]:
+    """Kill the service in each round; return the figures and the broken promises."""
+    rng, relay = random.Random(seed), Relay()
+    relay.start()
+    environ = {"AUTHAPI_WORKERS": "2", **relay_environ(relay)}
+    environ |= node_environ(cluster.url) if cluster else {}
     command = (*COMMAND, "--serve", *(["--spoilt"] if spoilt else []))
     acknowledged: list[int] = []
     kills = 0
@@ -192,9 +221,17 @@ def run(folder: Path, rounds: int, seed: int, *, spoilt: bool = False) -> tuple[
             writer.join()
             acknowledged += writer.acknowledged
     service = start(folder, command, **environ)
-    waiting = wait_until_empty(folder)
+    left = wait_until_empty(partial(count, SQL_WAITING, folder, cluster))
     service.stop()
-    return judge(relay.mails, acknowledged, kills, waiting)
+    return judge(relay.mails, acknowledged, kills, left)
+
+
+def count(statement: str, folder: Path, cluster: Cluster | None) -> int:
+    """Return the number that a query of the service's database returns."""
+    if cluster:
+        return int(cluster.query(statement)[0][0])
+    with closing(sqlite3.connect(folder / DATABASE)) as database:
+        return int(database.execute(statement).fetchone()[0])
 
 
 def kill_at_random(service: Service, rng: random.Random) -> int:
@@ -212,15 +249,14 @@ def kill_at_random(service: Service, rng: random.Random) -> int:
     return kills + 1
 
 
-def wait_until_empty(folder: Path) -> int:
-    """Return how many jobs are left in the outbox after a while."""
-    deadline = time.monotonic() + PATIENCE
-    with closing(sqlite3.connect(folder / DATABASE)) as database:
-        while True:
-            (left,) = database.execute(SQL_WAITING).fetchone()
-            if not left or time.monotonic() > deadline:
-                return int(left)
-            time.sleep(0.1)
+def wait_until_empty(counted: Callable[[], int]) -> int:
+    """Return how many jobs are left when they become no fewer."""
+    left, deadline = counted(), time.monotonic() + PATIENCE
+    while left and time.monotonic() < deadline:
+        time.sleep(0.1)
+        if (now := counted()) < left:
+            left, deadline = now, time.monotonic() + PATIENCE
+    return left
 
 
 def judge(
@@ -243,14 +279,22 @@ def judge(
 def main() -> int:
     """Run the rounds, or serve; return the exit status."""
     options = parser(__doc__, 10, "rounds, each with five kills or so")
+    options.add_argument("--postgresql", action="store_true", help="on a PostgreSQL server")
     options.add_argument("--spoilt", action="store_true", help="delete jobs before they are sent")
     options.add_argument("--serve", action="store_true", help="serve, which the script calls")
     given = options.parse_args()
     if given.serve:
-        run_service(spoilt=given.spoilt)
+        if given.spoilt:
+            spoil()
+        run_service()
         return 0
-    with tempfile.TemporaryDirectory() as folder:
-        figures, broken = run(Path(folder), given.rounds, given.seed, spoilt=given.spoilt)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_cluster() if given.postgresql else nullcontext() as cluster,
+    ):
+        figures, broken = run(
+            Path(folder), given.rounds, given.seed, spoilt=given.spoilt, cluster=cluster
+        )
     print(figures)
     return conclude(broken)
 

@@ -265,8 +265,8 @@ def test_a_stop_while_a_relay_is_silent(make_app, relay):
     sender.write()
     eventually(lambda: relay.messages)
 
-    assert sender.mails.sender.close()
-    assert not threads()
+    sender.mails.sender.close()
+    eventually(lambda: not threads())
     assert count(sender) == 1
 
 
