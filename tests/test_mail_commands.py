@@ -32,12 +32,13 @@ def write(client, address="user@example.org"):
 
 
 @pytest.fixture(name="dead")
-def _dead(operate, client, relay):
+def _dead(operate, client, relay, clock):
     """Return the number of a dead mail."""
     relay.answers["RCPT"] = "550 No such user"
     dead = write(client)
     client.app.core.of(Mails).sender.run_due()
     relay.answers = dict(ANSWERS)
+    clock.move(60)  # so that it is not behind that of the commands
     return dead
 
 
