@@ -225,10 +225,10 @@ class Certificate:
     def __init__(self, folder, names="DNS:localhost,IP:127.0.0.1", *, expired=False):
         if shutil.which("openssl") is None:
             pytest.skip("openssl, which makes the certificate, is not installed")
-        self.file, self._key = folder / "cert.pem", folder / "key.pem"
+        self.file, self.key = folder / "cert.pem", folder / "key.pem"
         folder.mkdir()
         made = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        made += ["-subj", "/CN=relay", "-addext", f"subjectAltName={names}", "-keyout", self._key]
+        made += ["-subj", "/CN=relay", "-addext", f"subjectAltName={names}", "-keyout", self.key]
         if not expired:
             self._run("req", "-x509", *made, "-days", "1", "-out", self.file)
             return
@@ -236,7 +236,7 @@ class Certificate:
         (folder / "ca.cnf").write_text(CA.format(folder=folder))
         (folder / "index.txt").touch()
         (folder / "serial").write_text("01")
-        signing = ["-selfsign", "-keyfile", self._key, "-in", folder / "request.pem", "-notext"]
+        signing = ["-selfsign", "-keyfile", self.key, "-in", folder / "request.pem", "-notext"]
         dates = ["-startdate", "20200101000000Z", "-enddate", "20200102000000Z"]
         config = ["-config", folder / "ca.cnf", "-batch", "-out", self.file]
         self._run("ca", *config, *signing, *dates)
@@ -244,7 +244,7 @@ class Certificate:
     @property
     def context(self):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.file, self._key)
+        context.load_cert_chain(self.file, self.key)
         return context
 
     @staticmethod

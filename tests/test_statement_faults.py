@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 import falcon.inspect
 import pytest
 from conftest import OTHER, USER, Client, token_of
+from emails import NEW, ask, confirm, mail_to
 from falcon.testing import Result
+from mailboxes import MailingClient, _make_mailing, token_in  # noqa: F401 - a fixture
 
 from authapi.database.sqlite.connections import Connection
 from authapi.session_tokens import SessionTokens, public_id
 
 STRONGER = {"argon2_time_cost": 2}
 ANOTHER = {"username": "third", "email": "third@example.com", "password": "battery staple"}
-OURS = re.compile(r"\$argon2|[0-9a-f]{64}\Z|[0-9a-f]{16}\Z")  # hashes, ids of sessions and requests
+# Hashes, ids of sessions and requests, and what a mailed link is derived from.
+OURS = re.compile(r"\$argon2|[0-9a-f]{64}\Z|[0-9a-f]{16}\Z|[\w-]{22}\Z")
 REAL_TIME = 1_700_000_000  # seconds since the epoch: later than every clock of a test
 
 
@@ -107,6 +110,7 @@ class Scenario:
     status: int = 200
     settings: dict = field(default_factory=dict)
     renews: bool = False
+    link: Callable[[MailingClient, str], str] | None = None  # the token of a mailed link, if any
 
 
 SCENARIOS = {
@@ -173,6 +177,76 @@ SCENARIOS = {
     ),
     "renew": Scenario("GET /user", lambda client, tokens: client.get_as(tokens[0]), renews=True),
 }
+
+
+MAILS = {
+    "ask for a reset": Scenario(
+        "POST /password/reset/request",
+        lambda client, _: client.ask_for_reset(USER["email"]),
+        202,
+        link=lambda *_: "",
+    ),
+    "reset": Scenario(
+        "POST /password/reset",
+        lambda client, tokens: client.reset(tokens[2]),
+        link=lambda client, _: client.reset_token(USER["email"]),
+    ),
+    "ask for a verification": Scenario(
+        "POST /user/email/verify/request",
+        lambda client, tokens: client.request_as(tokens[0], "POST", "/user/email/verify/request"),
+        202,
+        link=lambda *_: "",
+    ),
+    "verify": Scenario(
+        "POST /user/email/verify",
+        lambda client, tokens: client.request_as(
+            tokens[0], "POST", "/user/email/verify", {"token": tokens[2]}
+        ),
+        link=lambda client, token: mailed(
+            client, client.request_as(token, "POST", "/user/email/verify/request"), USER["email"]
+        ),
+    ),
+    "ask for a change of the email": Scenario(
+        "POST /user/email",
+        lambda client, tokens: ask(client, tokens[0]),
+        202,
+        link=lambda *_: "",
+    ),
+    "give up a change of the email": Scenario(
+        "DELETE /user/email/pending",
+        lambda client, tokens: client.request_as(tokens[0], "DELETE", "/user/email/pending"),
+        link=lambda client, token: mailed(client, ask(client, token), NEW),
+    ),
+    "confirm a change of the email": Scenario(
+        "POST /user/email/confirm",
+        lambda client, tokens: confirm(client, tokens[0], {"token": tokens[2]}),
+        link=lambda client, token: mailed(client, ask(client, token), NEW),
+    ),
+    "undo a change of the email": Scenario(
+        "POST /user/email/undo",
+        lambda client, tokens: client.post("/user/email/undo", {"token": tokens[2]}),
+        link=lambda client, token: mailed(client, changed(client, token), USER["email"]),
+    ),
+    "not me": Scenario(
+        "POST /user/not-me",
+        lambda client, tokens: client.post("/user/not-me", {"token": tokens[2]}),
+        link=lambda client, token: mailed(
+            client, client.request_as(token, "PATCH", "/user", {"username": "new"}), USER["email"]
+        ),
+    ),
+}
+EVERY = SCENARIOS | MAILS
+
+
+def mailed(client, answer, address):
+    """Return the token of the link that follows an answer, by mail to an address."""
+    assert answer.status_code < 300
+    return token_in(mail_to(client, address))
+
+
+def changed(client, token):
+    """Change the email of a session's user; return the answer."""
+    return confirm(client, token, {"token": mailed(client, ask(client, token), NEW)})
 
 
 def id_of(client, token):
@@ -274,15 +348,20 @@ class Trial:
 
 
 @pytest.fixture(name="trial_of")
-def _trial_of(make_client, plan, clock, tmp_path):
+def _trial_of(make_client, make_mailing, plan, clock, tmp_path):
     """Return the function that makes a scenario's trial."""
     worlds = []
 
     def trial_of(scenario, rate_limits="off"):
-        client = make_client(rate_limits="off")
+        make = make_mailing if scenario.link else make_client
+        verification = {"email_verification": "optional"} if scenario.link else {}
+        client = make(rate_limits="off", **verification)
         tokens = [token_of(client.register()), token_of(client.log_in())]
         client.register(**OTHER)
-        client = make_client(rate_limits=rate_limits, **scenario.settings)
+        if scenario.link:
+            client.mails()
+            tokens.append(scenario.link(client, tokens[0]))
+        client = make(rate_limits=rate_limits, **verification, **scenario.settings)
         client.app.core.database.connections.factory = plan.factory
         clock.move(3_600 if scenario.renews else 60)
         client.query("PRAGMA synchronous = OFF")  # no power is cut here
@@ -294,13 +373,13 @@ def _trial_of(make_client, plan, clock, tmp_path):
         world.close()
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", EVERY)
 def test_all_or_nothing(name, trial_of):
     """A fault at any statement leaves whole transactions or nothing; the next request works.
 
     The limits are on, so a try is a transaction of its own before the change.
     """
-    trial = trial_of(SCENARIOS[name], rate_limits="on")
+    trial = trial_of(EVERY[name], rate_limits="on")
     steps = trial.count()
     assert steps[-1] == "COMMIT"
     assert len(steps) >= 4
@@ -337,13 +416,15 @@ def test_the_log_tells_what_is_kept(name, trial_of, caplog):
 
 ONE_USERS = {"login", "login with a rehash", "login of one too many", "logout everywhere"}
 ONE_USERS |= {"end the others", "end one", "reauthenticate", "change the password", "rename"}
-ONE_USERS |= {"delete the user", "logout"}
+ONE_USERS |= {"delete the user", "logout", "reset", "not me", "undo a change of the email"}
+ONE_USERS |= {"verify", "give up a change of the email", "confirm a change of the email"}
+ONE_USERS |= {"ask for a verification", "ask for a change of the email"}
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_change_of_one_user_names_the_user(name, trial_of, monkeypatch):
     """Changes that read and write rows of one user say so, for an engine with many writers."""
-    trial = trial_of(SCENARIOS[name])
+    trial = trial_of(EVERY[name])
     database, named = trial.database, []
     transaction = database.transaction
     monkeypatch.setattr(
@@ -360,13 +441,14 @@ def test_a_change_of_one_user_names_the_user(name, trial_of, monkeypatch):
     assert users == [{1}] * (name in ONE_USERS)
 
 
-def test_every_route_that_writes_is_tried(make_app):
+def test_every_route_that_writes_is_tried(make_mailing):
     """Every route that writes has a scenario."""
+    app = make_mailing(email_verification="optional").app
     found = {
         f"{responder.method} {route.path}"
-        for route in falcon.inspect.inspect_routes(make_app())
+        for route in falcon.inspect.inspect_routes(app)
         for responder in route.methods
         if responder.method in {"POST", "PUT", "PATCH", "DELETE"} and not responder.internal
     }
 
-    assert {each.of for each in SCENARIOS.values()} - {"GET /user"} == found
+    assert {each.of for each in EVERY.values()} - {"GET /user"} == found
