@@ -1,10 +1,11 @@
 """Mail end to end: a served application, a relay that speaks SMTP, and links from its mails."""
 
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import USER, request, running
-from mailboxes import links_in
+from mailboxes import code_in, links_in, token_in
 from relay import mail_settings
 
 from authapi.features.mail import Mails
@@ -16,15 +17,20 @@ NEW = "a better password"
 
 @pytest.fixture(name="app")
 def _app(make_app, relay):
-    return make_app(**mail_settings(relay.url, email_verification="off"))
+    return make_app(**mail_settings(relay.url, email_verification="off", mail_login="on"))
+
+
+def delivered(app, relay):
+    """Send the one mail that is due, and return it as the relay has got it."""
+    before = len(relay.messages)
+    app.core.of(Mails).sender.run_due()
+    (message,) = relay.messages[before:]
+    return message
 
 
 def sent(app, relay):
     """Send the one mail that is due; return the page and the token of its link."""
-    before = len(relay.messages)
-    app.core.of(Mails).sender.run_due()
-    (message,) = relay.messages[before:]
-    (link,) = links_in(message)
+    (link,) = links_in(delivered(app, relay))
     return link
 
 
@@ -50,3 +56,25 @@ def test_reset_and_not_me(app, relay, tmp_path):
     stored = b"".join(path.read_bytes() for path in tmp_path.glob("authapi.db*"))
     assert USER["email"].encode() in stored
     assert not [link for link in (reset, not_me, again) if link.encode() in stored]
+
+
+@pytest.mark.parametrize("kind", ["link", "code"])
+def test_mail_login(app, relay, kind):
+    """A login by mail works in the browser that asked, and in it alone, 32 at once."""
+    with running(app) as port, ThreadPoolExecutor(32) as threads:
+        url = f"http://127.0.0.1:{port}"
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        request(f"{url}/register", USER)
+        asked = request(f"{url}/login/mail", {"email": USER["email"]}, browser)
+        mail = delivered(app, relay)
+        body = {"token": token_in(mail)} if kind == "link" else {"code": code_in(mail)}
+        elsewhere = request(f"{url}/login/mail/verify", body)
+        answers = threads.map(
+            lambda _: request(f"{url}/login/mail/verify", body, browser)[0], range(32)
+        )
+        statuses = list(answers)
+        _, answer, _ = request(f"{url}/user", None, browser)
+
+    assert (asked[0], elsewhere[0], elsewhere[1]["error"]) == (202, 409, "other_browser")
+    assert statuses.count(200) == 1
+    assert answer["user"]["email"] == USER["email"]
