@@ -1,10 +1,10 @@
 """Test whether a request for a mail tells if its name is a user's: by its time, or by the next one.
 
 Requests for a password reset, and to log in by mail, with names of users, of nobody, and of
-disabled users in random order, on one connection. After each one, a probe asks with a name of nobody. Then
-wrong codes are given for logins by mail. The two-sample Kolmogorov-Smirnov test compares the times
-of the requests, of the probes, and of the codes. It must not tell them apart at p < 0.01. As a
-control, where the request looks the name up it must.
+disabled users in random order, on one connection. After each one, a probe asks with a name of
+nobody. Then wrong codes are given for logins by mail. The two-sample Kolmogorov-Smirnov test
+compares the times of the requests, of the probes, and of the codes. It must not tell them apart at
+p < 0.01. As a control, where the request looks the name up it must.
 """
 
 from __future__ import annotations
