@@ -1,9 +1,41 @@
 """authapi: a small, fast, self-hosted authentication service.
 
-`create_app(Settings(...))` returns a Falcon application: serve it, or add your resources to it.
-`mount` adds its routes to your own Falcon application; `protect` tells any WSGI application, and
-`protect_asgi` any ASGI application, which user sends a request. `app.core.events.subscribe` calls a
-function with each event, or with those of one class below.
+Run it
+    `authapi serve` runs the service by itself. `create_app(Settings.from_env())` returns the same
+    service as a Falcon application, a WSGI application to serve or to add resources to.
+
+Embed it
+    mount(app, settings)           adds its routes and its protection to your Falcon application
+    protect(app, settings)         tells any WSGI application which user sends a request
+    protect_asgi(app, settings)    tells any ASGI application, in requests and websockets
+
+    Below, `auth` is what `create_app` and `mount` return, and the attribute of that name of what
+    `protect` and `protect_asgi` return. Call `close()` when no request is running any more.
+
+Know who sends a request
+    principal_of(req).user         in a Falcon resource; also req.context.user
+    environ["authapi.user"]        in WSGI; with "authapi.session"
+    scope["authapi.user"]          in ASGI; with "authapi.session"
+    await app.is_live(session)     in a websocket that stays open; `app` is of `protect_asgi`
+
+    A Falcon resource needs a session unless it says `public = True`. It asks for more with
+    `needs = (fresh,)`, or `strong`, `verified`, or a function of your own.
+
+Look after users
+    auth.users.get(7), .find("anna"), .list(search="an", disabled=False)
+    auth.users.create("anna", "anna@example.com", "a long password")
+    auth.users.rename(7, "anne"), .set_password(7, "another password")
+    auth.users.disable(7), .enable(7), .delete(7)
+
+Hear what happens
+    def greet(event: Registered) -> None: ...
+    auth.core.events.subscribe(greet, Registered)
+
+    `subscribe(function)` gets every event: each class below that is an Event. The function runs in
+    the transaction of the change: `auth.core.database.after_commit` calls another one after it.
+
+What goes wrong is a Failure where a client is told, and a StartError or a SettingError, which is
+one, where the service cannot start.
 """
 
 from importlib import import_module
@@ -15,23 +47,41 @@ if TYPE_CHECKING:
     from authapi.embed import Protected, mount, protect
     from authapi.errors import Failure, StartError
     from authapi.events import Caller, Event, Restored
+    from authapi.features.claims import AccountClaimed
+    from authapi.features.email_change import EmailChanged, EmailChangeRequested
+    from authapi.features.email_undo import EmailRestored, EmailWithdrawn
     from authapi.features.email_verification import EmailVerified
     from authapi.features.lockout import LockedOut, LoginFailed, Unlocked
+    from authapi.features.mail import MailFailed
+    from authapi.features.mail_login import MailLoginRequested
+    from authapi.features.password_reset import PasswordResetRequested
     from authapi.features.registration import Registered
     from authapi.features.renewal import SessionRenewed
+    from authapi.features.security_notices import AccountLocked
     from authapi.features.sessions import (
         LoggedIn,
         LoggedOut,
         Reauthenticated,
         SessionRevoked,
     )
+    from authapi.features.user_management import (
+        NoSuchUser,
+        RefusedValue,
+        UserAdded,
+        UserDisabled,
+        UserEnabled,
+        Users,
+    )
     from authapi.features.users import (
         CredentialsChanged,
+        EmailTaken,
         PasswordChanged,
         UserDeleted,
+        UsernameTaken,
         UserRenamed,
     )
     from authapi.principal import (
+        Account,
         Principal,
         Session,
         User,
@@ -43,21 +93,34 @@ if TYPE_CHECKING:
     from authapi.settings import SettingError, Settings
 
 __all__ = [
+    "Account",
+    "AccountClaimed",
+    "AccountLocked",
     "AuthAPI",
     "Caller",
     "CredentialsChanged",
+    "EmailChangeRequested",
+    "EmailChanged",
+    "EmailRestored",
+    "EmailTaken",
     "EmailVerified",
+    "EmailWithdrawn",
     "Event",
     "Failure",
     "LockedOut",
     "LoggedIn",
     "LoggedOut",
     "LoginFailed",
+    "MailFailed",
+    "MailLoginRequested",
+    "NoSuchUser",
     "PasswordChanged",
+    "PasswordResetRequested",
     "Principal",
     "Protected",
     "ProtectedASGI",
     "Reauthenticated",
+    "RefusedValue",
     "Registered",
     "Restored",
     "Session",
@@ -68,8 +131,13 @@ __all__ = [
     "StartError",
     "Unlocked",
     "User",
+    "UserAdded",
     "UserDeleted",
+    "UserDisabled",
+    "UserEnabled",
     "UserRenamed",
+    "UsernameTaken",
+    "Users",
     "create_app",
     "fresh",
     "mount",
@@ -89,13 +157,23 @@ if not TYPE_CHECKING:
         "embed": "Protected mount protect",
         "errors": "Failure StartError",
         "events": "Caller Event Restored",
+        "features.claims": "AccountClaimed",
+        "features.email_change": "EmailChangeRequested EmailChanged",
+        "features.email_undo": "EmailRestored EmailWithdrawn",
         "features.email_verification": "EmailVerified",
         "features.lockout": "LockedOut LoginFailed Unlocked",
+        "features.mail": "MailFailed",
+        "features.mail_login": "MailLoginRequested",
+        "features.password_reset": "PasswordResetRequested",
         "features.registration": "Registered",
         "features.renewal": "SessionRenewed",
+        "features.security_notices": "AccountLocked",
         "features.sessions": "LoggedIn LoggedOut Reauthenticated SessionRevoked",
-        "features.users": "CredentialsChanged PasswordChanged UserDeleted UserRenamed",
-        "principal": "Principal Session User fresh principal_of strong verified",
+        "features.user_management": "NoSuchUser RefusedValue UserAdded UserDisabled UserEnabled "
+        "Users",
+        "features.users": "CredentialsChanged EmailTaken PasswordChanged UserDeleted UserRenamed "
+        "UsernameTaken",
+        "principal": "Account Principal Session User fresh principal_of strong verified",
         "settings": "SettingError Settings",
     }
     _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -22,7 +22,7 @@ from authapi.falcon_errors import failure_of
 from authapi.features.renewal import Renewal
 from authapi.features.replaced_sessions import ReplacedSessions
 from authapi.features.sessions import SessionRepository, Sessions
-from authapi.features.users import Users
+from authapi.features.user_management import Users
 from authapi.inline import InlineRoutes
 from authapi.jobs import Jobs
 from authapi.keys import lacks_keys, require_shared_keys

@@ -52,6 +52,17 @@ class User(msgspec.Struct, frozen=True):
         return self.email_verified_at is not None
 
 
+class Account(User, frozen=True):
+    """A user as an operator sees them. `disabled_at` is None where they may log in."""
+
+    disabled_at: int | None = None
+
+    @property
+    def disabled(self) -> bool:
+        """Return whether the user was disabled: they cannot log in, and have no session."""
+        return self.disabled_at is not None
+
+
 class Session(msgspec.Struct, frozen=True):
     """A live session. Times are seconds since the epoch.
 

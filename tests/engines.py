@@ -60,6 +60,7 @@ BOTH = {
         *("renewal", "replaced_sessions", "replay", "second_factor", "session_list", "sessions"),
         *("sign_in", "user_export", "usernames", "users", "wrong_clock"),
         *("audit_commands", "session_commands", "unlock", "user_changes", "user_look_up"),
+        "user_management",
         "user_passwords",
     )
 }

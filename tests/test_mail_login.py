@@ -32,7 +32,7 @@ from test_statement_faults import KINDS, World, _plan  # noqa: F401 - a fixture
 
 from authapi import Caller, SettingError, features
 from authapi.events import Restored
-from authapi.features.user_changes import OperatedUsers
+from authapi.features.user_management import Users
 
 NOBODY = Caller("", "", "")
 
@@ -148,7 +148,7 @@ def test_sent_too_late(client, clock, browser):
 
 
 def disable(client, _token):
-    client.app.core.of(OperatedUsers).disable(1, NOBODY)
+    client.app.core.of(Users).disable(1, NOBODY)
 
 
 def log_out_everywhere(client, token):

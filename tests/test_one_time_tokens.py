@@ -9,7 +9,7 @@ from mailboxes import _make_mailing  # noqa: F401 - a fixture
 from authapi import Caller, CredentialsChanged
 from authapi.events import Restored
 from authapi.features.one_time_tokens import InvalidLink, OneTimeTokens, Purpose
-from authapi.features.user_changes import OperatedUsers
+from authapi.features.user_management import Users
 from authapi.features.users import UserRepository
 
 PURPOSE = Purpose("test", lifetime=1_800)
@@ -156,7 +156,7 @@ def test_disabled_user(mailbox):
     """No link of a disabled user counts."""
     links = [(mailbox.mail(purpose=each).link, each) for each in (PURPOSE, NOTICE)]
 
-    mailbox.core.of(OperatedUsers).disable(1, NOBODY)
+    mailbox.core.of(Users).disable(1, NOBODY)
 
     assert [mailbox.use(*each) for each in links] == [False, False]
 

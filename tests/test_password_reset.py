@@ -11,8 +11,7 @@ from test_statement_faults import KINDS, World, _plan  # noqa: F401 - a fixture
 
 from authapi import Caller, features
 from authapi.errors import Overloaded
-from authapi.features.user_changes import OperatedUsers
-from authapi.features.user_passwords import add
+from authapi.features.user_management import Users
 
 NEW = "a better password"
 NOBODY = Caller("", "", "")
@@ -97,7 +96,7 @@ def test_names_of_nobody(client, token):
 def test_disabled_user(client, token):
     """A disabled user gets no mail, and a link of before counts no more."""
     link = client.reset_token(USER["email"])
-    client.app.core.of(OperatedUsers).disable(1, NOBODY)
+    client.app.core.of(Users).disable(1, NOBODY)
 
     assert client.ask_for_reset(USER["email"]).status_code == 202
     assert client.mails() == []
@@ -106,7 +105,7 @@ def test_disabled_user(client, token):
 
 def test_first_password(client):
     """A user without a password gets the first one."""
-    add(client.app.core, USER["username"], USER["email"], None, NOBODY)
+    client.app.users.create(USER["username"], USER["email"])
 
     client.reset(client.reset_token(USER["email"]))
 

@@ -5,7 +5,7 @@ from conftest import OTHER, USER, cookie_of, token_of
 from mailboxes import _make_mailing, links_in, statuses, text_of, token_in  # noqa: F401 - a fixture
 
 from authapi import Caller
-from authapi.features.user_changes import OperatedUsers
+from authapi.features.user_management import Users
 
 NEW = "another password"
 AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0"
@@ -114,7 +114,7 @@ def test_deleted_user(client, token, by):
     if by == "user":
         client.request_as(token, "DELETE", "/user")
     else:
-        client.app.core.of(OperatedUsers).delete(1, NOBODY)
+        client.app.core.of(Users).delete(1, NOBODY)
 
     message = client.mail()
 
@@ -166,7 +166,7 @@ def test_mails_are_used_up(client, token):
     change_password(client, token)
     link = token_in(client.mail())
     for number in range(11):
-        client.app.core.of(OperatedUsers).rename(1, f"name{number}", NOBODY)
+        client.app.core.of(Users).rename(1, f"name{number}", NOBODY)
         client.ask_for_reset(f"name{number}")
         sent = len(client.mails())
     assert sent == 0
@@ -251,7 +251,7 @@ def test_texts_of_strangers(client, token):
 
 def test_disabled_user(client, token):
     """A disabled user gets no notice."""
-    users = client.app.core.of(OperatedUsers)
+    users = client.app.core.of(Users)
     users.disable(1, NOBODY)
     users.rename(1, "frodo", NOBODY)
 

@@ -7,6 +7,7 @@ from types import ModuleType
 DEFAULT = (
     "audit",
     "users",
+    "user_management",
     "limits",
     "lockout",
     "database_copy",

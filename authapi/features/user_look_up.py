@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 
 from authapi.budgets import Budget
 from authapi.commands import Argument, Call, Command, CommandError, OneOf, natural, utf8
-from authapi.commands.tables import Record
 from authapi.core import Core
 from authapi.features.limits import Limits
 from authapi.features.lockout import LoginBudgets
 from authapi.features.sessions import Sessions
+from authapi.features.user_management import NoSuchUser, RefusedValue, Users
 from authapi.features.users import Credential, UserRepository
-from authapi.identifiers import email_key, username_key
+from authapi.principal import Account
 from authapi.times import timestamp
 
-REQUIRES = ("limits", "lockout", "sessions", "users")
-
-PAGE = 500  # rows
+REQUIRES = ("limits", "lockout", "sessions", "user_management", "users")
 
 _ID = re.compile(r"id:([0-9]{1,18})")
 
@@ -55,72 +54,49 @@ def described(credential: Credential) -> str:
     return f"{credential.user.username!r} (id {credential.user.id})"
 
 
-class UserList:
-    """The users, in the order of their ids."""
-
-    def __init__(self, core: Core) -> None:
-        """Take the core."""
-        self._statements = core.database.statements("commands")
-
-    def records(
-        self, *, after: int = 0, search: str | None = None, disabled: bool | None = None
-    ) -> Iterator[Record]:
-        """Yield what is shown of users with an id above `after`.
-
-        `search` is a part of a username or an email, in any case of letters.
-        """
-        pattern = None if search is None else f"%{_escaped(_key(search))}%"
-        only = None if disabled is None else int(disabled)
-        while rows := self._statements.users(
-            after=after, at_most=PAGE, pattern=pattern, disabled=only
-        ):
-            for user_id, username, email, created_at, updated_at, verified_at, disabled_at in rows:
-                after = user_id
-                yield {
-                    "id": user_id,
-                    "username": username,
-                    "email": email,
-                    "created_at": timestamp(created_at),
-                    "updated_at": timestamp(updated_at),
-                    "email_verified_at": timestamp(verified_at),
-                    "disabled_at": timestamp(disabled_at),
-                }
-
-    def record(self, user_id: int) -> dict[str, object]:
-        """Return what is shown of one user. Raises StopIteration where they are gone."""
-        return dict(next(self.records(after=user_id - 1)))
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn what `Users` refuses in the block into CommandError."""
+    try:
+        yield
+    except NoSuchUser as error:
+        raise CommandError(str(error), "no_such_user") from error
+    except RefusedValue as error:
+        raise CommandError(str(error), f"bad_{error.field}") from error
 
 
-def _key(search: str) -> str:
-    """Return a part of a name as keys have it."""
-    return email_key(search) if "@" in search else username_key(search)
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"([\\%_])", r"\\\1", text)
+def _record(user: Account) -> dict[str, object]:
+    times = ("created_at", "updated_at", "email_verified_at", "disabled_at")
+    return {
+        "id": user.id,
+        "username": user.username,
+        "email": user.email,
+        **{name: timestamp(getattr(user, name)) for name in times},
+    }
 
 
 def _list(call: Call) -> None:
     given = call.arguments
     disabled = True if given.disabled else False if given.enabled else None
-    records = call.core.of(UserList).records(
-        after=given.after, search=given.search, disabled=disabled
-    )
+    users = call.core.of(Users).list(after=given.after, search=given.search, disabled=disabled)
     columns = ("id", "username", "email", "created_at", "disabled_at")
-    call.console.rows(islice(records, given.limit), columns, "There is no such user.")
+    call.console.rows(map(_record, islice(users, given.limit)), columns, "There is no such user.")
 
 
 def _show(call: Call) -> None:
     core = call.core
     credential = find_user(core, call.arguments.name)
     user, budgets = credential.user, core.of(LoginBudgets)
+    shown = core.of(Users).get(user.id)
+    if shown is None:
+        raise CommandError(f"There is no user {call.arguments.name!r}.", "no_such_user")
     by_username, by_email = budgets.accounts(user.id)
     sessions = core.of(Sessions).of_user(user, core.clock())
     password = "none" if credential.password_hash is None else "set"
     if credential.password_hash and not core.passwords.can_verify(credential.password_hash):
         password = "unusable"  # noqa: S105 - a word
     call.console.show(
-        core.of(UserList).record(user.id)
+        _record(shown)
         | {
             "password": password,
             "login_by_username": _state(core, by_username),

@@ -210,19 +210,6 @@ class UserRepository:
         return bool(deleted)
 
 
-class Users:
-    """The users, as an application that embeds the service may see them."""
-
-    def __init__(self, core: Core) -> None:
-        """Take the core."""
-        self._rows = core.of(UserRepository)
-
-    def get(self, user_id: int | None) -> User | None:
-        """Return the user with an id, such as an event's, or None. Raises Unavailable."""
-        credential = None if user_id is None else self._rows.by_id(user_id)
-        return credential.user if credential else None
-
-
 @contextmanager
 def _taken() -> Iterator[None]:
     """Turn a collision into UsernameTaken or EmailTaken."""
