@@ -163,6 +163,13 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(name="few_objects", scope="module", autouse=True)
+def _few_objects():
+    """Exclude what earlier files left for good from garbage collection, too."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(name="clock")
 def _clock():
     return Clock()
@@ -187,7 +194,6 @@ def _make_app(engine, clock):
     for app in apps:
         app.close()
     gc.collect()  # connections of threads that have ended
-    gc.freeze()  # what the run keeps is not looked at again
 
 
 @pytest.fixture(name="make_client")
