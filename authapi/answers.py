@@ -42,6 +42,16 @@ class UserAnswer(Answer, kw_only=True):
     user: ShownUser
 
 
+class SignedInAnswer(UserAnswer, kw_only=True):
+    """An answer that shows a user whose session has a new token.
+
+    The token, and its expiry as an HTTP-date, are in the body only if the client asked for it.
+    """
+
+    token: str | msgspec.UnsetType = msgspec.UNSET
+    expires_at: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class NobodyAnswer(Answer, kw_only=True):
     """An answer after which nobody is logged in."""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import falcon
 
+from authapi.body_tokens import has_token
 from authapi.errors import StartError
 from authapi.headers import is_shared
 from authapi.hosts import is_address
@@ -183,11 +184,15 @@ class Cookies:
 
     @staticmethod
     def write(req: falcon.Request, resp: falcon.Response) -> None:
-        """Write the cookies of an answer into its response, unless shared caches may keep it."""
+        """Write the cookies of an answer into its response, unless shared caches may keep it.
+
+        An answer whose body has the token deletes cookies, and sets none.
+        """
         asked_for = getattr(resp.context, "authapi_cookies", None)
         if asked_for and not is_shared(resp.get_header("Cache-Control")):
             for cookie, (value, max_age) in asked_for.items():
-                cookie.write(req, resp, value, max_age)
+                if not (max_age and has_token(resp)):
+                    cookie.write(req, resp, value, max_age)
 
 
 def _asked_for(resp: falcon.Response) -> dict[BoundCookie, tuple[str, int]]:

@@ -71,8 +71,8 @@ class Protected:
         if isinstance(found, Refused):
             start_response(found.status, found.headers)
             return [found.body] if found.body else []
-        if found.cookie:
-            start_response = _with_cookie(start_response, self._check, found)
+        if found.renewal:
+            start_response = _with_renewal(start_response, self._check, found)
         # SECURITY: applications keep data by REMOTE_USER, and a username can change hands.
         key = {"REMOTE_USER": str(found.session.user.id)}
         return self._app({**environ, **key, **found.known}, start_response)
@@ -132,8 +132,10 @@ def _require_wsgi(app: Callable[..., Any]) -> None:
         )
 
 
-def _with_cookie(start_response: StartResponse, check: SessionCheck, found: Found) -> StartResponse:
-    """Set the cookie of a renewed session with an answer."""
+def _with_renewal(
+    start_response: StartResponse, check: SessionCheck, found: Found
+) -> StartResponse:
+    """Give the token of a renewed session with an answer."""
 
     def start(
         status: str,
@@ -142,7 +144,7 @@ def _with_cookie(start_response: StartResponse, check: SessionCheck, found: Foun
         | tuple[None, None, None]
         | None = None,
     ) -> Callable[[bytes], object]:
-        ours = [("Set-Cookie", line) for line in check.cookie_beside(found, headers)]
+        ours = check.renewal_beside(found, headers)
         return start_response(status, [*headers, *ours], exc_info)
 
     return start

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 
+from authapi.body_tokens import HEADER
 from authapi.settings import ServerSettings, Settings
 
 Lines = list[tuple[str, str]]
 
 REQUEST_HEADERS = (  # that a page of an allowed origin may send; those of tracing have no power
-    "Authorization, Content-Type, X-Requested-With, traceparent, tracestate, baggage, sentry-trace"
+    f"{HEADER}, Authorization, Content-Type, X-Requested-With, "
+    "traceparent, tracestate, baggage, sentry-trace"
 )
-EXPOSED_HEADERS = "RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
+EXPOSED_HEADERS = f"{HEADER}, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
 PREFLIGHT_LIFETIME = 600  # seconds
 
 _ALWAYS = [

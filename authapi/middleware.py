@@ -7,8 +7,9 @@ from functools import lru_cache
 
 import falcon
 
+from authapi.body_tokens import TokenNotAllowed, refuses_cookies
 from authapi.core import Core
-from authapi.errors import CrossSiteRequest
+from authapi.errors import CrossSiteRequest, Failure
 from authapi.events import Caller
 from authapi.hosts import as_origin, plain_address
 from authapi.notices import Notices, quoted
@@ -56,6 +57,14 @@ def request_id_of(req: falcon.Request) -> str:
 def new_request_id() -> str:
     """Return 64 random bits in hexadecimal, which name a request in the log. They are no secret."""
     return f"{random.getrandbits(64):016x}"
+
+
+def asks_for_token(req: falcon.Request) -> bool:
+    """Return whether a request asks for a token in the body of its answer.
+
+    SECURITY: one with a safe method does not, because nobody checks its origin.
+    """
+    return req.method not in SAFE_METHODS and refuses_cookies(req)
 
 
 def add_headers(wire: Wire, req: falcon.Request, resp: falcon.Response) -> None:
@@ -113,17 +122,23 @@ class CrossSite:
         self._notices = notices
 
     def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
-        """Raise CrossSiteRequest; tell the operator of a preflight that will come to nothing."""
+        """Raise CrossSiteRequest, or TokenNotAllowed for a page that must not have a token.
+
+        Tell the operator of a preflight that will come to nothing.
+        """
         self.check(req)
         if req.method == "OPTIONS" and req.get_header("Access-Control-Request-Method"):
             origin = req.get_header("Origin")
             if origin is not None and origin not in self._allowed:
-                self._tell(req)
+                self._tell(req, CrossSiteRequest)
+        elif asks_for_token(req) and not self._may_have_token(req):
+            self._tell(req, TokenNotAllowed)
+            raise TokenNotAllowed
 
     def check(self, req: falcon.Request) -> None:
         """Raise CrossSiteRequest."""
         if req.method not in SAFE_METHODS and not self._passes(req):
-            self._tell(req)
+            self._tell(req, CrossSiteRequest)
             raise CrossSiteRequest
 
     def _passes(self, req: falcon.Request) -> bool:
@@ -135,13 +150,24 @@ class CrossSite:
             return site in {"same-origin", "none"}
         return origin is None or self._is_ours(origin, req.get_header("Host"))
 
+    def _may_have_token(self, req: falcon.Request) -> bool:
+        """Return whether a request is of an allowed origin, or of a client that is no browser.
+
+        SECURITY: our own pages are refused too. Their sessions stay in the cookie, which no script
+        can read. Every browser sends `Origin` with a request that has the header of tokens.
+        """
+        origin = req.get_header("Origin")
+        if origin is not None:
+            return origin in self._allowed
+        return req.get_header("Sec-Fetch-Site") is None
+
     def _is_ours(self, origin: str, host: str | None) -> bool:
         """Return whether an origin is the public URL, or that of the `Host` in any case."""
         found = [as_origin(f"{scheme}://{host}") for scheme in self._schemes]
         return origin in {self._origin, *found}
 
-    def _tell(self, req: falcon.Request) -> None:
+    def _tell(self, req: falcon.Request, failure: type[Failure]) -> None:
         found = {"origin": req.get_header("Origin"), "site": req.get_header("Sec-Fetch-Site")}
         shown = " ".join(f"{name}={quoted(value)}" for name, value in found.items() if value)
         detail = f"{shown} setting=AUTHAPI_ALLOWED_ORIGINS"
-        self._notices.refused(CrossSiteRequest.error, caller_of(req).ip, detail)
+        self._notices.refused(failure.error, caller_of(req).ip, detail)

@@ -9,6 +9,7 @@ from typing import Any
 import falcon
 
 from authapi.app import AuthAPI
+from authapi.body_tokens import HEADER
 from authapi.errors import CrossSiteRequest, Failure, InvalidToken, NotAuthenticated
 from authapi.headers import Lines, is_shared
 from authapi.inline import leave_loop
@@ -19,10 +20,10 @@ from authapi.session_tokens import SessionTokens
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The session of a request; `cookie` has the values of `Set-Cookie` that renew its token."""
+    """The session of a request; `renewal` has the headers of an answer that renew its token."""
 
     session: Session
-    cookie: tuple[str, ...] = ()
+    renewal: tuple[tuple[str, str], ...] = ()
 
     @property
     def known(self) -> dict[str, object]:
@@ -72,8 +73,8 @@ class SessionCheck:
             return self._refused(req, failure)
         if not renewed:
             return Found(principal.session)
-        lines = self._cookie.lines(req, renewed.token, renewed.max_age)
-        return Found(principal.session, tuple(lines))
+        headers = self._cookie.headers(req, renewed.token, renewed.max_age)
+        return Found(principal.session, tuple(headers))
 
     def is_live(self, environ: dict[str, Any], session: Session) -> bool:
         """Return whether a session that was found before has not ended since.
@@ -86,19 +87,21 @@ class SessionCheck:
         row = self._sessions.authenticate(id_hash=session.id, user_id=session.user.id, now=now)
         return row is not None
 
-    def cookie_beside(self, found: Found, headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-        """Return the values of `Set-Cookie` to add to an answer of the application.
+    def renewal_beside(self, found: Found, headers: Iterable[tuple[str, str]]) -> Lines:
+        """Return the headers to add to an answer of the application, to renew the token.
 
-        There are none where it sets the same cookie itself, as a login does, or where shared caches
+        There are none where it has another token itself, as after a login, or where shared caches
         may keep the answer.
         """
         for name, value in headers:
             kind = name.lower()
-            if kind == "set-cookie" and value.startswith(f"{self._cookie.name}="):
-                return ()
+            if kind == HEADER.lower() or (
+                kind == "set-cookie" and value.startswith(f"{self._cookie.name}=")
+            ):
+                return []
             if kind == "cache-control" and is_shared(value):
-                return ()
-        return found.cookie
+                return []
+        return list(found.renewal)
 
     def _refused(self, req: falcon.Request, failure: Failure) -> Refused:
         auth = self._auth
@@ -113,6 +116,6 @@ class SessionCheck:
             request_id=request_id_of(req),
         )
         if has_bad_cookies:
-            headers += [("Set-Cookie", line) for line in self._cookie.lines(req, "", 0)]
+            headers += self._cookie.headers(req, "", 0)
         headers.append(("Content-Length", str(len(body))))
         return Refused(status, headers, b"" if req.method == "HEAD" else body)

@@ -11,10 +11,13 @@ from functools import lru_cache
 import falcon
 import msgspec
 
+from authapi.body_tokens import HEADER, offer, refuses_cookies
 from authapi.cookies import BoundCookie, domains_of
 from authapi.core import Core
 from authapi.fields import bearer_token
+from authapi.headers import Lines
 from authapi.hosts import host_of
+from authapi.middleware import asks_for_token
 from authapi.principal import Claims, User
 from authapi.settings import ServerSettings, SessionSettings, Settings
 
@@ -120,6 +123,26 @@ class SessionTokens:
         of_cookies = list(filter(None, map(verified, cookies)))
         return Presented(cookies, bearer, of_cookies, None if bearer is None else verified(bearer))
 
+    def hand_out(self, req: falcon.Request, resp: falcon.Response, issued: Issued) -> None:
+        """Give a client the new token of its session, in the body if it asks for that.
+
+        SECURITY: a session that came in a cookie stays in the cookie, which no script can read.
+        """
+        self.cookie.set(resp, issued.token, issued.max_age)
+        is_bearer = self.came_as_bearer(req)
+        if asks_for_token(req) and (is_bearer or not hasattr(req.context, "principal")):
+            offer(resp, issued.token, issued.claims.exp)
+            if is_bearer:
+                resp.set_header(HEADER, issued.token)
+
+    def came_as_bearer(self, req: falcon.Request) -> bool:
+        """Return whether a good token of a request's session came as a bearer, beside a cookie too.
+
+        SECURITY: an expired one beside a cookie does not count, so that it opens nothing again.
+        """
+        bearer = self.presented(req).of_bearer if hasattr(req.context, "principal") else None
+        return bearer is not None and bearer.exp > self._clock()
+
     def delete_brought(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Delete the session cookie where the request brought one, and set none.
 
@@ -148,6 +171,26 @@ class SessionCookie(BoundCookie):
         kept = [other for other in others if other != domain]
         self._other_domains = ["", *kept] if domain else kept
         self._always_expired = [""] if domain else []
+
+    def write(self, req: falcon.Request, resp: falcon.Response, value: str, max_age: int) -> None:
+        """Write the token into a response: for a bearer in a header, and in the cookie.
+
+        A client that keeps the token itself gets no cookie.
+        """
+        if max_age and self._tokens.came_as_bearer(req):
+            resp.set_header(HEADER, value)
+            if refuses_cookies(req):
+                return
+        super().write(req, resp, value, max_age)
+
+    def headers(self, req: falcon.Request, value: str, max_age: int) -> Lines:
+        """Return what `write` writes as headers, where Falcon does not answer."""
+        header = []
+        if max_age and self._tokens.came_as_bearer(req):
+            header = [(HEADER, value)]
+            if refuses_cookies(req):
+                return header
+        return [*header, *(("Set-Cookie", line) for line in self.lines(req, value, max_age))]
 
     def expired_domains(self, req: falcon.Request, max_age: int) -> list[str]:
         """Return the domains whose cookie the answer expires, "" for this host alone.

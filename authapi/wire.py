@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 
 import falcon
 import msgspec
 from falcon.util import mediatypes
 
-from authapi.answers import Answer, ShownUser, UserAnswer, http_date
+from authapi.answers import Answer, ShownUser, SignedInAnswer, UserAnswer, http_date
+from authapi.body_tokens import take
 from authapi.errors import Failure
 from authapi.headers import AnswerHeaders
 from authapi.principal import User
@@ -40,7 +42,14 @@ class Wire:
         resp.content_type = JSON
         resp.data = self._encode(answer)
 
-    def answer_user(self, resp: falcon.Response, status: int, message: str, user: User) -> None:
+    def answer_user(
+        self,
+        resp: falcon.Response,
+        status: int,
+        message: str,
+        user: User,
+        kind: Callable[..., UserAnswer] = UserAnswer,
+    ) -> None:
         """Put a success that shows a user into the response."""
         shown = ShownUser(
             id=user.id,
@@ -51,7 +60,16 @@ class Wire:
         )
         if self.shows_email_verified:
             shown.email_verified = user.email_verified
-        self.answer(resp, UserAnswer(code=status, message=message, user=shown))
+        self.answer(resp, kind(code=status, message=message, user=shown))
+
+    def answer_signed_in(
+        self, resp: falcon.Response, status: int, message: str, user: User
+    ) -> None:
+        """Put a success that shows a user into the response, with the token if it has one."""
+        kind: Callable[..., UserAnswer] = SignedInAnswer
+        if given := take(resp):
+            kind = partial(kind, token=given.token, expires_at=http_date(given.expires_at))
+        self.answer_user(resp, status, message, user, kind)
 
     def render(self, failure: Failure, accept: str) -> tuple[str, bytes]:
         """Return the media type and the body of a failure: our envelope, or RFC 9457's."""

@@ -24,8 +24,8 @@ class Browser:
     def ask(self, email=USER["email"], **options):
         return self.post("/login/mail", {"email": email}, **options)
 
-    def log_in(self, body):
-        return self.post("/login/mail/verify", body)
+    def log_in(self, body, **options):
+        return self.post("/login/mail/verify", body, **options)
 
     @property
     def user(self):

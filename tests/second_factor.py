@@ -126,7 +126,7 @@ class SecondStepResource:
             proof = self._factors.check(body.code, first.credential)
             both = replace(proof, methods=proof.methods | first.methods)
             self._sign_in.finish(req, resp, lambda: both, of=user.id)
-        self._core.wire.answer_user(resp, 200, "Logged in.", user)
+        self._core.wire.answer_signed_in(resp, 200, "Logged in.", user)
 
 
 class CodeResource:
@@ -149,7 +149,7 @@ class CodeResource:
                 self._sign_in.refresh(req, resp, proof, change=add, events=events)
             else:
                 self._sign_in.refresh(req, resp, proof)
-        self._core.wire.answer_user(resp, 200, "Thank you.", session.user)
+        self._core.wire.answer_signed_in(resp, 200, "Thank you.", session.user)
 
 
 class VaultResource:

@@ -120,7 +120,7 @@ def test_falcon():
     edge = {
         f"authapi.{name}"
         for name in (
-            *("admission", "app", "authentication", "bodies", "cookies", "embed"),
+            *("admission", "app", "authentication", "bodies", "body_tokens", "cookies", "embed"),
             *("falcon_errors", "middleware", "operations", "principal", "routing"),
             *("session_check", "session_tokens", "wire"),
         )

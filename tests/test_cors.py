@@ -43,7 +43,8 @@ def _cors(make_client):
 READABLE = {
     "vary": "Origin",
     "access-control-allow-credentials": "true",
-    "access-control-expose-headers": "RateLimit, RateLimit-Policy, Retry-After, X-Request-ID",
+    "access-control-expose-headers": "Authapi-Token, RateLimit, RateLimit-Policy, Retry-After, "
+    "X-Request-ID",
 }
 
 
@@ -80,8 +81,8 @@ def test_preflight(cors, path):
         **READABLE,
         "access-control-allow-origin": APP,
         "access-control-allow-methods": answer.headers["allow"],
-        "access-control-allow-headers": "Authorization, Content-Type, X-Requested-With, "
-        "traceparent, tracestate, baggage, sentry-trace",
+        "access-control-allow-headers": "Authapi-Token, Authorization, Content-Type, "
+        "X-Requested-With, traceparent, tracestate, baggage, sentry-trace",
         "access-control-max-age": "600",
     }
 

@@ -206,10 +206,15 @@ def test_host_renewal_and_shared_caches(host, guest, clock):
     host.app.add_route("/catalogue", Catalogue())
     clock.move(3_600)
 
-    answer = host.get_as(guest, "/catalogue")
+    answers = [
+        host.get_as(guest, "/catalogue"),
+        host.simulate_get("/catalogue", headers={"Authorization": f"Bearer {guest}"}),
+    ]
 
-    assert answer.status_code == 200
-    assert not answer.cookies or answer.headers["cache-control"] != "public, max-age=60"
+    for answer in answers:
+        assert answer.status_code == 200
+        assert "authapi-token" not in answer.headers
+        assert not answer.cookies or answer.headers["cache-control"] != "public, max-age=60"
 
 
 def test_logout_reaches_the_host(host, guest):

@@ -52,6 +52,15 @@ def test_login(client, browser, mail, proof):
     assert client.query("SELECT methods FROM sessions") == [("mail",)]
 
 
+def test_token_in_the_body(client, browser, mail):
+    """A client that keeps the token gets it in the body; the cookie of the login is deleted."""
+    answer = browser.log_in({"code": code_in(mail)}, headers={"Authapi-Token": "body"})
+
+    assert {*answer.cookies} == {"mail_login"}
+    assert browser.cookies["mail_login"] == ""
+    assert client.get_as(answer.json["token"]).status_code == 200
+
+
 @pytest.mark.parametrize("email", [USER["email"], USER["email"].upper(), "nobody@example.com"])
 def test_asking(client, token, email):
     """Whoever is asked for, the answer is one and the same, and has a cookie for ten minutes."""

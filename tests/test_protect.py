@@ -205,6 +205,26 @@ def test_renewal_and_shared_caches(protecting, token, clock, control):
     assert "Set-Cookie" not in dict(headers) or controls != [control]
 
 
+@pytest.mark.parametrize(
+    ("theirs", "added"),
+    [
+        (("X-Other", "1"), ["Authapi-Token", "Set-Cookie"]),
+        (("Cache-Control", "public"), []),
+        (("authapi-token", "another"), []),
+    ],
+)
+def test_renewal_of_a_bearer(protecting, token, clock, theirs, added):
+    """A bearer is renewed in a header, and in no cookie if it keeps the token itself."""
+    protected, authorization = validator(protecting(Spy(theirs))), f"Bearer {token}"
+    clock.move(3_600)
+
+    _, plain, _ = raw(protected, HTTP_AUTHORIZATION=authorization)
+    _, quiet, _ = raw(protected, HTTP_AUTHORIZATION=authorization, HTTP_AUTHAPI_TOKEN="body")
+
+    assert [name for name, _ in plain[2:]] == added
+    assert [name for name, _ in quiet[2:]] == added[:1]
+
+
 class Stream:
     """An answer in pieces, which notes what is done with it."""
 

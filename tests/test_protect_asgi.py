@@ -231,6 +231,17 @@ def test_renewal_beside_the_applications_headers(protecting, token, clock, their
     assert len(answer.headers) == (3 if adds else 2)
 
 
+def test_renewal_of_a_bearer(protecting, client, token, spy, clock):
+    """A bearer that keeps its token is renewed in a header, and in no cookie."""
+    clock.move(RENEWED_AFTER)
+    fields = [("authorization", f"Bearer {token}"), ("authapi-token", "body")]
+
+    answer = get(protecting(spy), fields=fields)
+
+    assert answer.cookies == []
+    assert client.get_as(dict(answer.headers)["authapi-token"]).status_code == 200
+
+
 @pytest.mark.parametrize("age", [0, RENEWED_AFTER])
 def test_streaming(protecting, token, clock, age):
     """Each message of the application is passed on when it is sent, and each of the client too."""

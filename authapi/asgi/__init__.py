@@ -16,7 +16,7 @@ from authapi.app import AuthAPI, create_app
 from authapi.asgi.environ import environ_of
 from authapi.asgi.lifespan import Lifespan
 from authapi.asgi.routes import Routes
-from authapi.asgi.sending import refuse, with_cookie
+from authapi.asgi.sending import refuse, with_renewal
 from authapi.asgi.threads import Threads
 from authapi.asgi.types import Application, Receive, Scope, Send
 from authapi.embed import PREFIX
@@ -66,8 +66,8 @@ class ProtectedASGI:
         if found is None:
             await self._app({"user": None, **scope}, receive, send)
             return
-        if found.cookie:
-            send = with_cookie(send, self._check, found)
+        if found.renewal:
+            send = with_renewal(send, self._check, found)
         await self._app({**scope, **_known(found, scope)}, receive, send)
 
     async def is_live(self, session: Session) -> bool:

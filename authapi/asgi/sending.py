@@ -12,8 +12,8 @@ _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.
 _POLICY_VIOLATION = 1008  # RFC 6455, 7.4.1
 
 
-def with_cookie(send: Send, check: SessionCheck, found: Found) -> Send:
-    """Return a `send` that sets the cookie of a renewed session with the start of the answer.
+def with_renewal(send: Send, check: SessionCheck, found: Found) -> Send:
+    """Return a `send` that gives the token of a renewed session with the start of the answer.
 
     A websocket's answer is that to its handshake.
     """
@@ -22,8 +22,8 @@ def with_cookie(send: Send, check: SessionCheck, found: Found) -> Send:
         if message["type"] in _STARTS:
             headers = list(message.get("headers", ()))
             lines = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-            cookie = _encoded(("set-cookie", it) for it in check.cookie_beside(found, lines))
-            message = {**message, "headers": [*headers, *cookie]}
+            renewal = _encoded(check.renewal_beside(found, lines))
+            message = {**message, "headers": [*headers, *renewal]}
         await send(message)
 
     return sending

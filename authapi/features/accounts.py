@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import falcon
 import msgspec
 
-from authapi.answers import NobodyAnswer, UserAnswer
+from authapi.answers import NobodyAnswer, SignedInAnswer, UserAnswer
 from authapi.bodies import has_body
 from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.core import Core
@@ -82,7 +82,7 @@ class UserResource(ExampleResource):
 
     @operation(
         "Rename the current user.",
-        answers=UserAnswer,
+        answers=SignedInAnswer,
         body=RenameBody,
         rules=_faults,
         needs=(fresh,),
@@ -94,7 +94,7 @@ class UserResource(ExampleResource):
         The session must be fresh: the username is what one logs in with (ASVS 7.5.1).
         """
         core, principal = self._core, principal_of(req)
-        session, claims = principal.session, principal.claims
+        session, claims, tokens = principal.session, principal.claims, core.of(SessionTokens)
         limits, caller = core.of(Limits), caller_of(req)
         with (
             limits.trying(*self._names.budgets(caller.ip)),
@@ -105,10 +105,11 @@ class UserResource(ExampleResource):
             credential = self._users.by_session(session.id)
             if credential is None:
                 raise InvalidToken
-        claims = msgspec.structs.replace(claims, username=credential.user.username)
-        tokens = core.of(SessionTokens)
-        tokens.cookie.set(resp, tokens.issue(claims), claims.exp - int(core.clock()))
-        core.wire.answer_user(resp, 200, "User renamed.", credential.user)
+        issued = tokens.issue_for(
+            credential.user, claims.sid, issued_at=claims.iat, expires_at=claims.exp
+        )
+        tokens.hand_out(req, resp, issued)
+        core.wire.answer_signed_in(resp, 200, "User renamed.", credential.user)
 
     @operation(
         "Delete the current user.",

@@ -96,7 +96,8 @@ def _origins(settings: Settings) -> Iterator[Finding]:
         yield warn(
             "origins",
             f"Browsers send no cookie from {', '.join(others)}, another site than "
-            f"{server.public_url}: open both by names of one domain, and by one scheme.",
+            f"{server.public_url}: open both by names of one domain, and by one scheme, or let "
+            "its pages keep tokens (docs/features/tokens.md).",
         )
     else:
         yield ok("origins", f"{len(server.origins)} other origins may call the service.")

@@ -12,7 +12,7 @@ from functools import partial
 import falcon
 import msgspec
 
-from authapi.answers import Answer, UserAnswer
+from authapi.answers import Answer, SignedInAnswer
 from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.core import Core
 from authapi.errors import InvalidToken
@@ -175,7 +175,7 @@ class EmailConfirmationResource:
 
     @operation(
         "Take another email, by the link or the code that was mailed to it.",
-        answers=UserAnswer,
+        answers=SignedInAnswer,
         body=MailedProofBody,
         rules=faults_of_proof,
         raises=(InvalidLink, WrongCode, EmailTaken, TooManyRequests, TooManyFailures),
@@ -191,7 +191,7 @@ class EmailConfirmationResource:
                 change=partial(self._changes.change, token, user, caller_of(req)),
                 events=(EmailChanged, CredentialsChanged),
             )
-        self._wire.answer_user(resp, 200, "Email changed.", changed)
+        self._wire.answer_signed_in(resp, 200, "Email changed.", changed)
 
 
 class PendingEmailResource:

@@ -11,7 +11,7 @@ from functools import partial
 import falcon
 import msgspec
 
-from authapi.answers import NobodyAnswer, UserAnswer
+from authapi.answers import NobodyAnswer, SignedInAnswer
 from authapi.authentication import Authentication
 from authapi.bodies import has_json
 from authapi.budgets import Budget, TooManyFailures, TooManyRequests
@@ -73,7 +73,7 @@ class LoginResource:
 
     @operation(
         "Log in.",
-        answers=UserAnswer,
+        answers=SignedInAnswer,
         body=LoginBody,
         raises=(InvalidCredentials, TooManyRequests, TooManyFailures),
     )
@@ -87,7 +87,7 @@ class LoginResource:
             prove = self._verified(credential, body.password)
             user = self._sign_in.finish(req, resp, prove, of=user_id)
         self._succeeded.add()
-        core.wire.answer_user(resp, 200, "Logged in.", user)
+        core.wire.answer_signed_in(resp, 200, "Logged in.", user)
 
     def _budgets_of(
         self, req: falcon.Request, identifier: str, user_id: int | None

@@ -11,7 +11,7 @@ from functools import partial
 import falcon
 import msgspec
 
-from authapi.answers import Answer, UserAnswer
+from authapi.answers import Answer, SignedInAnswer
 from authapi.budgets import Budget, TooManyFailures, TooManyRequests
 from authapi.cookies import Cookie
 from authapi.core import Core
@@ -184,7 +184,7 @@ class MailLoginResource:
 
     @operation(
         "Log in by a mailed link or code, in the browser that asked for it.",
-        answers=UserAnswer,
+        answers=SignedInAnswer,
         body=MailedProofBody,
         rules=faults_of_proof,
         raises=(
@@ -198,7 +198,7 @@ class MailLoginResource:
             prove = partial(self._logins.prove, token, tries, caller_of(req))
             user = self._sign_in.finish(req, resp, prove, of=token.user_id)
         self._logins.bound.cookie.delete(resp)
-        self._wire.answer_user(resp, 200, "Logged in.", user)
+        self._wire.answer_signed_in(resp, 200, "Logged in.", user)
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

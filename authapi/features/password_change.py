@@ -10,7 +10,7 @@ from functools import partial
 import falcon
 import msgspec
 
-from authapi.answers import UserAnswer
+from authapi.answers import SignedInAnswer
 from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.core import Core
 from authapi.features.sign_in import SignIn, WrongPassword
@@ -53,7 +53,7 @@ class PasswordResource:
 
     @operation(
         "Change the password of the current user.",
-        answers=UserAnswer,
+        answers=SignedInAnswer,
         body=PasswordChangeBody,
         rules=_faults,
         raises=(WrongPassword, TooManyRequests, TooManyFailures),
@@ -71,7 +71,7 @@ class PasswordResource:
                 change=partial(self._change, proof.credential, new_hash),
                 events=(PasswordChanged, CredentialsChanged),
             )
-        core.wire.answer_user(resp, 200, "Password changed.", session.user)
+        core.wire.answer_signed_in(resp, 200, "Password changed.", session.user)
 
     def _change(self, credential: Credential, new_hash: str) -> None:
         """Replace the password, inside a transaction."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import falcon
 import msgspec
 
-from authapi.answers import UserAnswer
+from authapi.answers import SignedInAnswer
 from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.core import Core
 from authapi.features.sign_in import SignIn, WrongPassword
@@ -37,7 +37,7 @@ class ReauthenticationResource:
 
     @operation(
         "Give the password again, for operations that need a fresh session.",
-        answers=UserAnswer,
+        answers=SignedInAnswer,
         body=ReauthenticationBody,
         raises=(WrongPassword, TooManyRequests, TooManyFailures),
     )
@@ -49,7 +49,7 @@ class ReauthenticationResource:
         check = self._sign_in.password(body.password)
         with self._sign_in.proven_again(session, caller_of(req), check) as proof:
             self._sign_in.refresh(req, resp, proof)
-        self._core.wire.answer_user(resp, 200, "Authenticated again.", session.user)
+        self._core.wire.answer_signed_in(resp, 200, "Authenticated again.", session.user)
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:

@@ -13,7 +13,7 @@ from typing import Self
 import falcon
 import msgspec
 
-from authapi.answers import UserAnswer
+from authapi.answers import SignedInAnswer
 from authapi.budgets import Budget, TooManyRequests
 from authapi.core import Core
 from authapi.errors import Failure, Overloaded, ValidationFailed
@@ -150,7 +150,7 @@ class RegistrationResource:
 
     @operation(
         "Register a user, and log in.",
-        answers=UserAnswer,
+        answers=SignedInAnswer,
         status=201,
         body=RegistrationBody,
         rules=_faults,
@@ -165,7 +165,7 @@ class RegistrationResource:
             add = partial(self._add, req, body, password_hash)
             user = self._sign_in.finish(req, resp, add, event=Registered, always=True)
         self._succeeded.add()
-        core.wire.answer_user(resp, 201, "User created.", user)
+        core.wire.answer_signed_in(resp, 201, "User created.", user)
 
     def _add(self, req: falcon.Request, body: RegistrationBody, password_hash: str) -> Proof:
         """Add the user, inside a transaction. Raises UsernameTaken or EmailTaken."""

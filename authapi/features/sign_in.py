@@ -85,7 +85,7 @@ class SignIn:
         self._sessions = core.of(Sessions)
         self._replaced = core.of(ReplacedSessions)
         self._users = core.of(UserRepository)
-        self._cookie = core.of(SessionTokens).cookie
+        self._tokens = core.of(SessionTokens)
         self._steps: list[Step] = []
         self._actions: list[Action] = []
 
@@ -158,7 +158,7 @@ class SignIn:
         event: type[Event] = LoggedIn,
         always: bool = False,
     ) -> User:
-        """Open a session, end those that the request brought, and set the cookies.
+        """Open a session, end those that the request brought, and hand out its token.
 
         `prove` returns the proof. It is called in the transaction that opens the session, so what
         it writes (a new user, a used-up code) is kept with it. `of` is the user's id, unless
@@ -221,7 +221,7 @@ class SignIn:
     def _admit(
         self, req: falcon.Request, resp: falcon.Response, proof: Proof, issued: Issued
     ) -> None:
-        self._cookie.set(resp, issued.token, issued.max_age)
+        self._tokens.hand_out(req, resp, issued)
         for action in self._actions:
             action(req, resp, proof)
 

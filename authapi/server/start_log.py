@@ -66,7 +66,8 @@ def _warn_of_other_sites(settings: Settings) -> None:
         logger.warning(
             "AUTHAPI_ALLOWED_ORIGINS has %s, which is another site than AUTHAPI_PUBLIC_URL %s: "
             "browsers send no cookie with its requests to that URL. Open both by one host name, or "
-            "by names of one domain, and by one scheme.",
+            "by names of one domain, and by one scheme; or let its pages keep tokens "
+            "(docs/features/tokens.md).",
             ", ".join(sorted(others)),
             server.public_url,
         )
