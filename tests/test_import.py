@@ -1,6 +1,7 @@
 """`import authapi` loads no service, reads no environment and shows no secret."""
 
 import pydoc
+import re
 import subprocess
 import sys
 import traceback
@@ -125,6 +126,18 @@ def test_help_shows_no_environment():
     assert "from_env(" in shown
     assert SECRET not in shown
     assert "environ(" not in shown
+
+
+def test_manual():
+    """The manual that `help(authapi)` begins with names every way in, and calls that exist."""
+    manual = authapi.__doc__
+    users = manual.partition("Look after users")[2].partition("Hear what")[0]
+    calls = re.findall(r"\.(\w+)\(", users)
+
+    assert {"find", "list", "create", "disable", "delete"} <= set(calls)
+    assert [call for call in calls if not hasattr(authapi.Users, call)] == []
+    for name in ("create_app", "mount", "protect", "protect_asgi", "principal_of", "subscribe"):
+        assert name in manual
 
 
 @pytest.mark.parametrize("show", [repr, str, pydoc.render_doc, "{}".format, ascii])

@@ -383,6 +383,20 @@ def test_websocket(protecting, token, spy, clock):
     assert parsed_cookie(line)[2] == LASTING
 
 
+def test_a_session_that_ends_while_a_websocket_is_open(protecting, client, token, spy):
+    """`is_live` says whether the session of an open websocket has ended since."""
+    protected = protecting(spy)
+
+    async def lasts():
+        await called(protected, socket_scope(fields=cookie(token)))
+        session = spy.scope["authapi.session"]
+        before = await protected.is_live(session)
+        await asyncio.to_thread(client.request_as, token, "POST", "/logout")
+        return before, await protected.is_live(session)
+
+    assert asyncio.run(lasts()) == (True, False)
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -116,7 +116,7 @@ def protect_asgi(
 def _known(found: Found, scope: Scope) -> dict[str, object]:
     """Return what the scope of a session's request has besides.
 
-    SECURITY: `state` is copied, because some servers share it between a connection's requests.
+    SECURITY: `state` is copied: no user stays in one that a server shares between requests.
     """
     user = found.session.user
     return {**found.known, "user": user, "state": {**scope.get("state", {}), "user": user}}
