@@ -84,13 +84,23 @@ class AuthAPI(_FalconApp):
         self.add_error_handler(falcon.HTTPError, self._fail_as_falcon)
         self.add_error_handler(Exception, self._fail_internally)
 
-    def add_route(self, uri_template: str, resource: object, **kwargs: Any) -> None:  # noqa: ANN401
+    def add_route(
+        self,
+        uri_template: str,
+        resource: object,
+        *,
+        replaces: bool = False,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         """Route a path to a resource, as Falcon does. Raises ValueError for a path that is taken.
+
+        With `replaces` it must be taken: another feature's resource gives way.
 
         SECURITY: Falcon itself replaces the older resource without a word.
         """
-        if uri_template in self.observed:
-            raise ValueError(f"{uri_template} already has a route: choose another path")
+        if (uri_template in self.observed) is not replaces:
+            reason = "has no route to replace" if replaces else "already has a route"
+            raise ValueError(f"{uri_template} {reason}: choose another path")
         self.observed[uri_template] = getattr(resource, "observed", True) is True
         super().add_route(uri_template, resource, **kwargs)
         self.inline.add(uri_template, resource)

@@ -1,11 +1,10 @@
 """Claims: after the first proof of an address, nothing counts of what was there before.
 
-The attacks are those of Sudhodanan and Paverd, Pre-hijacked accounts (USENIX Security 2022). The
-attacker registers with the address of a victim, who resets the password later.
+`test_pre_hijacking` has the attacks that this ends.
 """
 
 import pytest
-from conftest import USER, cookie_of, token_of
+from conftest import USER, token_of
 from engines import TABLES
 from mailboxes import _make_mailing, statuses  # noqa: F401 - a fixture
 
@@ -67,33 +66,6 @@ def test_columns_of_the_user(client, token):
     ((*others, after),) = client.query(f"SELECT {columns} FROM users")
     assert others == [USER["username"], USER["email"], True, True]
     assert before != after
-
-
-def test_classic_account(client, token):
-    """The password that the attacker has set does not count, by the username either."""
-    claim(client)
-
-    assert statuses(client.log_in(), client.log_in(USER["email"])) == [401, 401]
-    assert client.log_in(password=NEW).status_code == 200
-
-
-def test_unexpired_session(client, token):
-    """No session that the attacker has kept open goes on."""
-    sessions = [token, token_of(client.log_in())]
-    claim(client)
-
-    assert statuses(*map(client.get_as, sessions)) == [401, 401]
-
-
-def test_trojan_identifier(client, token):
-    """A browser that the attacker has made known is known no more."""
-    device = cookie_of(client.log_in(), "device")
-    claim(client)
-    for _ in range(11):
-        client.log_in(password="wrong password")
-
-    answer = client.log_in(password=NEW, headers={"Cookie": f"device={device}"})
-    assert answer.status_code == 429
 
 
 def test_unexpired_link(client, token):

@@ -27,7 +27,12 @@ def _db(path):
 def insert(db, name, email=None):
     email = email or name
     db.statements("users").insert(
-        username=name, username_key=name, email=email, email_key=email, password_hash="x"
+        username=name,
+        username_key=name,
+        email=email,
+        email_key=email,
+        password_hash="x",
+        email_verified_at=None,
     )
 
 
@@ -113,7 +118,12 @@ def test_other_constraints_are_mistakes(db):
     """Any other broken constraint is an error of the program."""
     with pytest.raises(sqlite3.IntegrityError), db.transaction():
         db.statements("users").insert(
-            username=None, username_key="a", email="a", email_key="a", password_hash="x"
+            username=None,
+            username_key="a",
+            email="a",
+            email_key="a",
+            password_hash="x",
+            email_verified_at=None,
         )
 
 

@@ -41,7 +41,7 @@ KINDS = {
     "verified_hash new_hash": ["a", "b"],
     "now since seen_until created_at until": TIMES,
     "expires_at": range(1_040, 1_100),
-    "second_factor_at": [None, *TIMES],
+    "second_factor_at email_verified_at": [None, *TIMES],
     "ip user_agent methods request_id event": ["", "x"],
     "detail session_id": ["x", None],
     "purpose": ["reset", "login"],

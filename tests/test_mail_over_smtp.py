@@ -34,6 +34,32 @@ def sent(app, relay):
     return link
 
 
+def stored(folder, links):
+    """Return the links that the files of the database hold."""
+    found = b"".join(path.read_bytes() for path in folder.glob("authapi.db*"))
+    assert USER["email"].encode() in found
+    return [link for link in links if link.encode() in found]
+
+
+def test_registration(make_app, relay, tmp_path):
+    """A registration is completed by mail, 32 at once in another browser; no link is stored."""
+    app = make_app(**mail_settings(relay.url, email_verification="required"))
+    with running(app) as port, ThreadPoolExecutor(32) as threads:
+        url = f"http://127.0.0.1:{port}"
+        asked = request(f"{url}/register", USER)
+        page, link = sent(app, relay)
+        body = {"token": link, "password": USER["password"]}
+        answers = threads.map(lambda _: request(f"{url}/register/verify", body)[0], range(32))
+        statuses = list(answers)
+        again = request(f"{url}/register", {**USER, "username": "another"})
+        app.core.of(Mails).sender.run_due()
+
+    assert (asked[0], page, again[0]) == (202, "confirm-registration", 202)
+    assert (statuses.count(201), {*statuses} <= {201, 400, 503}) == (1, True)
+    assert (len(relay.messages), links_in(relay.messages[-1])) == (2, [])
+    assert stored(tmp_path, [link]) == []
+
+
 def test_reset_and_not_me(app, relay, tmp_path):
     """A reset, its notice and the lock by it work by mail, 32 at once; no link is stored."""
     with running(app) as port, ThreadPoolExecutor(32) as threads:
@@ -53,9 +79,7 @@ def test_reset_and_not_me(app, relay, tmp_path):
     assert (asked[0], page, notice_page) == (202, "reset", "not-me")
     assert (statuses.count(200), {*statuses} <= {200, 400, 503}) == (1, True)
     assert (locked[0], refused[0]) == (200, 401)
-    stored = b"".join(path.read_bytes() for path in tmp_path.glob("authapi.db*"))
-    assert USER["email"].encode() in stored
-    assert not [link for link in (reset, not_me, again) if link.encode() in stored]
+    assert stored(tmp_path, [reset, not_me, again]) == []
 
 
 @pytest.mark.parametrize("kind", ["link", "code"])

@@ -261,3 +261,20 @@ def test_no_route_is_replaced(make_app):
     """A path that is taken is refused, so that no resource of ours is replaced unseen."""
     with pytest.raises(ValueError, match="/user already has a route"):
         make_app().add_route("/user", object())
+
+
+def test_a_route_to_replace(make_app):
+    """A resource replaces another one where it says so, and none where there is no other."""
+    app = make_app()
+
+    class Hello:
+        public = True
+
+        def on_get(self, _req, resp):
+            resp.text = "hello"
+
+    with pytest.raises(ValueError, match="/hello has no route to replace"):
+        app.add_route("/hello", Hello(), replaces=True)
+    app.add_route("/user", Hello(), replaces=True)
+
+    assert Client(app).simulate_get("/user").text == "hello"

@@ -32,6 +32,11 @@ def test_create(client, users):
     assert client.events()[0] == "user_added"
 
 
+def test_create_verified(users):
+    """Code says that an address needs no proof."""
+    assert users.create("anna", "anna@example.com", email_verified=True).email_verified
+
+
 def test_create_without_a_password(client, users):
     """A user without a password cannot log in by one, until they get it."""
     account = users.create("anna", "anna@example.com")

@@ -22,6 +22,14 @@ def test_add(operate, client):
     assert client.log_in("anna@example.com", PASSWORD).status_code == 200
 
 
+@pytest.mark.parametrize("is_verified", [True, False])
+def test_add_verified(operate, client, is_verified):
+    """The operator says that an email needs no proof."""
+    operate(*ADD, "--no-password", *["--verified"] * is_verified)
+
+    assert client.query("SELECT email_verified_at IS NOT NULL FROM users") == [(is_verified,)]
+
+
 @pytest.mark.parametrize("values", [{"registration": "closed"}])
 def test_add_while_registration_is_closed(make_client, operate, values, monkeypatch):
     """Closed registration does not bind the operator."""

@@ -29,6 +29,8 @@ DEFAULT = (
     "security_notices",
     "mailed_proofs",
     "email_verification",
+    "pending_registrations",
+    "registration_by_mail",
     "email_undo",
     "email_change",
     "bound_proofs",

@@ -72,14 +72,14 @@ class BoundProofs:
         rate, in_a_row = rates.login_account_limit, rates.login_lockout
         self._code = self._limits.declare(limit, rate, in_a_row=in_a_row, advice=ADVICE)
 
-    def begin(self, req: falcon.Request) -> Begun:
-        """Add a token that is bound to the browser of a request, inside a transaction.
+    def begin(self, req: falcon.Request, data: str = "{}") -> Begun:
+        """Add a token with `data` that is bound to a request's browser, inside a transaction.
 
         If the browser waits for an older mail, the links of both count in it.
         """
         asking = self._asking(req)
         cookie = asking.token if asking else ""
-        return self._tokens.begin(self._purpose, is_bound=True, cookie=cookie)
+        return self._tokens.begin(self._purpose, data=data, is_bound=True, cookie=cookie)
 
     def remember(self, resp: falcon.Response, begun: Begun, email: str, known: str | None) -> None:
         """Give the browser its cookie. `known` is the id of the user whose browser it is."""

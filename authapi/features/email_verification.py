@@ -13,8 +13,9 @@ import falcon
 from authapi.answers import Answer, UserAnswer
 from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.core import Core
-from authapi.errors import Failure, InvalidToken
+from authapi.errors import EmailNotVerified, Failure, InvalidToken
 from authapi.events import Event
+from authapi.features.lockout import LoginFailed
 from authapi.features.mail import Mails, TooManyMails
 from authapi.features.mail_limits import MailBudgets
 from authapi.features.mailed_proofs import (
@@ -25,6 +26,7 @@ from authapi.features.mailed_proofs import (
 )
 from authapi.features.one_time_tokens import InvalidLink, OneTimeTokens, Purpose, Token
 from authapi.features.registration import NewUsers
+from authapi.features.sign_in import Proof, SignIn
 from authapi.features.users import Credential, UserRepository
 from authapi.mail.kinds import Letter, Mail
 from authapi.middleware import caller_of
@@ -34,8 +36,8 @@ from authapi.principal import User, principal_of
 from authapi.settings import SettingsGroup, setting
 
 REQUIRES = (
-    *("mail", "mail_limits", "mailed_proofs", "one_time_tokens", "registration"),
-    "users",
+    *("lockout", "mail", "mail_limits", "mailed_proofs", "one_time_tokens", "registration"),
+    *("sign_in", "users"),
 )
 
 LIFETIME = 86_400  # seconds
@@ -61,8 +63,9 @@ class EmailVerificationSettings(SettingsGroup):
 
     email_verification: str = setting(
         "optional",
-        "Whether users prove their address: off, or optional (a mail follows each registration).",
-        choices=("off", "optional"),
+        "Whether users prove their address: off, optional (a mail follows each registration), or "
+        "required (a mail completes each registration).",
+        choices=("off", "optional", "required"),
     )
 
 
@@ -106,6 +109,17 @@ class EmailVerifications:
         """
         self._tokens.consume(token)
         return bool(self._statements.verify_email(id=user_id, now=int(self._core.clock())))
+
+    def require(
+        self, req: falcon.Request, _resp: falcon.Response, proof: Proof
+    ) -> Proof | EmailNotVerified:
+        """Refuse the proof of a user who has not proved the address, inside a transaction."""
+        user = proof.credential.user
+        if user.email_verified:
+            return proof
+        failed = LoginFailed(user.id, caller_of(req), detail="email_not_verified")
+        self._core.events.emit(failed)
+        return EmailNotVerified()
 
     def letter(self, job: OutboxJob) -> Letter | None:
         """Return the mail of a job, or None where the user is to get none."""
@@ -184,11 +198,18 @@ class EmailVerificationResource:
 
 
 def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
-    """Add the routes and the mail, and show whether emails are verified, unless it is off."""
-    if core.settings.of(EmailVerificationSettings).email_verification == "off":
+    """Add the routes and the mail, and show whether emails are verified, unless it is off.
+
+    Where it is required, it is a condition of each login.
+    """
+    mode = core.settings.of(EmailVerificationSettings).email_verification
+    if mode == "off":
         return
     core.wire.shows_email_verified = True
     core.of(Mails).add(MAIL)
-    core.of(NewUsers).follow(core.of(EmailVerifications).welcome)
+    if mode == "required":
+        core.of(SignIn).require(core.of(EmailVerifications).require)
+    else:
+        core.of(NewUsers).follow(core.of(EmailVerifications).welcome)
     app.add_route("/user/email/verify/request", VerificationRequestResource(core))
     app.add_route("/user/email/verify", EmailVerificationResource(core))

@@ -67,12 +67,16 @@ class MailBudgets:
 
         SECURITY: the name's key is a keyed digest of what was typed, whether or not it is a user's.
         """
-        known, root = self._devices.recognize(req, identifier), self._core.root
+        known = self._devices.recognize(req, identifier)
         if known:
             return [self._known.of(known.sub)], known.sub
-        kind, key = name_key(identifier)
-        digest = root.derive(root.newest, "mail limit", kind, key).hex()
+        digest = self.digest_of(identifier)
         return [*self._network.of(caller_of(req).ip), self._address.of(digest)], None
+
+    def digest_of(self, identifier: str) -> str:
+        """Return the keyed digest of a name by which its mails are counted."""
+        (kind, key), root = name_key(identifier), self._core.root
+        return root.derive(root.newest, "mail limit", kind, key).hex()
 
     @contextmanager
     def asking(
@@ -93,8 +97,10 @@ class MailBudgets:
         """Take the tries of a mail, inside a transaction. Raises TooManyRequests."""
         self._limits.take(*self._of_request(req, identifier)[0])
 
-    def has_place(self, job: OutboxJob, user_id: int) -> bool:
-        """Return whether a user may get one more mail of a job's kind, inside a transaction.
+    def has_place(self, job: OutboxJob, recipient: int | str) -> bool:
+        """Return whether one more mail of a job's kind may be sent, inside a transaction.
+
+        `recipient` is a user's id, or the digest of an address that is no user's.
 
         A job is counted once, however often it is tried. Those asked for in known browsers are
         counted apart, so that nobody else can use them up.
@@ -103,7 +109,7 @@ class MailBudgets:
             return True
         try:
             known = ":known" if job.data.get("known") else ""
-            self._limits.take(self._user.of(f"{user_id}:{job.kind}{known}"))
+            self._limits.take(self._user.of(f"{recipient}:{job.kind}{known}"))
         except TooManyRequests:
             return False
         return True

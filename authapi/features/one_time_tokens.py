@@ -103,7 +103,7 @@ class OneTimeTokens:
 
         A token that `is_bound` has a cookie: its code counts only in the browser that brings it.
         With the `cookie` of an older token of the same browser, it is bound as that one is. `data`
-        holds no secret.
+        is stored as it is, so it holds nothing that a link or a code is made of.
         """
         now = self._now()
         secret = (_parted(cookie)[1] or secrets.token_urlsafe(32)) if is_bound else ""

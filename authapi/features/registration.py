@@ -26,6 +26,7 @@ from authapi.identifiers.usernames import RESERVED, UsernamePolicy, fault
 from authapi.metrics import Counter
 from authapi.middleware import caller_of
 from authapi.operations import operation
+from authapi.principal import User
 from authapi.settings import Settings, SettingsGroup, refused, setting
 from authapi.validation import Fields, broken
 
@@ -83,6 +84,12 @@ class NewNames:
         limits = core.of(Limits)
         self._limit = limits.declare_by_network("registration", settings.registration_limit)
         self.username_fault = UsernamePolicy(settings.reserved).fault
+        self._is_closed = settings.registration == "closed"
+
+    def require_open(self) -> None:
+        """Raise RegistrationClosed, if it is."""
+        if self._is_closed:
+            raise RegistrationClosed
 
     def budgets(self, address: str) -> list[Budget]:
         """Return the budgets of names asked for in the networks of an address."""
@@ -90,20 +97,32 @@ class NewNames:
 
 
 class NewUsers:
-    """Calls what other features do for a user who registers."""
+    """Adds users who register, and calls what other features do for them."""
 
-    def __init__(self, _core: Core) -> None:
-        """Begin without actions."""
+    def __init__(self, core: Core) -> None:
+        """Take the core, and begin without actions."""
+        self._sign_in = core.of(SignIn)
         self._actions: list[Callable[[falcon.Request, Credential], None]] = []
+        self._succeeded = _counted(core)
 
     def follow(self, action: Callable[[falcon.Request, Credential], None]) -> None:
         """Call `action` in the transaction that adds a user, for each who registers."""
         self._actions.append(action)
 
-    def added(self, req: falcon.Request, credential: Credential) -> None:
-        """Call the actions, inside the transaction."""
-        for action in self._actions:
-            action(req, credential)
+    def log_in(
+        self, req: falcon.Request, resp: falcon.Response, add: Callable[[], Credential]
+    ) -> User:
+        """Add a user by `add`, which is called inside a transaction, and open a session."""
+
+        def prove() -> Proof:
+            credential = add()
+            for action in self._actions:
+                action(req, credential)
+            return Proof(credential=credential, methods=PASSWORD)
+
+        user = self._sign_in.finish(req, resp, prove, event=Registered, always=True)
+        self._succeeded.add()
+        return user
 
 
 class RegistrationBody(msgspec.Struct):
@@ -126,9 +145,6 @@ class RegistrationResource:
         self._users = core.of(UserRepository)
         self._limits = core.of(Limits)
         self._names, self._new_users = core.of(NewNames), core.of(NewUsers)
-        self._sign_in = core.of(SignIn)
-        self._succeeded = _counted(core)
-        self._is_closed = core.settings.of(RegistrationSettings).registration == "closed"
 
     def known_users(self, _req: falcon.Request) -> tuple[str, ...]:
         """Return nobody: nobody who registers is known."""
@@ -136,11 +152,10 @@ class RegistrationResource:
 
     def admit(self, req: falcon.Request, _users: Iterable[str]) -> None:
         """Raise RegistrationClosed, or TooManyRequests where the network has no try left."""
-        if self._is_closed:
-            raise RegistrationClosed
+        self._names.require_open()
         self._limits.require(*self._names.budgets(caller_of(req).ip))
 
-    def _faults(self, _req: falcon.Request, fields: Fields) -> dict[str, str]:
+    def faults(self, _req: falcon.Request, fields: Fields) -> dict[str, str]:
         """Check the names, and the password, which must not be made of them."""
         rules = {"username": self._names.username_fault, "email": email_fault}
         faults = broken(rules, fields)
@@ -153,7 +168,7 @@ class RegistrationResource:
         answers=SignedInAnswer,
         status=201,
         body=RegistrationBody,
-        rules=_faults,
+        rules=faults,
         raises=(RegistrationClosed, UsernameTaken, EmailTaken, TooManyRequests),
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, body: RegistrationBody) -> None:
@@ -162,16 +177,9 @@ class RegistrationResource:
         with self._limits.trying(*self._names.budgets(caller_of(req).ip)):
             self._users.require_free(body.username, body.email)
             password_hash = core.passwords.hash(body.password)
-            add = partial(self._add, req, body, password_hash)
-            user = self._sign_in.finish(req, resp, add, event=Registered, always=True)
-        self._succeeded.add()
+            add = partial(self._users.insert, body.username, body.email, password_hash)
+            user = self._new_users.log_in(req, resp, add)
         core.wire.answer_signed_in(resp, 201, "User created.", user)
-
-    def _add(self, req: falcon.Request, body: RegistrationBody, password_hash: str) -> Proof:
-        """Add the user, inside a transaction. Raises UsernameTaken or EmailTaken."""
-        credential = self._users.insert(body.username, body.email, password_hash)
-        self._new_users.added(req, credential)
-        return Proof(credential=credential, methods=PASSWORD)
 
 
 def _counted(core: Core) -> Counter:

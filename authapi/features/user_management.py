@@ -119,24 +119,27 @@ class Users:
         _require("email", email, email_fault(email))
         self._rows.require_free(username, email)
 
-    def create(
+    def create(  # noqa: PLR0913 - what there is of a user
         self,
         username: str,
         email: str,
         password: str | None = None,
         *,
         password_hash: str | None = None,
+        email_verified: bool = False,
         caller: Caller | None = None,
     ) -> Account:
         """Add a user, and return them.
 
         Without a password or its hash, of a kind that `authapi import` takes, the user cannot log
-        in by password. Raises RefusedValue, UsernameTaken, EmailTaken, or Overloaded.
+        in by password. `email_verified` says that the address needs no proof. Raises RefusedValue,
+        UsernameTaken, EmailTaken, or Overloaded.
         """
         self.require_new(username, email)
         stored = _stored(self._core, password, password_hash, username, email)
         with self._core.database.transaction():
-            user = self._rows.insert(username, email, stored).user
+            verified_at = int(self._core.clock()) if email_verified else None
+            user = self._rows.insert(username, email, stored, verified_at).user
             self._core.events.emit(UserAdded(user.id, _known(caller)))
         return Account(**{name: getattr(user, name) for name in User.__struct_fields__})
 

@@ -16,6 +16,9 @@ HASH_STDIN = Argument(
     "--hash-stdin", "read a password hash from standard input", action="store_true"
 )
 NO_PASSWORD = Argument("--no-password", "the user has no password", action="store_true")
+VERIFIED = Argument(
+    "--verified", "the email is known to be the user's, and needs no proof", action="store_true"
+)
 HOW = OneOf(PASSWORD_STDIN, HASH_STDIN, NO_PASSWORD)
 
 
@@ -24,7 +27,13 @@ def _add(call: Call) -> None:
     with refusing():
         users.require_new(given.username, given.email)  # before a password is asked for
         secret = _secret(call)
-        user = users.create(given.username, given.email, **secret, caller=call.operator)
+        user = users.create(
+            given.username,
+            given.email,
+            **secret,
+            email_verified=given.verified,
+            caller=call.operator,
+        )
     record = {"id": user.id, "username": user.username, "email": user.email}
     call.console.show(record, f"Added {user.username!r} (id {user.id}).")
 
@@ -64,6 +73,7 @@ COMMANDS = (
             Argument("username", "the username", metavar="NAME", type=utf8),
             Argument("email", "the email", metavar="EMAIL", type=utf8),
             HOW,
+            VERIFIED,
         ),
     ),
     Command(

@@ -89,7 +89,9 @@ class UserRepository:
         """Take the core."""
         self._statements = core.database.statements("users")
 
-    def insert(self, username: str, email: str, password_hash: str | None) -> Credential:
+    def insert(
+        self, username: str, email: str, password_hash: str | None, verified_at: int | None = None
+    ) -> Credential:
         """Add a user, inside a transaction. Raises UsernameTaken or EmailTaken."""
         with _taken():
             row = self._statements.insert(
@@ -98,6 +100,7 @@ class UserRepository:
                 email=email,
                 email_key=email_key(email),
                 password_hash=password_hash,
+                email_verified_at=verified_at,
             )
         credential = _credential(row)
         self._keep_lookalikes(credential.user.id, username)
@@ -141,12 +144,12 @@ class UserRepository:
             row = self._statements.by_username(username_key=key)
         return row and _credential(row)
 
-    def require_free(self, username: str, email: str) -> None:
+    def require_free(self, username: str, email: str | None = None) -> None:
         """Raise UsernameTaken or EmailTaken. Somebody may be quicker yet: `insert` has the say."""
         if self._statements.is_username_taken(username_key=username_key(username)):
             raise UsernameTaken
         self._require_no_lookalike(0, username)
-        if self._statements.is_email_taken(email_key=email_key(email)):
+        if email is not None and self._statements.is_email_taken(email_key=email_key(email)):
             raise EmailTaken
 
     def _require_no_lookalike(self, user_id: int, username: str) -> None:

@@ -1,8 +1,8 @@
 -- Accounts.
 
--- name: insert(username, username_key, email, email_key, password_hash)^
-INSERT INTO users (username, username_key, email, email_key, password_hash)
-VALUES (:username, :username_key, :email, :email_key, :password_hash)
+-- name: insert(username, username_key, email, email_key, password_hash, email_verified_at)^
+INSERT INTO users (username, username_key, email, email_key, password_hash, email_verified_at)
+VALUES (:username, :username_key, :email, :email_key, :password_hash, :email_verified_at)
 RETURNING id, username, email, created_at, updated_at, email_verified_at,
           password_hash, password_version, credentials_version, disabled_at IS NOT NULL;
 

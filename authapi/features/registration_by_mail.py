@@ -1,0 +1,128 @@
+"""Registration by mail: an account exists once its address is proved, and nobody learns of others.
+
+Endpoints: POST /register, in place of registration's, and POST /register/verify. Table: none of its
+own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+import falcon
+
+from authapi.answers import NobodyAnswer, SignedInAnswer
+from authapi.budgets import TooManyFailures, TooManyRequests
+from authapi.core import Core
+from authapi.features.bound_proofs import OtherBrowser
+from authapi.features.email_verification import EmailVerificationSettings
+from authapi.features.limits import Limits
+from authapi.features.lockout import LoginBudgets
+from authapi.features.mail import Mails, TooManyMails
+from authapi.features.mailed_proofs import WrongCode, faults_of_proof
+from authapi.features.one_time_tokens import InvalidLink
+from authapi.features.pending_registrations import (
+    MAIL,
+    TOLD,
+    PendingRegistrations,
+    RegistrationProofBody,
+)
+from authapi.features.registration import (
+    REGISTER,
+    NewNames,
+    NewUsers,
+    RegistrationBody,
+    RegistrationClosed,
+    RegistrationResource,
+)
+from authapi.features.sign_in import WrongPassword
+from authapi.features.users import EmailTaken, UsernameTaken
+from authapi.middleware import caller_of
+from authapi.operations import operation
+from authapi.validation import Fields, broken
+
+REQUIRES = (
+    *("bound_proofs", "email_verification", "limits", "lockout", "mail", "mailed_proofs"),
+    *("one_time_tokens", "pending_registrations", "registration", "sign_in", "users"),
+)
+
+
+class RegistrationByMailResource(RegistrationResource):
+    """Takes registrations, and mails a link and a code that complete them."""
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        super().__init__(core)
+        self._pending = core.of(PendingRegistrations)
+
+    @operation(
+        "Ask for a mail that completes a registration.",
+        answers=NobodyAnswer,
+        status=202,
+        body=RegistrationBody,
+        rules=RegistrationResource.faults,
+        raises=(RegistrationClosed, UsernameTaken, TooManyRequests, TooManyMails),
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response, body: RegistrationBody) -> None:
+        """Keep the names and the password's hash. The answer is the same for every address."""
+        with self._limits.trying(*self._names.budgets(caller_of(req).ip)):
+            self._users.require_free(body.username)
+            new_hash = self._core.passwords.hash(body.password)
+            self._pending.begin(req, resp, body, new_hash)
+        self._core.wire.answer(resp, NobodyAnswer(code=202, message="Check your mail."))
+
+
+class RegistrationProofResource:
+    """Adds users whose address is proved."""
+
+    public = True
+    hashes = True
+
+    def __init__(self, core: Core) -> None:
+        """Take the core."""
+        self._core, self._pending = core, core.of(PendingRegistrations)
+        self._limits, self._logins = core.of(Limits), core.of(LoginBudgets)
+        self._names, self._new_users = core.of(NewNames), core.of(NewUsers)
+
+    def known_users(self, _req: falcon.Request) -> tuple[str, ...]:
+        """Return nobody: nobody who registers is known."""
+        return ()
+
+    def admit(self, req: falcon.Request, _users: Iterable[str]) -> None:
+        """Raise RegistrationClosed, or TooManyRequests where the network has no try left."""
+        self._names.require_open()
+        self._limits.require(*self._logins.networks(caller_of(req).ip))
+
+    def _faults(self, req: falcon.Request, fields: Fields) -> dict[str, str]:
+        """Check that there is one proof, and the username if there is one."""
+        username = broken({"username": self._names.username_fault}, fields)
+        return faults_of_proof(self, req, fields) | username
+
+    @operation(
+        "Complete a registration by a mailed link or code, and log in.",
+        answers=SignedInAnswer,
+        status=201,
+        body=RegistrationProofBody,
+        rules=_faults,
+        raises=(
+            *(InvalidLink, WrongCode, WrongPassword, OtherBrowser, RegistrationClosed),
+            *(UsernameTaken, EmailTaken, TooManyRequests, TooManyFailures),
+        ),
+    )
+    def on_post(
+        self, req: falcon.Request, resp: falcon.Response, body: RegistrationProofBody
+    ) -> None:
+        """Use up the link or the code, add the user, open a session, set the cookies."""
+        with self._pending.given(req, body) as (token, tries):
+            add = partial(self._pending.add, token, tries, body.username, caller_of(req))
+            user = self._new_users.log_in(req, resp, add)
+        self._pending.cookie.delete(resp)
+        self._core.wire.answer_signed_in(resp, 201, "User created.", user)
+
+
+def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
+    """Replace the route of registration and add the mails, where addresses must be proved."""
+    if core.settings.of(EmailVerificationSettings).email_verification == "required":
+        core.of(Mails).add(MAIL, TOLD)
+        app.add_route(REGISTER, RegistrationByMailResource(core), replaces=True)
+        app.add_route(f"{REGISTER}/verify", RegistrationProofResource(core))

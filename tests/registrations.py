@@ -1,0 +1,32 @@
+"""Registrations of tests where addresses must be proved, and their browsers."""
+
+from conftest import USER, cookie_of, token_of
+from mailboxes import code_in
+
+from authapi.features.users import UserRepository
+
+
+def browser_of(answer):
+    return {"Cookie": f"registration={cookie_of(answer, 'registration')}"}
+
+
+def verify(client, body, browser=None):
+    return client.post("/register/verify", body, headers=browser)
+
+
+def users(client):
+    return client.query("SELECT username, email FROM users ORDER BY id")
+
+
+def complete(client, **fields):
+    """Register and answer the mail; return the token of the session."""
+    browser = browser_of(client.register(**fields))
+    return token_of(verify(client, {"code": code_in(client.mail())}, browser))
+
+
+def add_unproved(client):
+    """Add the user as an operator does, without a proof of the address."""
+    core = client.app.core
+    with core.database.transaction():
+        password_hash = core.passwords.hash(USER["password"])
+        core.of(UserRepository).insert(USER["username"], USER["email"], password_hash)

@@ -1,0 +1,246 @@
+"""Registration where addresses must be proved: an account exists once its mail was answered."""
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+from browsers import Browser
+from conftest import OTHER, USER, token_of
+from mailboxes import _make_mailing, code_in, links_in, statuses, text_of, token_in  # noqa: F401 - a fixture
+from registrations import add_unproved, browser_of, complete, users, verify
+from test_statement_faults import KINDS, World, _plan  # noqa: F401 - a fixture
+
+from authapi import Settings, create_app
+from authapi.settings import SettingError
+
+
+@pytest.fixture(name="client")
+def _client(make_mailing):
+    return make_mailing(email_verification="required")
+
+
+@pytest.fixture(name="browser")
+def _browser(client):
+    """Return the headers of the browser that has registered."""
+    return browser_of(client.register())
+
+
+@pytest.fixture(name="mail")
+def _mail(client, browser):
+    return client.mail()
+
+
+@pytest.fixture(name="proof", params=["link", "code"])
+def _proof(request, mail):
+    """Return the body that gives the mail's link, or its code."""
+    return {"token": token_in(mail)} if request.param == "link" else {"code": code_in(mail)}
+
+
+def test_registering(client, browser, mail, proof):
+    """The link or the code of the mail adds the user, whose address is proved, and logs in."""
+    assert (mail["To"], users(client)) == (USER["email"], [])
+
+    answer = verify(client, proof, browser)
+
+    assert (answer.status_code, answer.json["message"]) == (201, "User created.")
+    assert answer.json["user"]["email_verified"] is True
+    assert client.get_as(token_of(answer)).json["user"]["username"] == USER["username"]
+    assert answer.cookies["registration"].max_age in {None, 0}
+    assert client.log_in().status_code == 200
+    assert client.events()[:3] == ["registration_requested", "email_verified", "registered"]
+
+
+def test_answer_of_a_registration(client):
+    """A registration is answered 202 without a session and without a user."""
+    answer = client.register()
+
+    assert (answer.status_code, answer.json["message"]) == (202, "Check your mail.")
+    assert (answer.json["user"], [*answer.cookies]) == (None, ["registration"])
+    assert client.log_in().status_code == 401
+
+
+def test_taken_username(client):
+    """A taken username is refused, whoever has the address: usernames are public."""
+    complete(client)
+
+    for email in (USER["email"], OTHER["email"]):
+        answer = client.register(email=email)
+        assert (answer.status_code, answer.json["error"]) == (409, "username_taken")
+    assert client.mails() == []
+
+
+def test_faults(client):
+    """The rules are those of other registrations, and of a proof with exactly one of two fields."""
+    fields = {"username": "a b", "email": "no", "password": "short"}
+    faults = client.register(**fields).json["errors"]
+    assert [each["field"] for each in faults] == [*fields]
+
+    for body in ({}, {"token": "x", "code": "1"}, {"token": "x", "username": "a b"}):
+        assert verify(client, body).status_code == 422
+
+
+def test_used_twice(client, browser, proof):
+    """A link or a code counts once."""
+    assert verify(client, proof, browser).status_code == 201
+
+    answer = verify(client, proof, browser)
+
+    assert answer.json["error"] in {"invalid_link", "wrong_code"}
+    assert len(users(client)) == 1
+
+
+def test_last_second(client, clock, browser, proof):
+    """A link and a code count for a day after they were sent."""
+    clock.move(86_399)
+
+    assert verify(client, proof, browser).status_code == 201
+
+
+def test_expired(client, clock, browser, proof):
+    """A link and a code do not count after a day."""
+    clock.move(86_400)
+
+    assert verify(client, proof, browser).json["error"] in {"invalid_link", "wrong_code"}
+    assert users(client) == []
+
+
+def test_many_at_once(client, browser, proof):
+    """One of 32 requests at once with a link or a code adds the user."""
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(lambda _: verify(client, proof, browser), range(32)))
+
+    assert statuses(*answers).count(201) == 1
+    assert {*statuses(*answers)} <= {201, 400, 403, 429, 503}
+    assert len(users(client)) == 1
+
+
+def test_link_in_another_browser(client, mail):
+    """A link in another browser needs the password that was chosen."""
+    token, other = token_in(mail), browser_of(client.register(**OTHER))
+
+    without = [verify(client, {"token": token}, each) for each in (None, other)]
+    wrong = verify(client, {"token": token, "password": "wrong password"})
+    right = verify(client, {"token": token, "password": USER["password"]})
+
+    assert statuses(*without, wrong, right) == [409, 409, 403, 201]
+    errors = [each.json["error"] for each in (*without, wrong)]
+    assert errors == ["other_browser", "other_browser", "wrong_password"]
+
+
+def test_code_in_another_browser(client, mail):
+    """A code counts in the browser that registered alone."""
+    other = browser_of(client.register(**OTHER))
+
+    answers = [verify(client, {"code": code_in(mail)}, each) for each in (None, other)]
+
+    assert [each.json["error"] for each in answers] == ["other_browser", "wrong_code"]
+    assert users(client) == []
+
+
+def test_username_taken_meanwhile(client, browser, proof):
+    """The proof counts with another username where somebody took the first meanwhile."""
+    complete(client, email=OTHER["email"])
+
+    refused = verify(client, proof, browser)
+    answer = verify(client, {**proof, "username": "another"}, browser)
+
+    assert (refused.status_code, refused.json["error"]) == (409, "username_taken")
+    assert (answer.status_code, answer.json["user"]["username"]) == (201, "another")
+
+
+def test_closed(make_mailing):
+    """Neither route adds a user where registration is closed."""
+    client = make_mailing(email_verification="required", registration="closed")
+
+    answers = [client.register(), verify(client, {"token": "x"})]
+
+    assert [each.json["error"] for each in answers] == ["registration_closed"] * 2
+
+
+@pytest.mark.sqlite("counts its statements")
+def test_fault_at_each_statement(make_mailing, plan, tmp_path):
+    """A fault at any statement leaves the link and no user, or the user is whole."""
+    settings = {"email_verification": "required", "rate_limits": "off"}
+    client = make_mailing(**settings)
+    browser, proof = browser_of(client.register()), {"token": token_in(client.mail())}
+    client = make_mailing(**settings)
+    client.app.core.database.connections.factory = plan.factory
+    client.query("PRAGMA synchronous = OFF")
+    with closing(World(tmp_path / "authapi.db")) as world:
+        plan.begin()
+        assert verify(client, proof, browser).status_code == 201
+
+        for at, when in itertools.product(range(len(plan.steps)), ("before", "after")):
+            world.put_back()
+            plan.begin(at, when, KINDS["full"]())
+            assert verify(client, proof, browser).status_code == 503
+            plan.begin()
+            done = len(users(client))
+            assert client.log_in().status_code == (200 if done else 401)
+            assert verify(client, proof, browser).status_code == (400 if done else 201)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_nothing_by_get(client, browser, mail, method):
+    """A link that a scanner opens, even in the browser, changes nothing."""
+    path = f"/register/verify?token={token_in(mail)}"
+
+    answer = client.simulate_request(method, path, headers=browser)
+
+    assert (answer.status_code, users(client)) == (405, [])
+
+
+def test_unproved_user(make_mailing):
+    """Users of before who have not proved the address log in after a reset, which proves it."""
+    client = make_mailing(email_verification="required")
+    add_unproved(client)
+
+    answer = client.log_in()
+    assert (answer.status_code, answer.json["error"]) == (403, "email_not_verified")
+    assert client.log_in(password="wrong password").status_code == 401
+    assert client.events("event", "detail")[0] == ("login_failed", "email_not_verified")
+
+    client.reset(client.reset_token(USER["email"]))
+    assert client.log_in(password="a better password").status_code == 200
+
+
+def test_mail_login_of_an_unproved_user(make_mailing):
+    """A login by mail proves the address, and so is not refused."""
+    client = make_mailing(email_verification="required", mail_login="on")
+    add_unproved(client)
+    browser = Browser(client)
+    browser.ask()
+
+    assert browser.log_in({"code": code_in(client.mail())}).status_code == 200
+    assert browser.user["email_verified"] is True
+
+
+def test_sessions_of_unproved_users(make_mailing):
+    """Sessions that are open when the operator requires proofs go on, and prove the address."""
+    client = make_mailing(email_verification="optional")
+    token = token_of(client.register())
+    proof = {"code": code_in(client.mail())}
+    url = client.app.core.settings.database_url
+    after = make_mailing(email_verification="required", database_url=url)
+
+    assert after.log_in().status_code == 403
+    assert after.request_as(token, "POST", "/user/email/verify", proof).status_code == 200
+    assert after.log_in().status_code == 200
+
+
+def test_without_mail(tmp_path):
+    """A start that requires proofs without mail is refused, and names both settings."""
+    with pytest.raises(SettingError, match=r"AUTHAPI_EMAIL_VERIFICATION.*AUTHAPI_MAIL_URL"):
+        create_app(
+            Settings(email_verification="required", database_url=f"sqlite:///{tmp_path}/a.db")
+        )
+
+
+@pytest.mark.parametrize("mode", ["off", "optional"])
+def test_off(make_mailing, mode):
+    """A registration adds the user where proofs are not required, and the other route is 404."""
+    client = make_mailing(email_verification=mode)
+
+    assert client.register().status_code == 201
+    assert verify(client, {"token": "x"}).status_code == 404
