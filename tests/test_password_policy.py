@@ -155,8 +155,8 @@ def test_breached_passwords(policy, case, end):
     digests = sorted(case(hashlib.sha1(word.encode()).hexdigest()) for word in breached)
     fault = policy("".join(f"{digest}{end}" for digest in digests).encode()).fault
 
-    assert {fault(word) for word in breached} == {LISTED}
-    assert {fault(f"{word} not") for word in breached} == {None}
+    assert {fault(word) for word in breached[::10]} == {LISTED}
+    assert {fault(f"{word} not") for word in breached[::10]} == {None}
 
 
 def test_every_line_is_found(tmp_path):

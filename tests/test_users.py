@@ -122,7 +122,7 @@ def test_every_character_has_a_stable_key():
     """Each Unicode character has a stable key."""
     for number in range(0x110000):
         key = username_key(chr(number))
-        assert key == username_key(key)
+        assert key == chr(number) or key == username_key(key)
 
 
 def test_caseless_keys_of_reordered_marks():

@@ -54,7 +54,7 @@ class Icu:
 
     def _call(self, library: Any, name: str, result: Any, *arguments: object) -> Any:  # noqa: ANN401 - ctypes'
         """Call a function whose last parameter is the status. Raises RuntimeError."""
-        function = library[f"{name}_{self._version}"]
+        function = getattr(library, f"{name}_{self._version}")
         function.restype = result
         value = function(*arguments, ctypes.byref(self._status))
         if self._status.value > 0:
@@ -70,7 +70,7 @@ class Icu:
 
     def _get(self, name: str, result: Any, *arguments: object) -> Any:  # noqa: ANN401 - ctypes'
         """Call a function without a status parameter."""
-        function = self._common[f"{name}_{self._version}"]
+        function = getattr(self._common, f"{name}_{self._version}")
         function.restype = result
         return function(*arguments)
 
