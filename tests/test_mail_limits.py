@@ -39,6 +39,20 @@ def test_known_browser(client, token):
     assert client.ask_for_reset(USER["username"], headers=device).status_code == 202
 
 
+def test_known_browser_of_a_flooded_user(make_mailing):
+    """A user who was sent as many mails as a day has gets one for a known browser."""
+    client = make_mailing(mail_address_limit="11/day", security_notices="off")
+    client.register()
+    device = {"Cookie": f"device={cookie_of(client.log_in(), 'device')}"}
+    for _ in range(11):
+        client.ask_for_reset(USER["username"])
+    assert len(client.mails()) == 10
+
+    client.ask_for_reset(USER["username"], headers=device)
+
+    assert client.mail()["To"] == USER["email"]
+
+
 def test_limit_of_a_user(make_mailing):
     """A user gets ten mails a day. More are dropped in silence."""
     client = make_mailing(mail_address_limit="99/hour", security_notices="off")

@@ -32,6 +32,7 @@ from test_statement_faults import KINDS, World, _plan  # noqa: F401 - a fixture
 
 from authapi import Caller, SettingError, features
 from authapi.events import Restored
+from authapi.features.session_commands import OperatedSessions
 from authapi.features.user_management import Users
 
 NOBODY = Caller("", "", "")
@@ -184,7 +185,14 @@ def restore(client, _token):
         client.app.core.events.emit(Restored(None, NOBODY))
 
 
-CHANGES = (change_password, change_email, reset, disable, delete, log_out_everywhere, restore)
+def end_sessions(client, _token):
+    assert client.app.core.of(OperatedSessions).end_of_user(1, NOBODY) == 1
+
+
+CHANGES = (
+    *(change_password, change_email, reset, disable, delete),
+    *(log_out_everywhere, end_sessions, restore),
+)
 
 
 @pytest.mark.parametrize("change", CHANGES)
