@@ -76,6 +76,9 @@ def test_codes_for_one_address(client, token, email):
 
     assert statuses(*answers) == [403] * 10 + [429] * 2
     assert answers[-1].headers["ratelimit-policy"] == '"mail-code";q=10;w=3600'
+    another = Browser(client)
+    another.ask("other@example.com")
+    assert another.log_in({"code": "wrong"}).status_code == 403
 
 
 def test_codes_in_a_row(make_mailing):
