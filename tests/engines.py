@@ -26,7 +26,8 @@ if importlib.util.find_spec("psycopg"):
 BOTH = {
     f"test_{name}"
     for name in (
-        *("accounts", "attackers", "audit", "budget_rows", "cross_site", "devices", "exports"),
+        *("accounts", "attackers", "audit", "body_tokens", "budget_rows", "cross_site", "devices"),
+        "exports",
         *("forward_auth", "imports", "key_commands"),
         *(
             "database_check",

@@ -64,6 +64,7 @@ def test_over_a_socket(make_app):
         assert request(f"{url}/user", **authorization)[0] == 401
 
 
+@pytest.mark.sqlite("it is about headers")
 @pytest.mark.parametrize("value", [None, "", "Body", "BODY", "cookie", "true", "body, body"])
 def test_not_asked(client, value):
     """Without the header, or with another value, the token is in the cookie alone."""
@@ -80,6 +81,13 @@ def test_not_asked(client, value):
 def _service(make_client):
     """Return a client of a service on https, with an allowed origin."""
     return make_client(public_url=OURS, allowed_origins=APP)
+
+
+def test_reading(client, token):
+    """A page of our own that sends the header with each request may read all the same."""
+    answer = client.get_as(token, headers={**KEEPS, "Sec-Fetch-Site": "same-origin"})
+
+    assert answer.json["message"] == "User."
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "same-origin", None])
@@ -105,6 +113,7 @@ def test_own_origin(service, make_client):
     assert "token" in given.json
 
 
+@pytest.mark.sqlite("it is about headers")
 @pytest.mark.parametrize("site", ["same-origin", "none", "", None])
 @pytest.mark.parametrize("origin", [*STRANGERS, f"{APP}.", f"{APP}:443", "file://"])
 def test_other_origins(service, origin, site):
@@ -121,6 +130,7 @@ def test_other_origins(service, origin, site):
     assert service.events() == []
 
 
+@pytest.mark.sqlite("it is about headers")
 @pytest.mark.parametrize("site", ["same-origin", "none", "same-origin, same-origin", ""])
 def test_browser_without_an_origin(service, site):
     """A browser that does not say its origin gets no token."""
