@@ -14,6 +14,13 @@ test:
 check:
 	$(BIN)/pip install -q -e '.[dev]' && $(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest -q $(TESTS) && $(BIN)/coverage combine -q && $(BIN)/coverage report
 
+document:
+	PYTHONPATH=. $(BIN)/python tools/api_document.py
+
+# What makes clients of the API document and fuzzes the service by it. They have an environment of their own.
+clients:
+	rm -rf .clients && python3 -m venv .clients && .clients/bin/pip install -q openapi-python-client==0.29.1 schemathesis==4.32.5 && (! command -v npm >/dev/null || npm install --prefix .clients --silent --no-audit --no-fund --no-package-lock openapi-fetch@0.17.0 openapi-typescript@7.13.0 typescript@5.9.3)
+
 bench:
 	$(BIN)/python benchmarks/bench.py && $(BIN)/python benchmarks/size.py && $(BIN)/python benchmarks/enumeration.py && $(BIN)/python benchmarks/enumeration_mail.py && $(BIN)/python benchmarks/compare.py
 
@@ -47,4 +54,4 @@ dist:
 sbom:
 	$(TOOLS) && python3 -m venv --without-pip .sbom && .tools/bin/pip -q --python .sbom/bin/python install --require-hashes -r requirements.lock && .tools/bin/pip wheel -q --no-deps --no-build-isolation -w .sbom . && .tools/bin/pip -q --python .sbom/bin/python install --no-deps .sbom/*.whl && .tools/bin/cyclonedx-py environment --output-reproducible -o sbom.json .sbom/bin/python; status=$$?; rm -rf .sbom .tools; exit $$status
 
-.PHONY: run test check bench faults postgresql-faults soak mutants lock audit image dist sbom
+.PHONY: run test check document clients bench faults postgresql-faults soak mutants lock audit image dist sbom

@@ -18,7 +18,7 @@ def http_date(seconds: int) -> str:
 
 
 class Answer(msgspec.Struct, kw_only=True):
-    """The envelope of a success. `code` is the status; `Wire.answer` writes the `timestamp`."""
+    """The envelope of a success. `code` is the status, `timestamp` when it was made."""
 
     code: int = 200
     message: str

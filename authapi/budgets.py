@@ -27,6 +27,7 @@ class TooManyRequests(Failure):
     """
 
     status, error, message = 429, "too_many_requests", "Too many requests. Try again later."
+    header_names = ("Retry-After", "RateLimit", "RateLimit-Policy")
 
     def __init__(self, limit: str, quota: int, window: int, retry_after: int) -> None:
         """Take the limit's name, its tries, its seconds, and the seconds until a try comes back."""

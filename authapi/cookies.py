@@ -179,8 +179,11 @@ class Cookies:
         if name in self._names:
             raise ValueError(f"a cookie named {cookie.name!r} is declared already")
         self._names.add(name)
-        prefix = "__Host-" if self._https else ""
-        return BoundCookie(f"{prefix}{cookie.name}", cookie.max_age, secure=self._https)
+        return BoundCookie(self.name_of(cookie), cookie.max_age, secure=self._https)
+
+    def name_of(self, cookie: Cookie) -> str:
+        """Return the name of a feature's cookie, with its prefix over https."""
+        return f"__Host-{cookie.name}" if self._https else cookie.name
 
     @staticmethod
     def write(req: falcon.Request, resp: falcon.Response) -> None:

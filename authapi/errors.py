@@ -1,15 +1,15 @@
 """Failures: the base class and those of the core; and the errors that end a command or a start.
 
-A failure is raised where it is noticed, and one place (`wire`) renders it. Features declare
-their own in their modules.
+A failure is raised where it is noticed, and `wire` renders it. Features declare their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
+from typing import NotRequired, TypedDict
 
-LONGEST_FIELD = 80  # characters of a field's name in an answer
+LONGEST_FIELD, _CUT = 80, 79  # characters of a field's name in an answer
 MOST_FAULTS = 20  # faults in an answer
 
 
@@ -38,6 +38,7 @@ class Failure(Exception):
     challenge: str | None = None  # how to authenticate, RFC 9110, 11.6.1
     retry_after: int | None = None  # seconds
     notice: str = ""  # the kind of the log line for the operator; empty: there is none
+    field_types: tuple[tuple[str, object], ...] = ()  # for the API document: those of `fields`
 
     @property
     def headers(self) -> dict[str, str]:
@@ -65,6 +66,7 @@ class MalformedJSON(Failure):
     """Raised when a body is not one strict JSON object."""
 
     status, error, message = 400, "malformed_json", "Malformed JSON."
+    field_types = (("reason", NotRequired[str]),)
 
     def __init__(self, reason: str = "") -> None:
         """Take a parser's sentence about the fault and its place."""
@@ -180,6 +182,13 @@ class UnsupportedMediaType(Failure):
     status, error, message = 415, "unsupported_media_type", "Json data allowed."
 
 
+class Fault(TypedDict):
+    """What is wrong with a field."""
+
+    field: str
+    message: str
+
+
 class ValidationFailed(Failure):
     """Raised when fields of a body are missing, unknown, of another type or against a rule.
 
@@ -188,13 +197,14 @@ class ValidationFailed(Failure):
     """
 
     status, error, message = 422, "validation_failed", "Validation failed."
+    field_types = (("errors", list[Fault]), ("errors_omitted", NotRequired[int]))
 
     def __init__(self, faults: Mapping[str, str]) -> None:
         """Take the faults, most important first: a message for each field."""
         super().__init__()
         self._errors = [
-            {"field": _shortened(field), "message": message}
-            for field, message in islice(faults.items(), MOST_FAULTS)
+            Fault(field=name if len(name) <= LONGEST_FIELD else f"{name[:_CUT]}…", message=message)
+            for name, message in islice(faults.items(), MOST_FAULTS)
         ]
         self._omitted = len(faults) - len(self._errors)
 
@@ -205,10 +215,6 @@ class ValidationFailed(Failure):
         if self._omitted:
             fields["errors_omitted"] = self._omitted
         return fields
-
-
-def _shortened(field: str) -> str:
-    return field if len(field) <= LONGEST_FIELD else f"{field[: LONGEST_FIELD - 1]}…"
 
 
 class HeadersTooLarge(Failure):

@@ -5,8 +5,8 @@ The API document is made of the declarations.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ import msgspec
 
 from authapi.answers import Answer
 from authapi.bodies import read_body
+from authapi.cookies import Cookie
 from authapi.errors import Failure
 from authapi.principal import Need, principal_of
 from authapi.validation import Faults, Fields
@@ -26,6 +27,9 @@ Responder = TypeVar("Responder", bound=Callable[..., None])
 class Operation:
     """One method of a resource. Decorate the responder with it: `@operation("Log in.", …)`.
 
+    `name` is unique, as a verb in camel case: generated clients call their functions by it.
+    `answers` is None for an answer that is not an `Answer`; then `media_type` says what it is.
+
     `raises` lists the failures of this method alone. Leave out those that follow from the other
     declarations: NotAuthenticated if the resource is not public, MalformedJSON if there is a body.
 
@@ -33,17 +37,27 @@ class Operation:
     function returns False for a request, nothing is read and `body` is None. `rules` is a method of
     the resource. It receives the request and the fields whose types are right, and returns the
     faults of those that break a rule. Each of `needs` is checked before the body is read.
+
+    The API document alone reads the rest: what the `headers` of a success and the parameters of the
+    `path` are, by name; the fields of the `query`, which the responder reads itself; and the
+    `request_cookies` that a client may send besides the session's.
     """
 
     summary: str
     _: KW_ONLY
-    answers: type[Answer] = Answer
+    name: str = ""
+    answers: type[Answer] | None = Answer
+    media_type: str = "application/json"
     status: int = 200
     raises: tuple[type[Failure], ...] = ()
     needs: tuple[Need, ...] = ()
     body: type[msgspec.Struct] | None = None
     body_if: Callable[[falcon.Request], bool] | None = None
     rules: Callable[[Any, falcon.Request, Fields], Faults] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: type[msgspec.Struct] | None = None
+    request_cookies: tuple[Cookie, ...] = ()
 
     def __call__(self, responder: Responder) -> Responder:
         """Declare a responder."""

@@ -26,6 +26,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from cluster import _cluster  # noqa: F401 - a fixture
+from documented import check
 from engines import _engine, _migrated, engines_of, query  # noqa: F401 - fixtures, too
 from falcon import testing
 from system_users import NOBODY
@@ -55,9 +56,18 @@ class Clock:
 
 
 class Client(testing.TestClient):
-    """Falcon's test client, which also checks every exchange against PEP 3333, with our routes."""
+    """Falcon's test client, which checks every exchange against PEP 3333, with our routes."""
 
     app: AuthAPI
+
+    def simulate_request(self, *args, **kwargs):
+        """Send a request, and check the answer against the API document."""
+        result = super().simulate_request(*args, **kwargs)
+        method, path, *_ = *args, kwargs.get("path", "/"), ""
+        if isinstance(self.app, AuthAPI):
+            template = self.app.route_of(path.partition("?")[0])
+            check(template, method, result.status_code, result.headers, result.text)
+        return result
 
     def post(self, path, body=None, **options):
         return self.simulate_post(path, json=body, **options)

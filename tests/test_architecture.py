@@ -234,6 +234,7 @@ def test_one_place_reads_cookies():
     reading = {
         module
         for module, tree in MODULES.items()
+        if not module.startswith("authapi.openapi.")  # which describes cookies
         for node in ast.walk(tree)
         if (
             isinstance(node, ast.Attribute)

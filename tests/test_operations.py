@@ -140,7 +140,7 @@ def test_every_responder_is_declared(name):
 
     assert declared, f"{name} needs an @operation"
     assert declared.summary.endswith(".")
-    assert issubclass(declared.answers, Answer)
+    assert declared.answers is None or issubclass(declared.answers, Answer)
     assert all(issubclass(failure, Failure) for failure in declared.raises)
 
 
@@ -155,9 +155,11 @@ WALK = [  # a request, with the responder that answers it
         {"usernameOrEmail": USER["email"], "password": USER["password"]},
     ),
     ("ExampleResource.on_get", "GET", "/", None),
-    ("ExampleResource.on_get", "GET", "/user", None),
+    ("UserResource.on_get", "GET", "/user", None),
     ("VerificationResource.on_get", "GET", "/verify", None),
     ("LivenessResource.on_get", "GET", "/livez", None),
+    ("DocumentResource.on_get", "GET", "/openapi.json", None),
+    ("PageResource.on_get", "GET", "/docs", None),
     ("ReadinessResource.on_get", "GET", "/readyz", None),
     ("SessionsResource.on_get", "GET", "/sessions", None),
     ("SessionsResource.on_delete", "DELETE", "/sessions", None),
@@ -191,7 +193,9 @@ def test_answers_are_as_declared(client):
         session_id = client.sessions_of(token)[0]["id"] if "{id}" in path else ""
         answer = client.request_as(token, method, path.format(id=session_id), body)
         operation = operation_of(declared[name])
-        known = msgspec.structs.fields(operation.answers)
-        fields = {each.encode_name for each in known if each.default is not msgspec.UNSET}
-        assert (answer.status_code, set(answer.json)) == (operation.status, fields), name
+        assert answer.status_code == operation.status, name
+        if operation.answers:
+            known = msgspec.structs.fields(operation.answers)
+            fields = {each.encode_name for each in known if each.default is not msgspec.UNSET}
+            assert set(answer.json) == fields, name
         token = token_of(answer) if "device" in answer.cookies or method == "PATCH" else token

@@ -22,8 +22,9 @@ ROUTES = [
     ("POST", "/sessions/reauthenticate"),
     ("GET", "/verify"),
 ]
+OPEN = ("/livez", "/readyz", "/openapi.json", "/docs")
 PUBLIC = {("POST", path) for path in ("/register", "/login", "/logout")}
-PUBLIC |= {(method, path) for method in ("GET", "HEAD") for path in ("/livez", "/readyz")}
+PUBLIC |= {(method, path) for method in ("GET", "HEAD") for path in OPEN}
 
 
 def by_public_id(client, token):

@@ -39,6 +39,7 @@ DEFAULT = (
     "health",
     "mail",
     "metrics",
+    "api_document",
 )
 
 # The groups of commands; and the commands, with the feature that declares each and a line of help.

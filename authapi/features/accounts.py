@@ -13,6 +13,7 @@ import msgspec
 
 from authapi.answers import NobodyAnswer, SignedInAnswer, UserAnswer
 from authapi.bodies import has_body
+from authapi.body_fields import Password, Username
 from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.core import Core
 from authapi.errors import FreshLoginRequired, InvalidToken
@@ -40,13 +41,13 @@ REQUIRES = ("limits", "registration", "sign_in", "users")
 class RenameBody(msgspec.Struct):
     """The username to take."""
 
-    username: str
+    username: Username
 
 
 class PasswordBody(msgspec.Struct):
     """The password of the current user."""
 
-    password: str
+    password: Password
 
 
 class ExampleResource:
@@ -58,7 +59,7 @@ class ExampleResource:
         """Take the core."""
         self._core = core
 
-    @operation("Show the current user.", answers=UserAnswer)
+    @operation("Show the current user, as an example.", name="getExample", answers=UserAnswer)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer the user of the session."""
         self._core.wire.answer_user(resp, 200, "User.", principal_of(req).user)
@@ -74,6 +75,11 @@ class UserResource(ExampleResource):
         self._users = core.of(UserRepository)
         self._names = core.of(NewNames)
 
+    @operation("Show the current user.", name="getUser", answers=UserAnswer)
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer the user of the session."""
+        super().on_get(req, resp)
+
     def _faults(self, req: falcon.Request, fields: Fields) -> dict[str, str]:
         """Check the username, unless it is the user's own, which may be older than a rule."""
         if fields.get("username") == principal_of(req).user.username:
@@ -82,11 +88,13 @@ class UserResource(ExampleResource):
 
     @operation(
         "Rename the current user.",
+        name="renameUser",
         answers=SignedInAnswer,
         body=RenameBody,
         rules=_faults,
         needs=(fresh,),
         raises=(UsernameTaken, TooManyRequests),
+        headers={"Set-Cookie": "The session cookie, with a token that has the new username."},
     )
     def on_patch(self, req: falcon.Request, resp: falcon.Response, body: RenameBody) -> None:
         """Give the user another username, and a token that carries it.
@@ -113,10 +121,12 @@ class UserResource(ExampleResource):
 
     @operation(
         "Delete the current user.",
+        name="deleteUser",
         answers=NobodyAnswer,
         body=PasswordBody,
         body_if=has_body,
         raises=(FreshLoginRequired, WrongPassword, TooManyRequests, TooManyFailures),
+        headers={"Set-Cookie": "Deletes the session cookie, if one was sent."},
     )
     def on_delete(
         self, req: falcon.Request, resp: falcon.Response, body: PasswordBody | None

@@ -6,9 +6,11 @@ Endpoint: GET /user/activity. Table: audit_log.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import falcon
 import msgspec
+from msgspec import Meta
 
 from authapi.answers import Answer, http_date
 from authapi.core import Core
@@ -124,6 +126,16 @@ class ActivityAnswer(Answer, kw_only=True):
     activity: list[ShownEntry]
 
 
+class Page(msgspec.Struct):
+    """The part of the activity that is asked for."""
+
+    before: Annotated[
+        int,
+        Meta(ge=1, le=LARGEST_ID, description="The id of the last entry of the previous page."),
+    ] = LARGEST_ID
+    limit: Annotated[int, Meta(ge=1, le=MOST_SHOWN, description="Entries of a page.")] = SHOWN
+
+
 class ActivityResource:
     """The activity of the current user: the entries that name them."""
 
@@ -134,8 +146,10 @@ class ActivityResource:
 
     @operation(
         "List what happened to the current user.",
+        name="listActivity",
         answers=ActivityAnswer,
         raises=(ValidationFailed,),
+        query=Page,
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer a page of it, newest first."""

@@ -13,6 +13,7 @@ import falcon
 import msgspec
 
 from authapi.answers import Answer, SignedInAnswer
+from authapi.body_fields import Email
 from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.core import Core
 from authapi.errors import InvalidToken
@@ -135,7 +136,7 @@ NOTICE = notice("notice_email_change", values=(*SHOWN, "link"))
 class EmailBody(msgspec.Struct):
     """The email to take."""
 
-    email: str
+    email: Email
 
 
 class EmailResource:
@@ -153,6 +154,7 @@ class EmailResource:
 
     @operation(
         "Ask for a mail with which the current user takes another email.",
+        name="requestEmailChange",
         status=202,
         body=EmailBody,
         rules=_faults,
@@ -175,10 +177,12 @@ class EmailConfirmationResource:
 
     @operation(
         "Take another email, by the link or the code that was mailed to it.",
+        name="confirmEmailChange",
         answers=SignedInAnswer,
         body=MailedProofBody,
         rules=faults_of_proof,
         raises=(InvalidLink, WrongCode, EmailTaken, TooManyRequests, TooManyFailures),
+        headers={"Set-Cookie": "Another token for the session."},
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, body: MailedProofBody) -> None:
         """Change the email, end every other session, and give this one a new token."""
@@ -201,7 +205,7 @@ class PendingEmailResource:
         """Take the core."""
         self._core, self._changes = core, core.of(EmailChanges)
 
-    @operation("Give up a change of the email that is not confirmed.")
+    @operation("Give up a change of the email that is not confirmed.", name="endEmailChange")
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """End the links and codes."""
         user_id = principal_of(req).user.id

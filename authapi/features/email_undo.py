@@ -144,6 +144,7 @@ class EmailUndoResource:
 
     @operation(
         "Undo a change of the email, by the link that was mailed to the old address.",
+        name="undoEmailChange",
         answers=NobodyAnswer,
         body=TokenBody,
         raises=(InvalidLink, EmailTaken, TooManyRequests),

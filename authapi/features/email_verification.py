@@ -158,6 +158,7 @@ class VerificationRequestResource:
 
     @operation(
         "Ask for a mail with a link and a code that verify the email of the current user.",
+        name="requestEmailVerification",
         status=202,
         raises=(AlreadyVerified, TooManyRequests, TooManyMails),
     )
@@ -177,6 +178,7 @@ class EmailVerificationResource:
 
     @operation(
         "Verify the email of the current user, by a mailed link or code.",
+        name="verifyEmail",
         answers=UserAnswer,
         body=MailedProofBody,
         rules=faults_of_proof,

@@ -45,7 +45,16 @@ class VerificationResource:
         settings = core.settings.of(ForwardAuthSettings)
         self._sends_every_email = settings.verify_email_header == "always"
 
-    @operation("Show whose session it is, to a proxy.", answers=UserAnswer)
+    @operation(
+        "Show whose session it is, to a proxy.",
+        name="verify",
+        answers=UserAnswer,
+        headers={
+            "X-Auth-User-Id": "The user's id.",
+            "X-Auth-Username": "The username, percent-encoded.",
+            "X-Auth-Email": "The email, percent-encoded, if it is verified. A setting.",
+        },
+    )
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer the user, in the headers too.
 

@@ -5,6 +5,8 @@ Endpoints: GET /livez, GET /readyz. Table: none.
 
 from __future__ import annotations
 
+from typing import NotRequired
+
 import falcon
 
 from authapi.answers import Answer
@@ -19,6 +21,7 @@ class NotReady(Failure):
     """Answered while requests should go elsewhere, or while all of them would fail."""
 
     status, error, message = 503, "not_ready", "Not ready."
+    field_types = (("reason", NotRequired[str]),)
     retry_after = 1
 
     def __init__(self, reason: str = "") -> None:
@@ -49,7 +52,7 @@ class LivenessResource:
         """Take the wire."""
         self._wire = core.wire
 
-    @operation("Show that the process answers.", answers=HealthAnswer)
+    @operation("Show that the process answers.", name="getLiveness", answers=HealthAnswer)
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer that the process is alive."""
         self._wire.answer(resp, HealthAnswer(message="Alive."))
@@ -66,7 +69,12 @@ class ReadinessResource:
         """Take the wire, and what knows the faults."""
         self._wire, self._readiness = core.wire, core.readiness
 
-    @operation("Show whether the service is ready.", answers=HealthAnswer, raises=(NotReady,))
+    @operation(
+        "Show whether the service is ready.",
+        name="getReadiness",
+        answers=HealthAnswer,
+        raises=(NotReady,),
+    )
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer that the service is ready, or 503 with the reason.
 

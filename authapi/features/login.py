@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Annotated
 
 import falcon
 import msgspec
+from msgspec import Meta
 
 from authapi.answers import NobodyAnswer, SignedInAnswer
 from authapi.authentication import Authentication
 from authapi.bodies import has_json
+from authapi.body_fields import Password, UsernameOrEmail
 from authapi.budgets import Budget, TooManyFailures, TooManyRequests
 from authapi.core import Core
 from authapi.errors import Failure, InvalidToken, NotAuthenticated, Overloaded
 from authapi.events import Caller
+from authapi.features.devices import COOKIE as DEVICE
 from authapi.features.devices import Devices
 from authapi.features.limits import Limits
 from authapi.features.lockout import LoginBudgets
@@ -40,8 +44,8 @@ LOGIN = "/login"
 class LoginBody(msgspec.Struct, rename="camel"):
     """A username or email, and the password."""
 
-    username_or_email: str
-    password: str
+    username_or_email: UsernameOrEmail
+    password: Password
 
 
 class LoginResource:
@@ -73,9 +77,12 @@ class LoginResource:
 
     @operation(
         "Log in.",
+        name="logIn",
         answers=SignedInAnswer,
         body=LoginBody,
         raises=(InvalidCredentials, TooManyRequests, TooManyFailures),
+        headers={"Set-Cookie": "The session cookie, and the device cookie."},
+        request_cookies=(DEVICE,),
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, body: LoginBody) -> None:
         """Check the password, open a session, set the cookies."""
@@ -154,7 +161,7 @@ def _reason(credential: Credential | None, verdict: Verdict) -> str:
 class LogoutBody(msgspec.Struct):
     """The sessions to end: this one, or all of the user."""
 
-    everywhere: bool = False
+    everywhere: Annotated[bool, Meta(description="End all sessions of the user.")] = False
 
 
 class LogoutResource:
@@ -172,10 +179,12 @@ class LogoutResource:
 
     @operation(
         "Log out.",
+        name="logOut",
         answers=NobodyAnswer,
         body=LogoutBody,
         body_if=has_json,
         raises=(NotAuthenticated, InvalidToken),
+        headers={"Set-Cookie": "Deletes the session cookie."},
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, body: LogoutBody | None) -> None:
         """End the session that the request carries, if it carries one, and delete the cookie.

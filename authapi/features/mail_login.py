@@ -12,6 +12,7 @@ import falcon
 import msgspec
 
 from authapi.answers import Answer, SignedInAnswer
+from authapi.body_fields import Email
 from authapi.budgets import Budget, TooManyFailures, TooManyRequests
 from authapi.cookies import Cookie
 from authapi.core import Core
@@ -139,7 +140,7 @@ MAIL = Mail(
 class MailLoginRequestBody(msgspec.Struct):
     """The email of the account to log in to."""
 
-    email: str
+    email: Email
 
 
 class MailLoginRequestResource:
@@ -158,10 +159,13 @@ class MailLoginRequestResource:
 
     @operation(
         "Ask for a mail with a link and a code to log in by.",
+        name="requestMailLogin",
         status=202,
         body=MailLoginRequestBody,
         rules=_faults,
         raises=(TooManyRequests, TooManyMails),
+        headers={"Set-Cookie": "The mail_login cookie, which binds the login to the browser."},
+        request_cookies=(COOKIE,),
     )
     def on_post(
         self, req: falcon.Request, resp: falcon.Response, body: MailLoginRequestBody
@@ -184,6 +188,7 @@ class MailLoginResource:
 
     @operation(
         "Log in by a mailed link or code, in the browser that asked for it.",
+        name="logInByMail",
         answers=SignedInAnswer,
         body=MailedProofBody,
         rules=faults_of_proof,
@@ -191,6 +196,8 @@ class MailLoginResource:
             *(InvalidLink, WrongCode, OtherBrowser, InvalidCredentials),
             *(TooManyRequests, TooManyFailures),
         ),
+        headers={"Set-Cookie": "The session cookie, and the device cookie."},
+        request_cookies=(COOKIE,),
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, body: MailedProofBody) -> None:
         """Use up the link or the code, open a session, set the cookies."""

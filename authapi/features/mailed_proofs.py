@@ -12,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Annotated
 
 import falcon
 import msgspec
+from msgspec import Meta
 
+from authapi.body_fields import MailedToken
 from authapi.core import Core
 from authapi.events import Caller
 from authapi.features.lockout import LoginBudgets
@@ -45,14 +48,14 @@ class WrongCode(ProofRejected):
 class TokenBody(msgspec.Struct):
     """The token of a mailed link."""
 
-    token: str
+    token: MailedToken
 
 
 class MailedProofBody(msgspec.Struct):
     """The token of a mailed link, or the mailed code."""
 
-    token: str | None = None
-    code: str | None = None
+    token: Annotated[str | None, Meta(description="That of the link. Or else the code.")] = None
+    code: Annotated[str | None, Meta(description="The code of the mail.")] = None
 
 
 def faults_of_proof(_resource: object, _req: falcon.Request, fields: Fields) -> dict[str, str]:

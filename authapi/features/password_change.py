@@ -11,6 +11,7 @@ import falcon
 import msgspec
 
 from authapi.answers import SignedInAnswer
+from authapi.body_fields import NewPassword, Password
 from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.core import Core
 from authapi.features.sign_in import SignIn, WrongPassword
@@ -31,8 +32,8 @@ REQUIRES = ("sign_in", "users")
 class PasswordChangeBody(msgspec.Struct):
     """The current password and the new one."""
 
-    current_password: str
-    new_password: str
+    current_password: Password
+    new_password: NewPassword
 
 
 class PasswordResource:
@@ -53,10 +54,12 @@ class PasswordResource:
 
     @operation(
         "Change the password of the current user.",
+        name="changePassword",
         answers=SignedInAnswer,
         body=PasswordChangeBody,
         rules=_faults,
         raises=(WrongPassword, TooManyRequests, TooManyFailures),
+        headers={"Set-Cookie": "Another token for the session, and the device cookie."},
     )
     def on_put(self, req: falcon.Request, resp: falcon.Response, body: PasswordChangeBody) -> None:
         """Replace it, end every other session, and give this one a new token."""

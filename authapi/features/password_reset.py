@@ -11,6 +11,7 @@ import falcon
 import msgspec
 
 from authapi.answers import Answer, NobodyAnswer
+from authapi.body_fields import MailedToken, NewPassword, UsernameOrEmail
 from authapi.budgets import TooManyRequests
 from authapi.core import Core
 from authapi.events import Caller, Event
@@ -128,14 +129,14 @@ def _is_unicode(text: str) -> bool:
 class ResetRequestBody(msgspec.Struct, rename="camel"):
     """A username or email."""
 
-    username_or_email: str
+    username_or_email: UsernameOrEmail
 
 
 class ResetBody(msgspec.Struct):
     """The token of the link, and the new password."""
 
-    token: str
-    new_password: str
+    token: MailedToken
+    new_password: NewPassword
 
 
 class ResetRequestResource:
@@ -149,6 +150,7 @@ class ResetRequestResource:
 
     @operation(
         "Ask for a mail with a link that resets the password.",
+        name="requestPasswordReset",
         status=202,
         body=ResetRequestBody,
         raises=(TooManyRequests, TooManyMails),
@@ -192,6 +194,7 @@ class ResetResource:
 
     @operation(
         "Set a new password by a mailed link.",
+        name="resetPassword",
         answers=NobodyAnswer,
         body=ResetBody,
         rules=_faults,

@@ -9,6 +9,7 @@ import falcon
 import msgspec
 
 from authapi.answers import SignedInAnswer
+from authapi.body_fields import Password
 from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.core import Core
 from authapi.features.sign_in import SignIn, WrongPassword
@@ -22,7 +23,7 @@ REQUIRES = ("sign_in",)
 class ReauthenticationBody(msgspec.Struct):
     """The password of the current user."""
 
-    password: str
+    password: Password
 
 
 class ReauthenticationResource:
@@ -37,9 +38,11 @@ class ReauthenticationResource:
 
     @operation(
         "Give the password again, for operations that need a fresh session.",
+        name="reauthenticate",
         answers=SignedInAnswer,
         body=ReauthenticationBody,
         raises=(WrongPassword, TooManyRequests, TooManyFailures),
+        headers={"Set-Cookie": "Another token for the session, and the device cookie."},
     )
     def on_post(
         self, req: falcon.Request, resp: falcon.Response, body: ReauthenticationBody

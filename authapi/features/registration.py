@@ -14,6 +14,7 @@ import falcon
 import msgspec
 
 from authapi.answers import SignedInAnswer
+from authapi.body_fields import Email, NewPassword, Username
 from authapi.budgets import Budget, TooManyRequests
 from authapi.core import Core
 from authapi.errors import Failure, Overloaded, ValidationFailed
@@ -128,9 +129,9 @@ class NewUsers:
 class RegistrationBody(msgspec.Struct):
     """The names and the password of a new user."""
 
-    username: str
-    email: str
-    password: str
+    username: Username
+    email: Email
+    password: NewPassword
 
 
 class RegistrationResource:
@@ -165,11 +166,13 @@ class RegistrationResource:
 
     @operation(
         "Register a user, and log in.",
+        name="register",
         answers=SignedInAnswer,
         status=201,
         body=RegistrationBody,
         rules=faults,
         raises=(RegistrationClosed, UsernameTaken, EmailTaken, TooManyRequests),
+        headers={"Set-Cookie": "The session cookie, and the device cookie."},
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, body: RegistrationBody) -> None:
         """Add the user, open a session, set the cookie."""

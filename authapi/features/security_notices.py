@@ -180,6 +180,7 @@ class NotMeResource:
 
     @operation(
         "Lock the account, by the link of a notice.",
+        name="lockAccount",
         answers=NobodyAnswer,
         body=TokenBody,
         raises=(InvalidLink, TooManyRequests),

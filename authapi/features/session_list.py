@@ -54,7 +54,9 @@ class SessionsResource:
         self._core = core
         self._sessions = sessions
 
-    @operation("List the sessions of the current user.", answers=SessionsAnswer)
+    @operation(
+        "List the sessions of the current user.", name="listSessions", answers=SessionsAnswer
+    )
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer them all, newest first."""
         current = principal_of(req).session
@@ -72,7 +74,12 @@ class SessionsResource:
         ]
         self._core.wire.answer(resp, SessionsAnswer(message="Sessions.", sessions=shown))
 
-    @operation("End the other sessions of the current user.", answers=EndedAnswer, needs=(fresh,))
+    @operation(
+        "End the other sessions of the current user.",
+        name="endOtherSessions",
+        answers=EndedAnswer,
+        needs=(fresh,),
+    )
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """End all but the current one. The session must be fresh (ASVS 7.5.2)."""
         current = principal_of(req).session
@@ -90,7 +97,13 @@ class SessionResource:
         self._core = core
         self._sessions = sessions
 
-    @operation("End a session of the current user.", raises=(FreshLoginRequired, NotFound))
+    @operation(
+        "End a session of the current user.",
+        name="endSession",
+        raises=(FreshLoginRequired, NotFound),
+        headers={"Set-Cookie": "Deletes the session cookie, if that was the current session."},
+        path={"session_id": "The public id of the session, from the list."},
+    )
     def on_delete(self, req: falcon.Request, resp: falcon.Response, session_id: str) -> None:
         """End it; another user's is not found, as one that is not there.
 

@@ -45,6 +45,7 @@ class InvalidCredentials(ProofRejected):
 
     status, error, message = 401, "invalid_credentials", "Invalid credentials."
     challenge = "Bearer"
+    field_types = (("user", type(None)),)
 
     @property
     def fields(self) -> dict[str, object]:

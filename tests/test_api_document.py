@@ -1,0 +1,196 @@
+"""The API document: GET /openapi.json, GET /docs, and docs/openapi.json."""
+
+import base64
+import hashlib
+import re
+
+import documented
+import pytest
+
+from authapi import Failure, features
+from authapi.errors import MethodNotAllowed
+from authapi.feature import load
+from authapi.openapi import document, operations
+from authapi.operations import operation, operation_of
+from tools import api_document
+
+
+@pytest.fixture(name="everything")
+def _everything(make_client):
+    """Return a client of an application with all features."""
+    return make_client(**api_document.ALL_ON)
+
+
+def test_the_file_is_up_to_date(everything):
+    """docs/openapi.json is what a service with all features serves: run tools/api_document.py."""
+    assert api_document.text_of(document(everything.app)) == api_document.PLACE.read_text()
+    assert everything.simulate_get("/openapi.json").json == documented.document()
+
+
+def test_every_responder_is_in_it(everything):
+    """The document has each responder of each feature, under a name of its own.
+
+    If this fails for a new feature: `@operation` needs a `name`, and ALL_ON in
+    tools/api_document.py must turn the feature on.
+    """
+    found = {(type(each.resource), each.method): each for each in operations(everything.app)}
+    missing = [
+        f"{kind.__name__}.{name}"
+        for feature in load(features.DEFAULT)
+        for kind in vars(feature.module).values()
+        if isinstance(kind, type) and kind.__module__ == feature.module.__name__
+        for name in vars(kind)
+        if name.startswith("on_") and (kind, name.removeprefix("on_").upper()) not in found
+    ]
+    assert missing == []
+    names = [each.operation.name for each in found.values()]
+    assert [name for name in names if not re.fullmatch(r"[a-z][A-Za-z]+", name)] == []
+    assert len(set(names)) == len(names)
+
+
+def test_every_method_is_in_it(everything):
+    """The document has each method that a route answers, and no other."""
+    routed = {
+        (template, name.removeprefix("on_").upper())
+        for template, (resource, _) in everything.app.resources.items()
+        for name in dir(resource)
+        if operation_of(getattr(resource, name))
+    }
+    paths = documented.document()["paths"]
+    in_it = {(path, method.upper()) for path, methods in paths.items() for method in methods}
+    answered = {
+        (path, method)
+        for path in paths
+        for method in everything.simulate_options(path.format(session_id="x"))
+        .headers["allow"]
+        .split(", ")
+        if method not in {"HEAD", "OPTIONS"}
+    }
+
+    assert routed == in_it == answered
+
+
+def test_every_failure_is_in_it(everything):
+    """The document names each failure, but for those that a resource of an application raises."""
+    kinds, waiting = set(), [Failure]
+    while waiting:
+        found = [each for each in waiting.pop().__subclasses__() if "authapi." in each.__module__]
+        kinds.update(found)
+        waiting += found
+    errors = {each.error for each in kinds if hasattr(each, "error")}
+
+    assert errors - documented.names() == {MethodNotAllowed.error, "email_not_verified"}
+
+
+def test_parameters_are_described(everything):
+    """Each parameter and each header says what it is."""
+    for path, methods in documented.document()["paths"].items():
+        for method, each in methods.items():
+            for parameter in each.get("parameters", ()):
+                assert parameter["description"], (path, method, parameter)
+
+
+def test_bodies_are_strict():
+    """The schemas of bodies permit no other fields, and those of answers do."""
+    schemas = documented.document()["components"]["schemas"]
+    strict = {name for name, each in schemas.items() if "additionalProperties" in each}
+
+    assert {name for name in schemas if name.endswith("Body")} == strict
+    assert all(schemas[name]["additionalProperties"] is False for name in strict)
+
+
+def test_no_refined_schemas():
+    """Failures have flat schemas with enums: generators of clients lose `allOf` and `const`."""
+    text = api_document.PLACE.read_text()
+
+    assert '"allOf"' not in text
+    assert '"const"' not in text
+    assert '"pattern"' not in text
+
+
+def test_what_is_off_is_not_in_it(client):
+    """The served document has the routes that are on, and the names of no others."""
+    served = client.simulate_get("/openapi.json")
+
+    assert {"/login", "/user"} < set(served.json["paths"])
+    assert not [path for path in served.json["paths"] if "email" in path or "password/" in path]
+    for word in ("mailed", "invalid_link", "wrong_code"):
+        assert word not in served.text
+        assert word not in client.simulate_get("/docs").text
+
+
+def test_off(make_client):
+    """With the setting off both routes are 404, and nothing points to them."""
+    client = make_client(api_document="off")
+
+    for path in ("/openapi.json", "/docs"):
+        assert client.simulate_get(path).json["error"] == "not_found"
+
+
+def test_names_of_cookies(make_client):
+    """The document has the cookies' names of this service."""
+    served = make_client(public_url="https://auth.example.com").simulate_get("/openapi.json").json
+
+    assert served["components"]["securitySchemes"]["session"]["name"] == "__Host-jwt"
+    parameters = served["paths"]["/login"]["post"]["parameters"]
+    assert [each["name"] for each in parameters if each["in"] == "cookie"] == ["__Host-device"]
+
+
+def test_an_application_s_own_routes(client):
+    """A route of an application is in the document if its responder is declared."""
+
+    class Notes:
+        @operation("List notes.", name="listNotes", answers=None)
+        def on_get(self, req, resp):
+            resp.media = []
+
+        def on_post(self, req, resp):
+            resp.media = []
+
+    client.app.add_route("/notes/{number:int}", Notes())
+    served = client.simulate_get("/openapi.json").json["paths"]
+
+    assert list(served["/notes/{number}"]) == ["get"]
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+def test_caching(client, path):
+    """A client that has the answer gets 304, and everyone else the whole."""
+    first = client.simulate_get(path)
+    etag = first.headers["etag"]
+
+    assert first.headers["cache-control"] == "no-cache"
+    for sent in (etag, f"W/{etag}", f'"x", {etag}', "*"):
+        answer = client.simulate_get(path, headers={"If-None-Match": sent})
+        assert (answer.status_code, answer.text, answer.headers["etag"]) == (304, "", etag)
+    for sent in ("", '"x"', etag[:-1], "\x80", '"' * 4_000):
+        answer = client.simulate_get(path, headers={"If-None-Match": sent})
+        assert (answer.status_code, answer.headers["etag"]) == (200, etag)
+    head = client.simulate_head(path)
+    assert head.headers["content-length"] == first.headers["content-length"]
+    assert (head.text, head.headers["etag"]) == ("", etag)
+    assert client.simulate_post(path).status_code == 405
+
+
+def test_the_page(everything):
+    """The page has each operation, and each link in it leads to one."""
+    page = everything.simulate_get("/docs")
+    anchors = set(re.findall(r"id=(\w+)", page.text))
+
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert {each.operation.name for each in operations(everything.app)} == anchors
+    assert set(re.findall(r'href="#([^"]+)"', page.text)) == anchors
+    for word in ("<script", "http://", "https://", "style=", "onclick", "src="):
+        assert word not in page.text
+
+
+def test_the_page_s_policy(client):
+    """The policy of the page permits its style, by its hash, and nothing else."""
+    page = client.simulate_get("/docs")
+    (style,) = re.findall(r"<style>(.*?)</style>", page.text, re.DOTALL)
+    expected = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+
+    policy = page.headers["content-security-policy"].split("; ")
+    assert f"style-src 'sha256-{expected}'" in policy
+    assert {"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"} < set(policy)
+    assert "unsafe" not in page.headers["content-security-policy"]
