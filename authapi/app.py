@@ -54,9 +54,6 @@ class AuthAPI(_FalconApp):
         """Take the core, and add the middleware, the router and the error handlers."""
         self.core = core
         self.observed: dict[str, bool] = {}  # whether requests are counted and logged, by route
-        self.resources: dict[
-            str, tuple[object, str]
-        ] = {}  # with the suffix of responders, by route
         self.inline = InlineRoutes()
         self.cross_site = CrossSite(core.settings, core.notices)
         self.authenticate = Authenticate(
@@ -73,6 +70,7 @@ class AuthAPI(_FalconApp):
         self.jobs = core.of(Jobs)
         self.admission = Admission(core.settings.of(WorkerSettings).hash_places)
         router = Router(core.clock)
+        self.resources = router.resources
         self._find_route = router.find
         super().__init__(
             middleware=[
@@ -106,7 +104,6 @@ class AuthAPI(_FalconApp):
             raise ValueError(f"{uri_template} {reason}: choose another path")
         self.observed[uri_template] = getattr(resource, "observed", True) is True
         super().add_route(uri_template, resource, **kwargs)
-        self.resources[uri_template] = resource, kwargs.get("suffix") or ""
         self.inline.add(uri_template, resource)
 
     def route_of(self, path: str) -> str | None:

@@ -56,6 +56,12 @@ class Router(CompiledRouter):
         """Take the clock by which needs are checked, in seconds since the epoch."""
         super().__init__()
         self._clock = clock
+        self.resources: dict[str, tuple[object, str]] = {}  # and the suffix, by template
+
+    def add_route(self, uri_template: str, resource: object, **kwargs: Any) -> None:  # noqa: ANN401
+        """Route a path to a resource, and remember it."""
+        super().add_route(uri_template, resource, **kwargs)
+        self.resources[uri_template] = resource, kwargs.get("suffix") or ""
 
     def find(self, uri: str, req: falcon.Request | None = None) -> Any:  # noqa: ANN401 - Falcon's
         """Find the route of a path. Falcon's own router takes `//user` for `/user`."""

@@ -6,9 +6,10 @@ import re
 
 import documented
 import pytest
+from conftest import Client
 
 from authapi import Failure, features
-from authapi.errors import MethodNotAllowed
+from authapi.errors import LengthRequired, MethodNotAllowed
 from authapi.feature import load
 from authapi.openapi import document, operations
 from authapi.operations import operation, operation_of
@@ -21,19 +22,47 @@ def _everything(make_client):
     return make_client(**api_document.ALL_ON)
 
 
-def test_the_file_is_up_to_date(everything):
-    """docs/openapi.json is what a service with all features serves: run tools/api_document.py."""
-    assert api_document.text_of(document(everything.app)) == api_document.PLACE.read_text()
-    assert everything.simulate_get("/openapi.json").json == documented.document()
+@pytest.fixture(name="others")
+def _others(make_app):
+    """Return applications with other settings, which choose other responders of a route."""
+    return [make_app(**{**api_document.ALL_ON, **each}) for each in api_document.OTHERS]
 
 
-def test_every_responder_is_in_it(everything):
+def test_the_file_is_up_to_date(everything, others):
+    """docs/openapi.json has what a service with all features serves: run `make document`."""
+    made = document(everything.app, others=others)
+
+    assert api_document.text_of(made) == api_document.PLACE.read_text()
+    if not others:
+        assert everything.simulate_get("/openapi.json").json == documented.document()
+
+
+def test_settings_that_choose_a_responder(client, make_client):
+    """Where settings choose the responder of a route, the file has the answers of all."""
+
+    class Later:
+        public = True
+
+        @operation("Register later.", name="registerLater", status=202, raises=(LengthRequired,))
+        def on_post(self, req, resp):
+            resp.media = {}
+
+    other = make_client()
+    other.app.resources["/register"] = Later(), ""
+    made = document(client.app, others=[other.app])["paths"]["/register"]["post"]
+
+    assert made["operationId"] == "register"
+    assert {"201", "202", "409", "411"} < set(made["responses"])
+
+
+def test_every_responder_is_in_it(everything, others):
     """The document has each responder of each feature, under a name of its own.
 
     If this fails for a new feature: `@operation` needs a `name`, and ALL_ON in
     tools/api_document.py must turn the feature on.
     """
-    found = {(type(each.resource), each.method): each for each in operations(everything.app)}
+    apps = [everything.app, *others]
+    found = {(type(each.resource), each.method): each for app in apps for each in operations(app)}
     missing = [
         f"{kind.__name__}.{name}"
         for feature in load(features.DEFAULT)
@@ -48,24 +77,27 @@ def test_every_responder_is_in_it(everything):
     assert len(set(names)) == len(names)
 
 
-def test_every_method_is_in_it(everything):
+def test_every_method_is_in_it(everything, others):
     """The document has each method that a route answers, and no other."""
+    clients = [everything, *map(Client, others)]
     routed = {
         (template, name.removeprefix("on_").upper())
-        for template, (resource, _) in everything.app.resources.items()
+        for client in clients
+        for template, (resource, _) in client.app.resources.items()
         for name in dir(resource)
         if operation_of(getattr(resource, name))
     }
-    paths = documented.document()["paths"]
-    in_it = {(path, method.upper()) for path, methods in paths.items() for method in methods}
     answered = {
         (path, method)
-        for path in paths
-        for method in everything.simulate_options(path.format(session_id="x"))
+        for client in clients
+        for path in client.app.resources
+        for method in client.simulate_options(path.format(session_id="x"))
         .headers["allow"]
         .split(", ")
         if method not in {"HEAD", "OPTIONS"}
     }
+    paths = documented.document()["paths"]
+    in_it = {(path, method.upper()) for path, methods in paths.items() for method in methods}
 
     assert routed == in_it == answered
 

@@ -19,9 +19,14 @@ ALL_ON = {  # what turns on the features that are off by default
 }
 
 
-def application(folder: str) -> AuthAPI:
-    """Return an application with all features, on a new database in a folder."""
-    return create_app(Settings(database_url=f"sqlite:///{folder}/authapi.db", **ALL_ON))
+# Settings that choose other responders of a route.
+OTHERS: tuple[dict[str, str], ...] = ()
+
+
+def application(folder: str, **settings: str) -> AuthAPI:
+    """Return an application with all features, on a database in a folder."""
+    values = {**ALL_ON, **settings}
+    return create_app(Settings(database_url=f"sqlite:///{folder}/authapi.db", **values))
 
 
 def text_of(made: dict[str, Any]) -> str:
@@ -32,9 +37,10 @@ def text_of(made: dict[str, Any]) -> str:
 def main() -> None:
     """Write the file."""
     with tempfile.TemporaryDirectory() as folder:
-        app = application(folder)
-        PLACE.write_text(text_of(document(app)), encoding="utf-8")
-        app.close()
+        app, *others = application(folder), *(application(folder, **each) for each in OTHERS)
+        PLACE.write_text(text_of(document(app, others=others)), encoding="utf-8")
+        for each in (app, *others):
+            each.close()
 
 
 if __name__ == "__main__":

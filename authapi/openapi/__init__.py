@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from authapi.openapi.failures import FailureResponses
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
-def document(app: AuthAPI, prefix: str = "") -> dict[str, Any]:
+def document(app: AuthAPI, prefix: str = "", others: Iterable[AuthAPI] = ()) -> dict[str, Any]:
     """Return the OpenAPI document of the routes that an application has.
 
     `prefix` is the path below which the application is mounted. An application's own routes are in
-    it if their responders are declared with `@operation`.
+    it if their responders are declared with `@operation`. `others` are applications with other
+    settings, whose routes and answers are in it too.
     """
-    found = sorted(operations(app), key=lambda each: (each.template, METHODS.index(each.method)))
     schemas, responses = Schemas(), FailureResponses()
     paths: dict[str, dict[str, Any]] = {}
     tags: dict[str, str] = {}
-    for each in found:
-        tag, text = _tag(each.resource)
+    for (template, method), found in sorted(_alternatives([app, *others]).items(), key=_order):
+        tag, text = _tag(found[0].resource)
         tags[tag] = text
-        made = described(app.core, each, schemas, responses)
-        paths.setdefault(_path(each.template), {})[each.method.lower()] = {"tags": [tag], **made}
+        made = described(app.core, found, schemas, responses)
+        paths.setdefault(_path(template), {})[method.lower()] = {"tags": [tag], **made}
     return {
         "openapi": "3.1.0",
         "info": INFO,
@@ -67,6 +67,25 @@ def operations(app: AuthAPI) -> Iterator[Routed]:
             operation = operation_of(getattr(resource, name, None))
             if operation:
                 yield Routed(template, method, resource, operation)
+
+
+_Found = dict[tuple[str, str], list[Routed]]
+
+
+def _alternatives(apps: Iterable[AuthAPI]) -> _Found:
+    """Return the operations of each template and method: several where settings choose one."""
+    found: _Found = {}
+    for app in apps:
+        for each in operations(app):
+            known = found.setdefault((each.template, each.method), [])
+            if each.operation not in [one.operation for one in known]:
+                known.append(each)
+    return found
+
+
+def _order(item: tuple[tuple[str, str], object]) -> tuple[str, int]:
+    (template, method), _ = item
+    return template, METHODS.index(method)
 
 
 def _path(template: str) -> str:

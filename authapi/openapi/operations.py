@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,27 +44,32 @@ class Routed:
 
 
 def described(
-    core: Core, routed: Routed, schemas: Schemas, responses: FailureResponses
+    core: Core, alternatives: Sequence[Routed], schemas: Schemas, responses: FailureResponses
 ) -> dict[str, Any]:
-    """Return an operation, and note the components that it refers to."""
-    resource, operation = routed.resource, routed.operation
-    failures = failures_of(routed.method, resource, operation)
+    """Return an operation, and note the components that it refers to.
+
+    Where settings choose one of several, it has the answers of all, and the rest of the first.
+    """
+    resource, operation = alternatives[0].resource, alternatives[0].operation
+    failures = set[type[Failure]]().union(
+        *(failures_of(each.method, each.resource, each.operation) for each in alternatives)
+    )
     is_public = getattr(resource, "public", False) is True
     made: dict[str, Any] = {"summary": operation.summary}
     if operation.name:
         made["operationId"] = operation.name
     if text := _needs(resource, operation):
         made["description"] = text
-    if parameters := _parameters(core, routed.template, operation):
+    if parameters := _parameters(core, alternatives[0].template, operation):
         made["parameters"] = parameters
     if operation.body:
         content = {JSON: {"schema": schemas.reference(operation.body)}}
         made["requestBody"] = {"required": operation.body_if is None, "content": content}
     renews = not is_public and getattr(resource, "renews", True) is True
-    made["responses"] = {
-        **_success(operation, schemas, renews=renews),
-        **responses.references(failures),
-    }
+    made["responses"] = {}
+    for each in alternatives:
+        made["responses"] |= _success(each.operation, schemas, renews=renews)
+    made["responses"] |= responses.references(failures)
     made["security"] = _security(failures, is_public=is_public)
     return made
 
