@@ -20,7 +20,7 @@ ALL_ON = {  # what turns on the features that are off by default
 
 
 # Settings that choose other responders of a route.
-OTHERS: tuple[dict[str, str], ...] = ()
+OTHERS: tuple[dict[str, str], ...] = ({"email_verification": "required"},)
 
 
 def application(folder: str, **settings: str) -> AuthAPI:

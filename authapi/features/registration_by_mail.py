@@ -22,6 +22,7 @@ from authapi.features.mail import Mails, TooManyMails
 from authapi.features.mailed_proofs import WrongCode, faults_of_proof
 from authapi.features.one_time_tokens import InvalidLink
 from authapi.features.pending_registrations import (
+    COOKIE,
     MAIL,
     TOLD,
     PendingRegistrations,
@@ -57,11 +58,13 @@ class RegistrationByMailResource(RegistrationResource):
 
     @operation(
         "Ask for a mail that completes a registration.",
+        name="requestRegistration",
         answers=NobodyAnswer,
         status=202,
         body=RegistrationBody,
         rules=RegistrationResource.faults,
         raises=(RegistrationClosed, UsernameTaken, TooManyRequests, TooManyMails),
+        headers={"Set-Cookie": "The registration cookie, which binds the mail to the browser."},
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, body: RegistrationBody) -> None:
         """Keep the names and the password's hash. The answer is the same for every address."""
@@ -100,6 +103,7 @@ class RegistrationProofResource:
 
     @operation(
         "Complete a registration by a mailed link or code, and log in.",
+        name="completeRegistration",
         answers=SignedInAnswer,
         status=201,
         body=RegistrationProofBody,
@@ -108,6 +112,8 @@ class RegistrationProofResource:
             *(InvalidLink, WrongCode, WrongPassword, OtherBrowser, RegistrationClosed),
             *(UsernameTaken, EmailTaken, TooManyRequests, TooManyFailures),
         ),
+        headers={"Set-Cookie": "The session cookie, and the device cookie."},
+        request_cookies=(COOKIE,),
     )
     def on_post(
         self, req: falcon.Request, resp: falcon.Response, body: RegistrationProofBody
