@@ -2,11 +2,12 @@
 
 import base64
 import hashlib
+import json
 import re
 
 import documented
 import pytest
-from conftest import Client
+from conftest import Client, token_of
 
 from authapi import Failure, features
 from authapi.errors import LengthRequired, MethodNotAllowed
@@ -226,3 +227,26 @@ def test_the_page_s_policy(client):
     assert f"style-src 'sha256-{expected}'" in policy
     assert {"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"} < set(policy)
     assert "unsafe" not in page.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "change"),
+    [
+        (418, {}, {}),
+        (200, {"x-new": "1"}, {}),
+        (200, {"content-type": "text/plain"}, {"error": "x"}),
+        (200, {}, {"more": 1}),
+        (200, {}, {"code": "200"}),
+        (200, {}, {"timestamp": "yesterday"}),
+        (401, {}, {"code": "401", "error": "wrong_code"}),
+    ],
+)
+def test_answers_that_are_not_documented(client, status, headers, change):
+    """The test client refuses an answer whose status, header, type, field or failure is new."""
+    token = token_of(client.register())
+    answer = client.get_as(token)
+    body = {**answer.json, **change}
+
+    documented.check("/user", "GET", 200, answer.headers, answer.text)
+    with pytest.raises(AssertionError, match=r"docs/openapi\.json"):
+        documented.check("/user", "GET", status, {**answer.headers, **headers}, json.dumps(body))
