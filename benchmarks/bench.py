@@ -27,6 +27,7 @@ import scaling
 import session
 import start
 import storm
+import storm_mail
 from figures import Figure
 from harness import Bench, BenchError
 
@@ -40,6 +41,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "workers": scaling.measure,
     "login": login.measure,
     "storm": storm.measure,
+    "mail": storm_mail.measure,
     "start": start.measure,
     "memory": memory.measure,
 }

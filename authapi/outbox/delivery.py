@@ -113,7 +113,7 @@ class Delivery(Generic[Parcel]):
     ) -> int:
         """Send what is due, AT_ONCE jobs at most, until `ends`; return how many were claimed.
 
-        `pause` is called after each mail, with the seconds of CPU time that it took.
+        `pause` is called after each mail, with the seconds that it took.
 
         NOTE: the channel connects first, so that one that is down costs no change of the database.
         """
@@ -131,7 +131,7 @@ class Delivery(Generic[Parcel]):
             if is_late or ends() or not self._channel.is_open:
                 self._give_back(parcels)
                 break
-            used = time.thread_time()
+            began = time.monotonic()
             try:
                 self._send(*parcels[0])
             except ChannelDown as error:
@@ -139,7 +139,7 @@ class Delivery(Generic[Parcel]):
                 self._give_back(parcels)
                 return 0
             del parcels[0]
-            pause(time.thread_time() - used)
+            pause(time.monotonic() - began)
         return number
 
     def _claim(self) -> tuple[int, list[tuple[OutboxJob, Parcel]]]:

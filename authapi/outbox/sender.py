@@ -142,9 +142,9 @@ class OutboxSender(BackgroundService):
         self._woken.clear()
         self._end.wait(pace.tick * SystemRandom().uniform(0.5, 1.5))
 
-    def _spare(self, used: float) -> None:
-        """Rest for four times the CPU time that a mail took."""
-        self._end.wait(min(4 * used, LONGEST_PAUSE))
+    def _spare(self, took: float) -> None:
+        """Rest for four times the time that a mail took, which is longer on a busy machine."""
+        self._end.wait(min(4 * took, LONGEST_PAUSE))
 
     def _look(self, pace: SenderPace) -> float | None:
         """Send what is due; return when to look again, in seconds.
