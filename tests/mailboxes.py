@@ -6,10 +6,12 @@ from email import message_from_bytes
 
 import pytest
 from conftest import Client
+from engines import TABLES, query
 
 from authapi.features.mail import Mails
 
 PAGES = "https://app.example.com"
+CODE = re.compile(r"^([0-9]{6})\r?$", re.MULTILINE)
 LINK = re.compile(rf"{PAGES}/([a-z-]+)#token=([A-Za-z0-9_-]+)\s")
 
 
@@ -59,10 +61,34 @@ class MailingClient(Client):
 
 
 @pytest.fixture(name="make_mailing")
-def _make_mailing(make_app, tmp_path):
-    folder = tmp_path / "mails"
+def _make_mailing(make_app, tmp_path, caplog):
+    """Return what makes a client that mails; in the end no link and no code is stored or logged."""
+    folder, clients = tmp_path / "mails", []
     folder.mkdir()
-    return lambda **settings: MailingClient(make_app(**mail_settings(folder, **settings)), folder)
+
+    def make_mailing(**settings):
+        clients.append(MailingClient(make_app(**mail_settings(folder, **settings)), folder))
+        return clients[-1]
+
+    yield make_mailing
+    if clients:
+        secrets = [secret for path in folder.glob("*.eml") for secret in secrets_in(path)]
+        lines = [each.getMessage() for each in caplog.get_records("call")]
+        kept = "\n".join([rows_of(clients[-1].app.core.database), *lines])
+        assert not [each for each in secrets if re.search(rf"(?<!\w){each}(?!\w)", kept)]
+
+
+def secrets_in(path):
+    """Return the links and codes of a mail in a file."""
+    message = message_from_bytes(path.read_bytes(), policy=email.policy.default)
+    return [token for _, token in links_in(message)] + CODE.findall(text_of(message))
+
+
+def rows_of(database):
+    """Return the rows of all tables, as text."""
+    return "\n".join(
+        repr(row) for table in TABLES for row in query(database, f"SELECT * FROM {table}", ())
+    )
 
 
 def statuses(*answers):
@@ -80,7 +106,7 @@ def links_in(message):
 
 def code_in(message):
     """Return the code of a message."""
-    (code,) = re.findall(r"^([0-9]{6})\r?$", text_of(message), re.MULTILINE)
+    (code,) = CODE.findall(text_of(message))
     return code
 
 
