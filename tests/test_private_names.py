@@ -30,24 +30,25 @@ ROOT = Path(__file__).parent.parent
 WAITRESS = {
     "adj": "outbuf_high_watermark outbuf_overflow send_bytes",
     "channel": """
-        _fileno _flush_exception _flush_some addr adj close_when_flushed connected del_channel
-        error_task_class handle_close handle_read handle_write last_activity outbuf_lock
-        parser_class readable received request requests requests_lock send send_continue
+        _fileno _flush_exception _flush_some addr adj check_client_disconnected close_when_flushed
+        connected del_channel error_task_class handle_close handle_read handle_write last_activity
+        outbuf_lock parser_class readable received request requests requests_lock send send_continue
         sent_continue server service socket task_class total_outbufs_len will_close writable
         write_soon
     """,
     "parser": """
-        adj body_rcv chunked command completed content_length error expect_continue headers
-        headers_finished parse_header path received request_uri version
+        adj body_rcv chunked command completed content_length error expect_continue
+        get_body_stream headers headers_finished parse_header path received request_uri version
     """,
     "server": """
-        _map active_channels add_task adj channel_class maintenance next_channel_cleanup
+        _map active_channels add_task adj application channel_class maintenance next_channel_cleanup
         pull_trigger run set_socket_options task_dispatcher trigger
     """,
     "task": """
-        build_response_header channel complete content_bytes_written content_length environ execute
-        finish get_environment has_body request response_headers set_close_on_finish start_time
-        status write wrote_header
+        build_response_header channel chunked_response close_on_finish complete
+        content_bytes_written content_length environ execute finish get_environment
+        has_body request response_headers set_close_on_finish start_time status version write
+        wrote_header
     """,
     "tasks": "shutdown threads",
     "trigger": "close handle_read pull_trigger socket",
@@ -66,7 +67,7 @@ CLASSES = {
     "Server": "server",
     "StrictParser": "parser",
 }
-CLASSES |= {"Task": "task", "FailureTask": "task"}
+CLASSES |= {"Task": "task", "LoopTask": "task", "FailureTask": "task"}
 WORDS = {"channel": "channel", "server": "server", "request": "parser", "known": "parser"}
 WORDS |= {"task": "task", "adj": "adj", "tasks": "tasks", "task_dispatcher": "tasks"}
 WORDS |= {"trigger": "trigger", "adjustments": "adj"}

@@ -9,6 +9,7 @@ from typing import Any
 from authapi import errors
 from authapi.hosts import networks_of
 from authapi.server.incoming import Incoming
+from authapi.server.loop_answers import LoopTask
 from authapi.server.parser import StrictParser
 from authapi.server.wsgi import FailureTask, Task
 
@@ -22,10 +23,14 @@ class Channel(Incoming):
     after a failure our side ends first, and what the client still sends is read and dropped.
     """
 
-    task_class = Task
     error_task_class = FailureTask
     running: StrictParser | None = None  # the request that a thread is answering
     lingers = False
+
+    @property
+    def task_class(self) -> type[Task]:
+        """What runs the application, here and now."""
+        return LoopTask if self.server.is_loop() else Task
 
     @property
     def networks(self) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ class Forwarding:
         if trusted:
             keep_ids(environ)
             self._believe(environ, peer)
-        elif any(name in environ for name in _BELIEVED):
+        elif [name for name in _BELIEVED if name in environ]:
             self._warn_of_stranger(environ, peer)
             for name in _BELIEVED:
                 environ.pop(name, None)

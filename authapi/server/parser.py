@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +19,7 @@ HEADER_LIMIT = 16_384  # bytes, request line included
 MOST_FIELDS = 100  # header fields
 URL_LIMIT = 4_096  # bytes
 FRAMING_LIMIT = 8_192  # bytes that a chunked body has beside its content
-REMEMBERED = 512  # headers of requests, 5 KiB each at most
+REMEMBERED = 512  # requests without a body, 10 KiB each at most
 LONGEST_REMEMBERED = 1_024  # bytes of one
 MOST_LINES_REMEMBERED = 32
 
@@ -40,20 +39,24 @@ def is_host_header(value: str) -> bool:
     return not value or bool(_HOST.fullmatch(value.encode("latin-1", "replace")))
 
 
-def _is_worth_it(header_plus: bytes) -> bool:
+def _is_worth_it(data: bytes) -> bool:
+    """Return whether bytes may be a whole request that a client sends again and again."""
     return (
-        len(header_plus) <= LONGEST_REMEMBERED
-        and header_plus.startswith(b"GET ")
-        and header_plus.count(b"\n") <= MOST_LINES_REMEMBERED
+        len(data) <= LONGEST_REMEMBERED
+        and data.startswith(b"GET ")
+        and data.find(b"\r\n\r\n") == len(data) - 4
+        and data.count(b"\n") <= MOST_LINES_REMEMBERED
     )
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _parsed(header_plus: bytes, adjustments: Any) -> StrictParser:  # noqa: ANN401 - waitress's
-    """Return a parser that has parsed a header. Raises as `StrictParser.parse_header`."""
+def _known(data: bytes, adjustments: Any) -> dict[str, Any] | None:  # noqa: ANN401 - waitress's
+    """Return the attributes of a parser that has received a request; None if it is not whole."""
     parser = StrictParser(adjustments)
-    parser.parse(header_plus)
-    return parser
+    parser.receive(data)
+    if parser.error or not parser.completed:  # SECURITY: a body is of one request
+        return None
+    return {**vars(parser), "remembered": {}}
 
 
 class StrictParser(HTTPRequestParser):
@@ -67,9 +70,11 @@ class StrictParser(HTTPRequestParser):
     error: errors.Failure | None = None
     completed = expect_continue = headers_finished = False
     command = path = request_uri = ""
+    headers: dict[str, str]
     body_rcv: SizedReceiver | ChunkedReceiver | None = None
     header = b""  # what has arrived of it, until it is whole
     header_size = lines = 0
+    remembered: dict[str, Any] | None = None  # what requests of the same bytes share
     kept_by_loop: Mapping[str, object] = MappingProxyType({})  # for the thread that answers it
 
     @property
@@ -79,9 +84,23 @@ class StrictParser(HTTPRequestParser):
         return body + self.header_size * (1 + self.headers_finished)
 
     def received(self, data: bytes) -> int:
-        """Take bytes; return how many of them belong to this request."""
+        """Take bytes; return how many of them belong to this request.
+
+        NOTE: a client on a kept-alive connection sends the same bytes with each session check, and
+        parsing them takes longer than answering.
+        """
         if self.completed:
             return 0
+        if not self.header and self.body_rcv is None and _is_worth_it(data):
+            known = _known(data, self.adj)
+            if known:
+                self.__dict__.update(known)
+                self.headers = self.headers.copy()
+                return len(data)
+        return self.receive(data)
+
+    def receive(self, data: bytes) -> int:
+        """Take bytes, and parse them anew; return how many of them belong to this request."""
         if self.body_rcv is not None:
             return self._receive_body(self.body_rcv, data)
         return self._receive_header(data)
@@ -140,21 +159,10 @@ class StrictParser(HTTPRequestParser):
         return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Parse the request line and headers. Raises BadRequest, NotImplementedHere or URITooLong.
+        """Parse the request line and headers.
 
-        NOTE: a client on a kept-alive connection sends the same bytes with each session check, and
-        parsing them takes longer than answering.
+        Raises BadRequest, NotImplementedHere or URITooLong.
         """
-        if _is_worth_it(header_plus):
-            with suppress(errors.Failure):
-                known = _parsed(header_plus, self.adj)
-                if known.body_rcv is None:  # SECURITY: a body is of one request
-                    self.__dict__.update(vars(known), headers=known.headers.copy())
-                    return
-        self.parse(header_plus)
-
-    def parse(self, header_plus: bytes) -> None:
-        """Parse the request line and headers anew. Raises as `parse_header`."""
         line = _REQUEST_LINE.match(header_plus)  # waitress's own takes quadratic time to fail
         if line is None or _CONTROL_OR_FOLD.search(header_plus):
             raise errors.BadRequest("no request line of HTTP/1, a control character, a folded line")

@@ -6,7 +6,7 @@ import logging
 from functools import lru_cache
 from typing import Any
 
-from waitress.task import ErrorTask, WSGITask
+from waitress.task import ErrorTask, WSGITask, hop_by_hop
 from waitress.utilities import build_http_date
 
 from authapi import errors
@@ -23,21 +23,31 @@ _FAILURES: dict[int, type[errors.Failure]] = {
 }
 
 
+_OF_CONNECTION = (
+    *("REMOTE_ADDR", "REMOTE_HOST", "REMOTE_PORT"),
+    *("wsgi.input", "waitress.client_disconnected"),
+)
+Headers = list[tuple[str, str]]
+
+FORBIDDEN = hop_by_hop  # headers that are the server's own (PEP 3333)
 _WAITRESS_READS = frozenset({"connection", "content-length", "server"})
 
-
-_date = lru_cache(maxsize=2)(build_http_date)
+http_date = lru_cache(maxsize=2)(build_http_date)
 
 
 @lru_cache(maxsize=256)  # names of an application's headers
-def _capitalized(name: str) -> str:
+def capitalized(name: str) -> str:
+    """Return the name of a header as it is sent."""
     return "-".join(part.capitalize() for part in name.split("-"))
 
 
 class Task(WSGITask):
-    """Runs the application for a request."""
+    """Runs the application for a request, in a thread."""
 
-    response_headers: list[tuple[str, str]]
+    in_loop = False
+    environ: dict[str, Any] | None
+    complete: bool
+    response_headers: Headers
     start_time: float
     wrote_header: bool
 
@@ -46,19 +56,46 @@ class Task(WSGITask):
 
         Raises BadRequest or HTTPSRequired, for what a trusted proxy says about the request.
         """
-        environ: dict[str, Any] = super().get_environment()
+        if self.environ is not None:
+            return self.environ
+        environ = self._own_environ()
         environ["PATH_INFO"] = self.request.path
-        environ[IN_LOOP] = self.channel.server.is_loop()
+        environ[IN_LOOP] = self.in_loop
         environ[KEPT] = self.request.kept_by_loop
         self.channel.server.forwarding.apply(environ)
         return environ
 
+    def _own_environ(self) -> dict[str, Any]:
+        """Return waitress's environ, most of which is the same for requests of the same bytes.
+
+        SECURITY: what is remembered holds nothing of a connection, and the rest is in the bytes.
+        """
+        request, channel = self.request, self.channel
+        remembered: dict[str, Any] | None = request.remembered
+        if not remembered:
+            environ: dict[str, Any] = super().get_environment()
+            if remembered is not None:
+                remembered.update(environ | dict.fromkeys(_OF_CONNECTION))
+            return environ
+        self.environ = environ = remembered.copy()
+        environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = channel.addr[0]
+        environ["REMOTE_PORT"] = str(channel.addr[1])
+        environ["wsgi.input"] = request.get_body_stream()
+        environ["waitress.client_disconnected"] = channel.check_client_disconnected
+        return environ
+
     def execute(self) -> None:
-        """Run the application."""
+        """Run the application, unless the request is refused."""
         try:
-            super().execute()
+            self.get_environment()
         except errors.Failure as failure:
             _fail(self, failure)
+        else:
+            self.run()
+
+    def run(self) -> None:
+        """Run the application."""
+        super().execute()
 
     def build_response_header(self) -> bytes:
         """Return the status line and headers, as waitress does.
@@ -69,7 +106,7 @@ class Task(WSGITask):
         NOTE: waitress capitalizes each name and formats the date each time, which takes a tenth of
         a session check. So it gets a date, and only the headers that it reads.
         """
-        read = [("Date", _date(int(self.start_time)))]
+        read = [("Date", http_date(int(self.start_time)))]
         others: list[str] = []
         for name, value in self.response_headers:
             kind = name.lower()
@@ -78,7 +115,7 @@ class Task(WSGITask):
             elif kind == "date":
                 read[0] = (name, value)
             else:
-                others.append(f"{_capitalized(name)}: {value}\r\n")
+                others.append(f"{capitalized(name)}: {value}\r\n")
         self.response_headers = read
         if self.channel.server.stopping:
             self.request.headers["CONNECTION"] = "close"
@@ -99,8 +136,10 @@ class Task(WSGITask):
 
     def finish(self) -> None:
         """Send headers and body in one piece, where they were small enough to be kept back."""
-        super().finish()
-        self.channel.flush(do_close=False)
+        if not self.wrote_header or self.chunked_response:
+            super().finish()
+        if self.channel.total_outbufs_len:
+            self.channel.flush(do_close=False)
         for observe in self.channel.server.observers:
             observe(self)
 
