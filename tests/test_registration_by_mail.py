@@ -128,6 +128,17 @@ def test_link_in_another_browser(client, mail):
     assert errors == ["other_browser", "other_browser", "wrong_password"]
 
 
+def test_token_in_the_body(client, mail):
+    """A client without cookies completes a registration by the link and the password."""
+    body = {"token": token_in(mail), "password": USER["password"]}
+
+    answer = verify(client, body, {"Authapi-Token": "body"})
+
+    assert (answer.status_code, [*answer.cookies]) == (201, ["registration"])
+    bearer = {"Authorization": f"Bearer {answer.json['token']}"}
+    assert client.simulate_get("/user", headers=bearer).status_code == 200
+
+
 def test_code_in_another_browser(client, mail):
     """A code counts in the browser that registered alone."""
     other = browser_of(client.register(**OTHER))
