@@ -7,7 +7,7 @@ import falcon
 import falcon.asgi
 import flask
 import pytest
-from asgi import Spy, call, called, cookie, get, http_scope, post, socket_scope
+from asgi import Answer, Spy, call, called, cookie, get, http_scope, post, socket_scope
 from conftest import CHEAP, LASTING, OTHER, USER, parsed_cookie
 from embedding import SAFE_HEADERS
 
@@ -128,7 +128,7 @@ def test_header_names(protecting, token, spy):
     protected = protecting(spy, required=True)
     evil = ("origin", "https://evil.example")
 
-    assert get(protected, fields=[("COOKIE", f"jwt={token}")]).status == 200
+    assert get(protected, fields=[("COOKIE", "a=b"), ("Cookie", f"jwt={token}")]).status == 200
     assert post(protected, "/", fields={**cookie(token), "ORIGIN": evil[1]}).status == 403
     ours = ("origin", "http://127.0.0.1:8000")
     host = ("host", "127.0.0.1:8000")
@@ -554,6 +554,21 @@ def test_bodies_of_our_routes(protecting, spy):
     piece = {"type": "http.request", "body": body, "more_body": True}
     assert log_in(body, messages=[piece, {"type": "http.disconnect"}]).messages == []
     assert not spy.scopes
+
+
+def test_endless_body_of_our_routes(protecting, spy):
+    """A body without an end is read up to the limit of 64 KiB, and no further."""
+    protected, read, answer = protecting(spy, prefix="/auth"), [], Answer()
+    chunked = [("content-type", "application/json"), ("transfer-encoding", "chunked")]
+
+    async def receive():
+        read.append(1_024)
+        return {"type": "http.request", "body": b" " * 1_024, "more_body": len(read) < 1_000}
+
+    asyncio.run(protected(http_scope("POST", "/auth/login", chunked), receive, answer.send))
+
+    assert answer.status == 413
+    assert sum(read) == 65 * 1_024
 
 
 def test_our_routes_know_the_client(protecting, client, spy):
