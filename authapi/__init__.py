@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from authapi.features.mail import MailFailed
     from authapi.features.mail_login import MailLoginRequested
     from authapi.features.password_reset import PasswordResetRequested
+    from authapi.features.pending_registrations import RegistrationRequested
     from authapi.features.registration import Registered
     from authapi.features.renewal import SessionRenewed
     from authapi.features.security_notices import AccountLocked
@@ -122,6 +123,7 @@ __all__ = [
     "Reauthenticated",
     "RefusedValue",
     "Registered",
+    "RegistrationRequested",
     "Restored",
     "Session",
     "SessionRenewed",
@@ -165,6 +167,7 @@ if not TYPE_CHECKING:
         "features.mail": "MailFailed",
         "features.mail_login": "MailLoginRequested",
         "features.password_reset": "PasswordResetRequested",
+        "features.pending_registrations": "RegistrationRequested",
         "features.registration": "Registered",
         "features.renewal": "SessionRenewed",
         "features.security_notices": "AccountLocked",
