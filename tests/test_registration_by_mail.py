@@ -150,14 +150,33 @@ def test_code_in_another_browser(client, mail):
 
 
 def test_username_taken_meanwhile(client, browser, proof):
-    """The proof counts with another username where somebody took the first meanwhile."""
+    """The proof counts with another username and the password, where the first name was taken."""
     complete(client, email=OTHER["email"])
+    other = {**proof, "username": "another"}
 
     refused = verify(client, proof, browser)
-    answer = verify(client, {**proof, "username": "another"}, browser)
+    wrong = verify(client, {**other, "password": "wrong password"}, browser)
+    answer = verify(client, {**other, "password": USER["password"]}, browser)
 
     assert (refused.status_code, refused.json["error"]) == (409, "username_taken")
+    assert (wrong.status_code, wrong.json["error"]) == (403, "wrong_password")
     assert (answer.status_code, answer.json["user"]["username"]) == (201, "another")
+
+
+def test_another_username_is_compared_with_the_password(make_mailing):
+    """Another username that the password is made of is refused, and so is one without password."""
+    client = make_mailing(email_verification="required", own_name_passwords="refused")
+    browser = browser_of(client.register(password="Zebrafisch77"))
+    proof = {"code": code_in(client.mail()), "username": "zebrafisch"}
+
+    for body in (proof, {**proof, "password": "Zebrafisch77"}):
+        answer = verify(client, body, browser)
+        assert (answer.status_code, [each["field"] for each in answer.json["errors"]]) == (
+            422,
+            ["password"],
+        )
+    other = {**proof, "username": "another", "password": "Zebrafisch77"}
+    assert verify(client, other, browser).status_code == 201
 
 
 def test_closed(make_mailing):

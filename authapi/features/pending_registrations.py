@@ -50,8 +50,8 @@ class RegistrationRequested(Event):
 class RegistrationProofBody(MailedProofBody):
     """The token of a mailed link, or the mailed code.
 
-    `password` is the one that was chosen, for a link in another browser. `username` is another one,
-    where somebody has taken the first meanwhile.
+    `password` is the one that was chosen. It goes with a link in another browser, and with
+    `username`, which is another username, if somebody has taken the first one meanwhile.
     """
 
     password: str | None = None
@@ -124,23 +124,28 @@ class PendingRegistrations:
         there. So neither whoever registers with an address of somebody else, nor its owner who
         opens the link, completes such a registration alone.
         """
-        if body.token is None or body.password is None:
-            with self._bound.given(req, body) as given:
-                yield given
-        else:
-            caller = caller_of(req)
-            with self._sign_in.attempt(self._logins.networks(caller.ip), caller, None):
-                yield self._linked(body.token, body.password), None
+        link = body.token if body.password is not None else None
+        opened = self._bound.given(req, body) if link is None else self._linked(link, req)
+        with opened as (token, tries):
+            if body.password is not None:
+                self._require_chosen(token, body.password)
+            yield token, tries
 
-    def _linked(self, link: str, password: str) -> Token:
-        """Return the token of a link whose password is given. Raises InvalidLink, WrongPassword."""
-        found = self._tokens.find(PENDING, link)
-        if found is None:
-            raise InvalidLink
-        stored = json.loads(found.data)["password_hash"]
+    @contextmanager
+    def _linked(self, link: str, req: falcon.Request) -> Iterator[tuple[Token, None]]:
+        """Give the block the token of a link, in any browser. Raises as `given`."""
+        caller = caller_of(req)
+        with self._sign_in.attempt(self._logins.networks(caller.ip), caller, None):
+            found = self._tokens.find(PENDING, link)
+            if found is None:
+                raise InvalidLink
+            yield found, None
+
+    def _require_chosen(self, token: Token, password: str) -> None:
+        """Raise WrongPassword for another password than the registration's."""
+        stored = json.loads(token.data)["password_hash"]
         if not self._core.passwords.verify(stored, password, rehash=False).correct:
             raise WrongPassword("wrong_password")
-        return found
 
     def add(
         self, token: Token, tries: Budget | None, username: str | None, caller: Caller

@@ -97,9 +97,19 @@ class RegistrationProofResource:
         self._limits.require(*self._logins.networks(caller_of(req).ip))
 
     def _faults(self, req: falcon.Request, fields: Fields) -> dict[str, str]:
-        """Check that there is one proof, and the username if there is one."""
-        username = broken({"username": self._names.username_fault}, fields)
-        return faults_of_proof(self, req, fields) | username
+        """Check that there is one proof, and the username if there is one.
+
+        SECURITY: only a hash of the password is kept, so it is given again with another username,
+        and must not be made of it.
+        """
+        rules = {"username": self._names.username_fault}
+        username, password = fields.get("username"), fields.get("password")
+        if username is not None and password is not None:
+            rules["password"] = partial(self._core.passwords.fault, names=[username])
+        faults = faults_of_proof(self, req, fields) | broken(rules, fields)
+        if username is not None and password is None:
+            return faults | {"password": "Is required with another username."}
+        return faults
 
     @operation(
         "Complete a registration by a mailed link or code, and log in.",
