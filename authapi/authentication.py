@@ -126,7 +126,8 @@ class Authenticate(Authentication):
 
     The principal must meet each of the resource's `needs`, such as `fresh`. `principal_of` gives
     the principal to the resource, and `req.context.user` and `req.context.session` give its parts.
-    A session that is in use is renewed, unless the resource says `renews = False`.
+    A session that is in use is renewed, unless the resource says `renews = False`. Where a request
+    is refused, the resource's `refuse(req, failure)`, if it has one, may raise another failure.
     """
 
     def __init__(self, core: Core, find: Find, was_replaced: WasReplaced, renewed: Renew) -> None:
@@ -145,9 +146,11 @@ class Authenticate(Authentication):
             principal = self.principal(req)
             for need in getattr(resource, "needs", ()):
                 need(principal, self._clock())
-        except Failure:
+        except Failure as failure:
             methods = self._methods.of(resource)
             if req.method in methods:
+                if refuse := getattr(resource, "refuse", None):
+                    refuse(req, failure)
                 raise
             raise falcon.HTTPMethodNotAllowed([*methods, "OPTIONS"]) from None
         if getattr(resource, "renews", True) is True:

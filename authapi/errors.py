@@ -30,7 +30,7 @@ class StartError(OperatorError):
 
 
 class Failure(Exception):
-    """An answer with a status of 400 or above, as an exception."""
+    """An answer with a status of 400 or above, or a redirect, as an exception."""
 
     status: int
     error: str  # a stable name

@@ -10,6 +10,7 @@ from authapi import errors, features
 from authapi.bodies import BODY_LIMIT
 from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.feature import load
+from authapi.features.forward_auth import LoginRequired, LoginRequiredUnderNginx
 from authapi.features.sign_in import InvalidCredentials, WrongPassword
 
 PROBLEM = {"Accept": "application/problem+json"}
@@ -46,6 +47,8 @@ def every_failure(base=errors.Failure):
 EXAMPLES = {
     InvalidCredentials: InvalidCredentials("wrong_password"),
     WrongPassword: WrongPassword("wrong_password"),
+    LoginRequired: LoginRequired("https://example.com/login"),
+    LoginRequiredUnderNginx: LoginRequiredUnderNginx("https://example.com/login"),
     errors.NotFound: errors.NotFound("/x"),
     TooManyFailures: TooManyFailures("login-account", 100, "Ask the operator."),
     TooManyRequests: TooManyRequests("login-account", 10, 3_600, 60),

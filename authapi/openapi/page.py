@@ -89,7 +89,7 @@ class _Page:
     def _successes(self, responses: dict[str, Any]) -> str:
         parts = []
         for status, each in responses.items():
-            if int(status) < 400:
+            if "$ref" not in each:
                 (media_type, content), *_ = [*each.get("content", {}).items()] or [("", {})]
                 schema, title = content.get("schema", {}), f"Answer: {status}"
                 name = media_type or each["description"]
@@ -109,7 +109,7 @@ class _Page:
         own: list[Sequence[str]] = []
         common: list[Sequence[str]] = []
         for status, reference in responses.items():
-            if int(status) >= 400:
+            if "$ref" in reference:
                 for line in self._found(reference)["description"].splitlines():
                     name, _, text = line.removeprefix("- ").partition(": ")
                     row = status, _inline(name), _inline(text)

@@ -40,6 +40,7 @@ def _header(text: str, kind: str = "string", *, required: bool = False) -> dict[
 
 HEADERS = {
     HEADER: _header("The newer token of a session whose token came as a bearer token."),
+    "Location": _header("The login page, with the way back as `return_to`."),
     "RateLimit": _header(
         "The limit, the tries that are left and the seconds until one comes back."
     ),
