@@ -16,6 +16,8 @@ from browsers import (  # noqa: F401 - fixtures
 from conftest import USER, cookie_of
 from mailboxes import _make_mailing, statuses  # noqa: F401 - a fixture
 
+pytest_plugins = ("operator_fixtures",)
+
 
 def test_another_browser(client, browser, mail, proof):
     """In a browser that did not ask, a link and a code open nothing and use nothing up."""
@@ -100,6 +102,23 @@ def test_codes_in_a_row(make_mailing):
     browser.cookies.pop("device")
     browser.ask()
     assert browser.log_in(proof_in(client.mail(), "code")).status_code == 200
+
+
+@pytest.mark.parametrize("email", [USER["email"], "nobody@example.com"])
+def test_unlock(operate, client, browser, monkeypatch, email):
+    """An operator clears the wrong codes for an address, whether or not it is a user's."""
+    settings = client.app.core.settings
+    for name in ("mail_login", "mail_url", "mail_from", "pages_url"):
+        monkeypatch.setenv(f"AUTHAPI_{name.upper()}", getattr(settings, name))
+    browsers = [Browser(client) for _ in range(3)]
+    for each in browsers:
+        each.ask(email)
+    answers = [each.log_in({"code": "wrong"}) for each in browsers for _ in range(4)]
+
+    unlocked = operate("user", "unlock", email)
+
+    assert (statuses(*answers), unlocked[1]) == ([403] * 10 + [429] * 2, "Unlocked.\n")
+    assert browsers[-1].log_in({"code": "wrong"}).status_code == 403
 
 
 def test_network_without_tries(make_mailing):

@@ -1,7 +1,7 @@
 """Bound proofs: the link or the code of a mail, given in the browser that asked for the mail.
 
-Whoever lures a victim to a link of theirs does not log them in, and a scanner that opens the links
-of a mailbox uses nothing up.
+So an attacker cannot log a victim in to the attacker's account by a link, and a program that opens
+all links of a mailbox uses none up.
 
 Endpoints: none. Table: none of its own.
 """
@@ -71,6 +71,7 @@ class BoundProofs:
         rates = core.settings.of(LoginLimits)
         rate, in_a_row = rates.login_account_limit, rates.login_lockout
         self._code = self._limits.declare(limit, rate, in_a_row=in_a_row, advice=ADVICE)
+        self._budgets.add(self._codes_of)
 
     def begin(self, req: falcon.Request, data: str = "{}") -> Begun:
         """Add a token with `data` that is bound to a request's browser, inside a transaction.
@@ -83,11 +84,10 @@ class BoundProofs:
 
     def remember(self, resp: falcon.Response, begun: Begun, email: str, known: str | None) -> None:
         """Give the browser its cookie. `known` is the id of the user whose browser it is."""
-        root = self._core.root
         claims = AskingClaims(
             token=begun.cookie,
             known=known or "",
-            name=root.derive(root.newest, "bound proof", name_key(email)[1]).hex(),
+            name=self._digest_of(email),
             exp=int(self._core.clock()) + self._max_age,
         )
         self.cookie.set(resp, self._signed.issue(claims))
@@ -125,6 +125,15 @@ class BoundProofs:
             with suppress(InvalidToken):
                 found.append(self._signed.read(token, self._core.clock()))
         return found[0] if len(found) == 1 else None
+
+    def _codes_of(self, name: str, user_id: int | None) -> list[Budget]:
+        """Return the budgets of wrong codes for an address, and those in its user's browsers."""
+        known = [] if user_id is None else [self._code.of(str(user_id))]
+        return [self._code.of(self._digest_of(name)), *known]
+
+    def _digest_of(self, name: str) -> str:
+        root = self._core.root
+        return root.derive(root.newest, "bound proof", name_key(name)[1]).hex()
 
     def _budgets_of(
         self, req: falcon.Request, asking: AskingClaims | None

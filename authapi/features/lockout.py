@@ -5,6 +5,7 @@ Endpoints: none. Table: none of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -85,6 +86,22 @@ class LoginBudgets:
         self._password = declare("password", password)
         self._known = limits.declare("login-known", account)
         self._network = limits.declare_by_network("login-network", settings.login_network_limit)
+        self._added: list[Callable[[str, int | None], list[Budget]]] = []
+
+    def add(self, budgets: Callable[[str, int | None], list[Budget]]) -> None:
+        """Let an operator clear more budgets: those that `budgets` returns, as `of_name` does."""
+        self._added.append(budgets)
+
+    def of_name(self, name: str, user_id: int | None) -> list[Budget]:
+        """Return the budgets that an operator clears: a user's, or those of a name of nobody.
+
+        `name` is the email of a user.
+        """
+        if user_id is None:
+            own = [self.account(name, None)]
+        else:
+            own = [*self.accounts(user_id), self.password(user_id)]
+        return [*own, *(each for budgets in self._added for each in budgets(name, user_id))]
 
     def account(self, identifier: str, user_id: int | None) -> Budget:
         """Return the budget of logins with a name. A user's username and email have one each.

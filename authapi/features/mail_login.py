@@ -61,7 +61,7 @@ class MailLoginRequested(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class MailLoginSettings(SettingsGroup):
-    """Whether users can log in by mail."""
+    """The switch of mail login."""
 
     mail_login: str = setting(
         "off",
@@ -82,12 +82,12 @@ class MailLogins:
         self.bound = BoundProofs(core, LOGIN, COOKIE, limit="mail-code")
 
     def request(self, req: falcon.Request, resp: falcon.Response, email: str) -> None:
-        """Write a mail for whoever has an address, and bind its link and code to the browser.
+        """Write a mail to the user of an address, and bind its link and code to the browser.
 
         Raises TooManyRequests and TooManyMails, for every address alike.
 
-        SECURITY: whose address it is, and whether it is anybody's, is looked up by the thread that
-        sends. So neither the answer nor its time can tell.
+        SECURITY: the thread that sends looks up whether a user has the address. So neither the
+        answer nor its time can tell.
         """
         caller, language = caller_of(req), self._mails.language_of(req)
         with self._budgets.asking(req, email) as known:
@@ -153,7 +153,7 @@ class MailLoginRequestResource:
         self._wire, self._logins = core.wire, core.of(MailLogins)
 
     def _faults(self, _req: falcon.Request, fields: Fields) -> dict[str, str]:
-        """Return the fault of what is no email. Those that a rule refuses today may be users'."""
+        """Return a fault for a text without an @. Users may have emails that new rules refuse."""
         is_email = name_key(fields.get("email", "@"))[0] == "email"
         return {} if is_email else {"email": "Is not an email address."}
 

@@ -180,7 +180,7 @@ class OneTimeTokens:
             )
         if not row or row[0] not in self._core.root.kids:
             return None
-        # SECURITY: that of a token which was not sent is compared too, so both take the same time.
+        # SECURITY: something is compared for an unsent token too, so both take the same time.
         given = self._secrets.code_hash(row[0], token_id, code)
         is_right = hmac.compare_digest(given, row[1] or "-" * len(given))
         return Token(token_id, purpose, row[2], row[3]) if is_right else None

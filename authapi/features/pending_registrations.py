@@ -78,8 +78,8 @@ class PendingRegistrations:
 
         Raises TooManyRequests and TooManyMails, for every address alike.
 
-        SECURITY: whether a user has the address is looked up by the thread that sends. So neither
-        the answer nor its time can tell.
+        SECURITY: the thread that sends looks up whether a user has the address. So neither the
+        answer nor its time can tell.
         """
         kept = {"username": body.username, "email": body.email, "password_hash": new_hash}
         with self._budgets.asking(req, body.email) as known:
@@ -121,8 +121,8 @@ class PendingRegistrations:
         WrongPassword, OtherBrowser or TooManyRequests.
 
         SECURITY: a link counts in the browser that registered, or with the password that was chosen
-        there. So neither whoever registers with an address of somebody else, nor its owner who
-        opens the link, completes such a registration alone.
+        there. So a stranger who registers with somebody's address cannot complete the registration,
+        and neither can the owner of the address who opens the link.
         """
         link = body.token if body.password is not None else None
         opened = self._bound.given(req, body) if link is None else self._linked(link, req)
@@ -152,8 +152,8 @@ class PendingRegistrations:
     ) -> Credential:
         """Use up a token and add its user, inside a transaction.
 
-        Raises InvalidLink, or UsernameTaken or EmailTaken where others were quicker, which only the
-        owner of the address is told.
+        Raises InvalidLink, or UsernameTaken or EmailTaken if somebody took the name meanwhile. Only
+        the owner of the address gets that answer.
         """
         self._tokens.consume(token)
         self._limits.clear(*[tries] if tries else [])

@@ -1,4 +1,6 @@
-"""Registration by mail: an account exists once its address is proved, and nobody learns of others.
+"""Registration by mail: an account exists once its address is proved.
+
+No answer tells whether an address has an account.
 
 Endpoints: POST /register, in place of registration's, and POST /register/verify. Table: none of its
 own.

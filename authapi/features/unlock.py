@@ -22,12 +22,11 @@ def unlock(core: Core, name: str, operator: Caller) -> bool:
     """
     budgets, credential = core.of(LoginBudgets), credential_of(core, name)
     if credential:
-        user_id = credential.user.id
-        counted = [*budgets.accounts(user_id), budgets.password(user_id)]
+        user_id, counted = credential.user.id, credential.user.email
     else:
-        user_id, counted = None, [budgets.account(name, None)]
+        user_id, counted = None, name
     with core.database.transaction(of=user_id):
-        cleared = core.of(Limits).clear(*counted)
+        cleared = core.of(Limits).clear(*budgets.of_name(counted, user_id))
         if cleared:
             core.events.emit(Unlocked(user_id, operator))
     if not cleared and credential is None:

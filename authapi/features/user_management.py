@@ -51,7 +51,7 @@ class UserEnabled(Event):
 
 
 class NoSuchUser(LookupError):
-    """Raised where a user is to be changed who is not there, or not any more."""
+    """Raised for a change of a user who does not exist."""
 
 
 class RefusedValue(ValueError):
@@ -69,10 +69,10 @@ class RefusedValue(ValueError):
 class Users:
     """The users, for code. `auth.users` is the one instance of an application.
 
-    Each change is one transaction with its events, whose `caller` is the last argument, or else
-    names this package and no address. Reserved usernames are allowed, and so is all of this while
-    registration is closed. Calls wait for the database and for hashes, so an event loop leaves them
-    to a thread. Each raises Unavailable where the database cannot be used.
+    Each change is one transaction with its events. Their `caller` is the last argument, or else
+    names this package and no address. Reserved usernames are allowed, and users can be added while
+    registration is closed. Calls wait for the database and for hashes: run them in a thread, not in
+    an event loop. Each raises Unavailable where the database cannot be used.
     """
 
     def __init__(self, core: Core) -> None:
@@ -228,7 +228,7 @@ def _stored(core: Core, password: str | None, password_hash: str | None, *names:
 
 
 def _require(field: str, value: str | None, fault: str | None) -> None:
-    """Raise RefusedValue for a fault. A password is no value to show."""
+    """Raise RefusedValue for a fault. The value is shown, unless it is None."""
     if fault:
         shown = field if value is None else f"{field} {value!r}"
         raise RefusedValue(field, f"The {shown} is refused: {fault}")
