@@ -30,7 +30,8 @@ ALWAYS = {
 READABLE = {
     "access-control-allow-origin": APP,
     "access-control-allow-credentials": "true",
-    "access-control-expose-headers": "RateLimit, RateLimit-Policy, Retry-After, X-Request-ID",
+    "access-control-expose-headers": "Authapi-Token, RateLimit, RateLimit-Policy, "
+    "Retry-After, X-Request-ID",
 }
 OF_ITS_OWN = {  # headers that an answer may have besides
     "allow",
