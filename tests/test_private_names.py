@@ -37,7 +37,7 @@ WAITRESS = {
         write_soon
     """,
     "parser": """
-        adj body_rcv chunked command completed content_length error expect_continue
+        body_rcv chunked command completed content_length error expect_continue
         get_body_stream headers headers_finished parse_header path received request_uri version
     """,
     "server": """

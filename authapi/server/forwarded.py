@@ -27,6 +27,7 @@ REMEMBERED = 1_024  # addresses
 _FOR, _HOST, _PROTO = "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PROTO"
 _BELIEVED = (_FOR, _HOST, _PROTO)
 _IGNORED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_BY", "HTTP_X_FORWARDED_PORT")
+_ALL = (*_BELIEVED, *_IGNORED)
 _SCHEMES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}  # RFC 6455, 3
 
 logger = logging.getLogger("authapi.forwarded")
@@ -77,12 +78,14 @@ class Forwarding:
         """
         peer, trusted = self._peer(environ["REMOTE_ADDR"])
         environ["REMOTE_ADDR"] = peer
+        if not trusted and environ.keys().isdisjoint(_ALL):
+            return
         for name in _IGNORED:
             environ.pop(name, None)
         if trusted:
             keep_ids(environ)
             self._believe(environ, peer)
-        elif [name for name in _BELIEVED if name in environ]:
+        elif not environ.keys().isdisjoint(_BELIEVED):
             self._warn_of_stranger(environ, peer)
             for name in _BELIEVED:
                 environ.pop(name, None)

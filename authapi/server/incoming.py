@@ -7,7 +7,7 @@ from typing import Any
 from waitress.channel import HTTPChannel
 
 from authapi.hosts import networks_of
-from authapi.server.parser import StrictParser
+from authapi.server.parser import StrictParser, known_request
 
 RECEIVED = 8_192  # bytes that are read at once
 SMALL_PIECE = 1_024  # bytes
@@ -128,7 +128,7 @@ class Incoming(Served, HTTPChannel):
         elif self.to_drop:
             self._drop(len(data))
         else:
-            self.last_activity = 0
+            self._last_activity = self.server.clock()
             self.received(data)
 
     def _drop(self, dropped: int) -> None:
@@ -140,6 +140,12 @@ class Incoming(Served, HTTPChannel):
 
     def received(self, data: bytes) -> bool:
         """Take bytes from the client."""
+        known = None if self.behind or self.request else known_request(data, self.adj)
+        if known is not None:
+            with self.requests_lock:
+                if not (self.requests or self.will_close or self.close_when_flushed):
+                    self.pass_on(known)
+                    return True
         if len(data) < SMALL_PIECE:
             self.small_pieces += 1
         self.behind += data

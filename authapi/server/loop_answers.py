@@ -6,7 +6,6 @@ buffers as the application takes for the check.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -19,10 +18,11 @@ class LoopTask(Task):
     in_loop = True
     content_length: int | None
     _fields = ""  # the lines of the application's headers
+    _has_others = False  # whether one of them is said by the server too
 
     def run(self) -> None:
         """Run the application. An answer of one piece is sent at once."""
-        pieces = self.channel.server.application(self.get_environment(), self._begin)
+        pieces = self.channel.server.application(self.environ, self._begin)
         is_one = type(pieces) is list and len(pieces) == 1
         if is_one and self._is_plain(len(pieces[0])):
             self._send(pieces[0])
@@ -53,36 +53,38 @@ class LoopTask(Task):
             raise ValueError("a line break in a header")
         if "\n" in status or "\r" in status:
             raise ValueError("a line break in the status")
-        self.status, self.response_headers, self.complete = status, list(headers), True
+        self.status, self.response_headers, self.complete = status, headers, True
         self._fields = fields
-        length = dict(headers).get("content-length")  # as Falcon writes it
+        values = dict(headers)  # with names as Falcon writes them
+        length = values.get("content-length")
         self.content_length = None if length is None else int(length)
+        self._has_others = "date" in values or "server" in values
         return self.write
 
     def _is_plain(self, size: int) -> bool:
         """Return whether an answer of one piece needs nothing of waitress's."""
-        fields = "\n" + self._fields
-        others = "\nDate:" in fields or "\nServer:" in fields
-        return size == self.content_length and self.has_body and not others
+        return size == self.content_length and self.has_body and not self._has_others
 
     def _send(self, body: bytes) -> None:
         """Send a whole answer, and keep what the socket does not take."""
+        channel, version, sent = self.channel, self.version, 0
         connection = self.request.headers.get("CONNECTION", "").lower()
-        is_old = self.version == "1.0"
+        is_old = version == "1.0"
         ends = connection != "keep-alive" if is_old else connection == "close"
         line = ""
-        if ends or self.channel.server.stopping:
+        if ends or channel.server.stopping:
             line, self.close_on_finish = "Connection: close\r\n", True
         elif is_old:
             line = "Connection: Keep-Alive\r\n"
         date = http_date(int(self.start_time))
-        head = f"HTTP/{self.version} {self.status}\r\n{line}Date: {date}\r\n{self._fields}\r\n"
+        head = f"HTTP/{version} {self.status}\r\n{line}Date: {date}\r\n{self._fields}\r\n"
         data = head.encode("latin-1") + body
         self.wrote_header, self.content_bytes_written = True, len(body)
-        channel, sent = self.channel, 0
         if channel.connected and not channel.total_outbufs_len:
-            with suppress(OSError):  # which is met again as the rest is sent
+            try:
                 sent = channel.socket.send(data)
+            except OSError:  # which is met again as the rest is sent
+                sent = 0
         if sent < len(data):
             channel.write_soon(data[sent:])
 

@@ -53,10 +53,25 @@ def _is_worth_it(data: bytes) -> bool:
 def _known(data: bytes, adjustments: Any) -> dict[str, Any] | None:  # noqa: ANN401 - waitress's
     """Return the attributes of a parser that has received a request; None if it is not whole."""
     parser = StrictParser(adjustments)
-    parser.receive(data)
+    parser.received(data)
     if parser.error or not parser.completed:  # SECURITY: a body is of one request
         return None
     return {**vars(parser), "remembered": {}}
+
+
+def known_request(data: bytes, adjustments: Any) -> StrictParser | None:  # noqa: ANN401
+    """Return the request without a body that bytes are; None if they are to be parsed.
+
+    NOTE: a client on a kept-alive connection sends the same bytes with each session check, and
+    parsing them takes longer than answering.
+    """
+    known = _known(data, adjustments) if _is_worth_it(data) else None
+    if known is None:
+        return None
+    request = StrictParser.__new__(StrictParser)
+    request.__dict__ = known.copy()
+    request.headers = request.headers.copy()
+    return request
 
 
 class StrictParser(HTTPRequestParser):
@@ -84,23 +99,9 @@ class StrictParser(HTTPRequestParser):
         return body + self.header_size * (1 + self.headers_finished)
 
     def received(self, data: bytes) -> int:
-        """Take bytes; return how many of them belong to this request.
-
-        NOTE: a client on a kept-alive connection sends the same bytes with each session check, and
-        parsing them takes longer than answering.
-        """
+        """Take bytes; return how many of them belong to this request."""
         if self.completed:
             return 0
-        if not self.header and self.body_rcv is None and _is_worth_it(data):
-            known = _known(data, self.adj)
-            if known:
-                self.__dict__.update(known)
-                self.headers = self.headers.copy()
-                return len(data)
-        return self.receive(data)
-
-    def receive(self, data: bytes) -> int:
-        """Take bytes, and parse them anew; return how many of them belong to this request."""
         if self.body_rcv is not None:
             return self._receive_body(self.body_rcv, data)
         return self._receive_header(data)
