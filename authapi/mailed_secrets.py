@@ -51,3 +51,10 @@ class MailedSecrets:
 def digest(secret: str) -> str:
     """Return the SHA-256 of a secret of 256 bits, in hexadecimal."""
     return sha256(secret.encode(errors="surrogatepass")).hexdigest()
+
+
+def parted(cookie: str) -> tuple[int, str]:
+    """Return the id and the secret that a cookie holds, or 0 and no secret."""
+    number, _, secret = cookie.partition(".")
+    is_number = number.isascii() and number.isdecimal() and len(number) < 19
+    return (int(number), secret) if is_number and secret else (0, "")

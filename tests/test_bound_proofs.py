@@ -13,7 +13,7 @@ from browsers import (  # noqa: F401 - fixtures
     refused,
     wrong_code,
 )
-from conftest import USER, cookie_of
+from conftest import OTHER, USER, cookie_of
 from mailboxes import _make_mailing, statuses  # noqa: F401 - a fixture
 
 pytest_plugins = ("operator_fixtures",)
@@ -154,3 +154,18 @@ def test_two_processes(make_mailing, browser, mail, proof):
     elsewhere = Browser(make_mailing(**SETTINGS), **browser.cookies)
 
     assert elsewhere.log_in(proof).status_code == 200
+
+
+def test_wrong_codes_of_another_address(client, token):
+    """A login by the link of an older mail to another address clears no wrong codes."""
+    client.register(**OTHER)
+    attacker = Browser(client)
+    attacker.ask(OTHER["email"])
+    own = client.mail()
+    attacker.ask()
+    client.mail()
+    attacker.log_in({"code": "wrong"})
+    kept = "SELECT count(*) FROM limits WHERE key LIKE 'mail-code%'"
+
+    assert attacker.log_in(proof_in(own, "link")).status_code == 200
+    assert client.query(kept) == [(1,)]

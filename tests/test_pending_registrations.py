@@ -88,6 +88,44 @@ def test_codes_are_locked(make_mailing):
     assert client.query(kept) == [(0,)]
 
 
+def test_wrong_codes_of_another_address(client, mail, browser):
+    """A registration by the link of an older mail to another address clears no wrong codes."""
+    attacker = browser_of(client.post("/register", OTHER, headers=browser))
+    client.mail()
+    verify(client, {"code": "wrong"}, attacker)
+
+    assert verify(client, {"token": token_in(mail)}, attacker).status_code == 201
+    kept = "SELECT count(*) FROM limits WHERE key LIKE 'registration-code%'"
+    assert client.query(kept) == [(1,)]
+
+
+def test_limit_of_other_usernames(make_mailing):
+    """Each username that is asked for with a proof takes a try of the network's registrations."""
+    client = make_mailing(email_verification="required", registration_limit="3/hour")
+    complete(client)
+    browser = browser_of(client.register(**OTHER))
+    proof = {"token": token_in(client.mail())}
+
+    taken = {**proof, "username": USER["username"], "password": OTHER["password"]}
+    answers = [verify(client, body, browser) for body in (taken, taken, proof)]
+
+    assert statuses(*answers) == [409, 429, 201]
+    assert answers[1].headers["ratelimit-policy"] == '"registration";q=3;w=3600'
+
+
+def test_mode_of_before(make_mailing, clock, caplog):
+    """A mail that waits while proofs are not required is no fault, and is sent when they are."""
+    client = make_mailing(email_verification="required")
+    browser = browser_of(client.register())
+    url = client.app.core.settings.database_url
+
+    assert make_mailing(email_verification="optional", database_url=url).mails() == []
+
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []
+    clock.move(3_600)
+    assert verify(client, {"code": code_in(client.mail())}, browser).status_code == 201
+
+
 def test_limit_of_wrong_links(make_mailing):
     """Wrong links take tries of the network's logins."""
     client = make_mailing(email_verification="required", login_network_limit="3/hour")

@@ -93,11 +93,16 @@ class BoundProofs:
         self.cookie.set(resp, self._signed.issue(claims))
 
     @contextmanager
-    def given(self, req: falcon.Request, body: MailedProofBody) -> Iterator[tuple[Token, Budget]]:
-        """Check a link or a code; give the block its token, and the budget of wrong codes.
+    def given(
+        self, req: falcon.Request, body: MailedProofBody
+    ) -> Iterator[tuple[Token, list[Budget]]]:
+        """Check a link or a code; give the block its token, and the budgets that it clears.
 
         Nothing is used up, and only a code takes one of the token's tries. Not to be used inside a
         transaction. Raises InvalidLink, WrongCode, OtherBrowser or TooManyRequests.
+
+        SECURITY: a link of an older mail clears no wrong codes. The mail may have gone to another
+        address, and else whoever owns that one guesses codes without an end.
         """
         asking, code = self._asking(req), body.code
         linked = None if code is not None else self._tokens.find(self._purpose, body.token or "")
@@ -105,7 +110,8 @@ class BoundProofs:
         if asking and code is not None:
             budgets = [*budgets, tries]
         with self._sign_in.attempt(budgets, caller_of(req), linked.user_id if linked else None):
-            yield self._token(asking, linked, code), tries
+            token = self._token(asking, linked, code)
+            yield token, [tries] if asking and token.is_named_by(asking.token) else []
 
     def _token(self, asking: AskingClaims | None, linked: Token | None, code: str | None) -> Token:
         """Return the token of a link or a code. Raises InvalidLink, WrongCode or OtherBrowser."""

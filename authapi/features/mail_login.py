@@ -110,13 +110,13 @@ class MailLogins:
         }
         return self._proofs.letter(LOGIN, job, credential, PAGE, to=credential.user.email, **values)
 
-    def prove(self, token: Token, tries: Budget, caller: Caller) -> Proof:
+    def prove(self, token: Token, tries: list[Budget], caller: Caller) -> Proof:
         """Use up a token and return the proof of its user, inside a transaction.
 
         The first proof of an address claims the account. Raises InvalidLink.
         """
         self._tokens.consume(token)
-        self._limits.clear(tries)
+        self._limits.clear(*tries)
         user_id = token.user_id or 0
         self._claims.prove(user_id, caller)
         credential = self._users.by_id(user_id)

@@ -20,7 +20,7 @@ from authapi.features.claims import AccountClaimed
 from authapi.features.sign_in import ProofRejected
 from authapi.features.users import Credential
 from authapi.jobs import pruning
-from authapi.mailed_secrets import MailedSecrets, Secrets, digest
+from authapi.mailed_secrets import MailedSecrets, Secrets, digest, parted
 from authapi.personal_data import PersonalData
 from authapi.principal import User
 from authapi.times import timestamp
@@ -78,7 +78,11 @@ class Token:
 
     def is_bound_to(self, cookie: str) -> bool:
         """Return whether a cookie is of the browser that the token is bound to."""
-        return hmac.compare_digest(self.binding or "", digest(_parted(cookie)[1]))
+        return hmac.compare_digest(self.binding or "", digest(parted(cookie)[1]))
+
+    def is_named_by(self, cookie: str) -> bool:
+        """Return whether a cookie was given with this token, not another of its browser."""
+        return self.id == parted(cookie)[0]
 
 
 class OneTimeTokens:
@@ -106,7 +110,7 @@ class OneTimeTokens:
         is stored as it is, so it holds nothing that a link or a code is made of.
         """
         now = self._now()
-        secret = (_parted(cookie)[1] or secrets.token_urlsafe(32)) if is_bound else ""
+        secret = (parted(cookie)[1] or secrets.token_urlsafe(32)) if is_bound else ""
         token_id = self._rows.insert(
             purpose=purpose.name,
             user_id=user_id,
@@ -164,7 +168,7 @@ class OneTimeTokens:
 
         SECURITY: the try is counted, and kept, before the code is compared.
         """
-        token_id, secret = _parted(cookie)
+        token_id, secret = parted(cookie)
         if user_id is not None:
             token_id = (
                 self._rows.newest(user_id=user_id, purpose=purpose.name, now=self._now()) or 0
@@ -216,13 +220,6 @@ class OneTimeTokens:
 
     def _now(self) -> int:
         return int(self._core.clock())
-
-
-def _parted(cookie: str) -> tuple[int, str]:
-    """Return the id and the secret that a cookie holds, or 0 and no secret."""
-    number, _, secret = cookie.partition(".")
-    is_number = number.isascii() and number.isdecimal() and len(number) < 19
-    return (int(number), secret) if is_number and secret else (0, "")
 
 
 def _prune(core: Core, at_most: int) -> int:

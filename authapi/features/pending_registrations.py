@@ -114,8 +114,8 @@ class PendingRegistrations:
     @contextmanager
     def given(
         self, req: falcon.Request, body: RegistrationProofBody
-    ) -> Iterator[tuple[Token, Budget | None]]:
-        """Check a proof of an address; give the block its token, and the budget of wrong codes.
+    ) -> Iterator[tuple[Token, list[Budget]]]:
+        """Check a proof of an address; give the block its token, and the budgets that it clears.
 
         Nothing is used up. Not to be used inside a transaction. Raises InvalidLink, WrongCode,
         WrongPassword, OtherBrowser or TooManyRequests.
@@ -132,14 +132,14 @@ class PendingRegistrations:
             yield token, tries
 
     @contextmanager
-    def _linked(self, link: str, req: falcon.Request) -> Iterator[tuple[Token, None]]:
+    def _linked(self, link: str, req: falcon.Request) -> Iterator[tuple[Token, list[Budget]]]:
         """Give the block the token of a link, in any browser. Raises as `given`."""
         caller = caller_of(req)
         with self._sign_in.attempt(self._logins.networks(caller.ip), caller, None):
             found = self._tokens.find(PENDING, link)
             if found is None:
                 raise InvalidLink
-            yield found, None
+            yield found, []
 
     def _require_chosen(self, token: Token, password: str) -> None:
         """Raise WrongPassword for another password than the registration's."""
@@ -148,7 +148,7 @@ class PendingRegistrations:
             raise WrongPassword("wrong_password")
 
     def add(
-        self, token: Token, tries: Budget | None, username: str | None, caller: Caller
+        self, token: Token, tries: list[Budget], username: str | None, caller: Caller
     ) -> Credential:
         """Use up a token and add its user, inside a transaction.
 
@@ -156,7 +156,7 @@ class PendingRegistrations:
         the owner of the address gets that answer.
         """
         self._tokens.consume(token)
-        self._limits.clear(*[tries] if tries else [])
+        self._limits.clear(*tries)
         kept = json.loads(token.data)
         if self._users.by_identifier(kept["email"]):
             raise EmailTaken

@@ -130,8 +130,12 @@ class RegistrationProofResource:
     def on_post(
         self, req: falcon.Request, resp: falcon.Response, body: RegistrationProofBody
     ) -> None:
-        """Use up the link or the code, add the user, open a session, set the cookies."""
-        with self._pending.given(req, body) as (token, tries):
+        """Use up the link or the code, add the user, open a session, set the cookies.
+
+        Another username takes a try, as at a registration: the answer tells whether it is taken.
+        """
+        names = self._names.budgets(caller_of(req).ip) if body.username is not None else []
+        with self._pending.given(req, body) as (token, tries), self._limits.trying(*names):
             add = partial(self._pending.add, token, tries, body.username, caller_of(req))
             user = self._new_users.log_in(req, resp, add)
         self._pending.cookie.delete(resp)

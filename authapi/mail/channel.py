@@ -67,8 +67,15 @@ class MailChannel:
         return self._transport is not None and self._transport.is_open
 
     def prepare(self, job: OutboxJob) -> Letter | None:
-        """Return the letter of a job. Raises LookupError for a kind that no feature declares."""
-        return self.kinds[job.kind].prepare(self._core, job)
+        """Return the letter of a job.
+
+        Raises Refused for a kind that no feature declares, because a setting has turned it off or
+        a worker of a newer version has written it.
+        """
+        kind = self.kinds.get(job.kind)
+        if kind is None:
+            raise Refused("no feature that is on sends such mails", is_final=False)
+        return kind.prepare(self._core, job)
 
     def send(self, job: OutboxJob, parcel: Letter) -> None:
         """Send a letter. Raises Refused, and ChannelDown."""

@@ -54,7 +54,8 @@ class Channel(Protocol[Parcel]):
     def prepare(self, job: OutboxJob) -> Parcel | None:
         """Return what is sent, or None where there is nothing to send any more.
 
-        It is called inside a transaction, and again for each try.
+        It is called inside a transaction, and again for each try. Raises Refused, having written
+        nothing.
         """
 
     def send(self, job: OutboxJob, parcel: Parcel) -> None:
@@ -172,6 +173,9 @@ class Delivery(Generic[Parcel]):
                 parcel = self._channel.prepare(job)
             except Unavailable:
                 raise
+            except Refused as refused:
+                self._put_off(job, refused.reason)
+                return None
             except Exception as error:
                 raise Fault(job) from error
             if parcel is not None:
