@@ -189,9 +189,14 @@ def end_sessions(client, _token):
     assert client.app.core.of(OperatedSessions).end_of_user(1, NOBODY) == 1
 
 
+def end_all_sessions(client, _token):
+    client.query("DELETE FROM sessions")
+    assert [*client.app.core.of(OperatedSessions).end_all(NOBODY)] == [0]
+
+
 CHANGES = (
     *(change_password, change_email, reset, disable, delete),
-    *(log_out_everywhere, end_sessions, restore),
+    *(log_out_everywhere, end_sessions, end_all_sessions, restore),
 )
 
 

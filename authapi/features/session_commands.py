@@ -22,7 +22,7 @@ from authapi.times import timestamp
 REQUIRES = ("sessions", "user_look_up", "users")
 
 PAGE = 500  # rows
-USERS_AT_ONCE = 100  # whose sessions end in one transaction
+USERS_AT_ONCE = 100  # in one transaction
 ID_LENGTH = 64  # hexadecimal digits
 SHOWN_LENGTH = 12  # of them, in a table
 
@@ -78,18 +78,21 @@ class OperatedSessions:
     def end_of_user(self, user_id: int, operator: Caller) -> int:
         """End all sessions of a user, and logins and links that wait; return how many sessions."""
         with self._core.database.transaction(of=user_id):
-            self._users.outdate(user_id)
-            return self._sessions.end_others(user_id, operator, kept=None)
+            return self._end_of(user_id, operator)
 
     def end_all(self, operator: Caller) -> Iterator[int]:
-        """End all sessions, those of some users at once; yield how many each time."""
+        """End the same of all users, some at once; yield how many sessions each time."""
         after = 0
-        while rows := self._statements.users_with_sessions(after=after, at_most=USERS_AT_ONCE):
+        while rows := self._statements.user_ids(after=after, at_most=USERS_AT_ONCE):
             ids = [user_id for (user_id,) in rows]
             with self._core.database.transaction(of=ids):
-                ended = [self._sessions.end_others(each, operator, kept=None) for each in ids]
+                ended = sum(self._end_of(each, operator) for each in ids)
             after = ids[-1]
-            yield sum(ended)
+            yield ended
+
+    def _end_of(self, user_id: int, operator: Caller) -> int:
+        self._users.outdate(user_id)
+        return self._sessions.end_others(user_id, operator, kept=None)
 
 
 def _record(  # noqa: PLR0913, PLR0917 - a row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -84,7 +85,10 @@ def _of_answer(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _untitled(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in schema.items() if name != "title"}
+    made = {name: value for name, value in schema.items() if name != "title"}
+    if "description" in made:  # NOTE: before 3.13, Python keeps the indentation of docstrings
+        made["description"] = cleandoc(made["description"])
+    return made
 
 
 def _renamed(made: Any) -> Any:  # noqa: ANN401 - JSON

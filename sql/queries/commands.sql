@@ -37,11 +37,11 @@ SELECT id_hash, user_id
  WHERE id_hash BETWEEN :first AND :last
  LIMIT 2;
 
--- name: users_with_sessions(after, at_most)
-SELECT DISTINCT user_id
-  FROM sessions
- WHERE user_id > :after
- ORDER BY user_id
+-- name: user_ids(after, at_most)
+SELECT id
+  FROM users
+ WHERE id > :after
+ ORDER BY id
  LIMIT :at_most;
 
 -- name: entries(before, oldest, since, at_most)
