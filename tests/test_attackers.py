@@ -94,8 +94,6 @@ def test_stolen_pairs_sprayed(client, clock):
     """
     device = cookie_of(client.register(), "device")
     hours = 24 if client.app.core.database.is_local else 4
-    if client.app.core.database.is_local:
-        client.query("PRAGMA synchronous = OFF")  # no power is cut here
     client.query(
         "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
         "INSERT INTO users (username, username_key, email, email_key, password_hash) "
