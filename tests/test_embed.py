@@ -164,4 +164,4 @@ def test_attributes_of_the_page():
     code = "".join(path.read_text() for path in root.glob("*.py"))
     read = set(re.findall(r'getattr\(resource, "(\w+)"', code))
 
-    assert read == set(re.findall(r"^\| `(\w+) = ", page("embedding"), re.MULTILINE))
+    assert read == set(re.findall(r"^\| `(\w+)(?: = |\()", page("embedding"), re.MULTILINE))
