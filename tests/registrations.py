@@ -1,5 +1,6 @@
 """Registrations of tests where addresses must be proved, and their browsers."""
 
+import pytest
 from conftest import USER, cookie_of, token_of
 from mailboxes import code_in
 
@@ -30,3 +31,19 @@ def add_unproved(client):
     with core.database.transaction():
         password_hash = core.passwords.hash(USER["password"])
         core.of(UserRepository).insert(USER["username"], USER["email"], password_hash)
+
+
+@pytest.fixture(name="client")
+def _client(make_mailing):
+    return make_mailing(email_verification="required")
+
+
+@pytest.fixture(name="browser")
+def _browser(client):
+    """Return the headers of the browser that has registered."""
+    return browser_of(client.register())
+
+
+@pytest.fixture(name="mail")
+def _mail(client, browser):
+    return client.mail()

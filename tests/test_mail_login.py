@@ -122,7 +122,7 @@ def test_used_up_by_the_code(browser, mail):
 
 @pytest.mark.parametrize("kind", ["link", "code"])
 def test_32_at_once(client, browser, mail, kind):
-    """Of 32 logins at once with one link or code, one opens a session."""
+    """One of 32 logins at once with the same link or code opens a session."""
     cookies, proof = {**browser.cookies}, proof_in(mail, kind)
 
     with ThreadPoolExecutor(32) as threads:

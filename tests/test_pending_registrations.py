@@ -1,27 +1,10 @@
 """Pending registrations: their mails, their limits, and what is kept of them."""
 
-import pytest
 from conftest import OTHER, USER
 from mailboxes import _make_mailing, code_in, links_in, statuses, text_of, token_in  # noqa: F401 - a fixture
-from registrations import browser_of, complete, users, verify
+from registrations import _browser, _client, _mail, browser_of, complete, users, verify  # noqa: F401 - fixtures
 
 TAKEN = {"username": "another", "email": USER["email"], "password": "a better password"}
-
-
-@pytest.fixture(name="client")
-def _client(make_mailing):
-    return make_mailing(email_verification="required")
-
-
-@pytest.fixture(name="browser")
-def _browser(client):
-    """Return the headers of the browser that has registered."""
-    return browser_of(client.register())
-
-
-@pytest.fixture(name="mail")
-def _mail(client, browser):
-    return client.mail()
 
 
 def test_taken_address(client):

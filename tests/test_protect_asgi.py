@@ -284,16 +284,23 @@ def test_an_application_that_fails_after_the_renewal(protecting, client, token, 
     assert client.events().count("session_renewed") == 1
 
 
-def test_a_request_that_is_cancelled_in_its_renewal(protecting, client, token, clock, spy):
-    """A cancelled request never reaches the application; the next one gets the newer token."""
-    protected, writes, may_go_on = protecting(spy), threading.Event(), threading.Event()
-    clock.move(RENEWED_AFTER)
+def held_up(protected):
+    """Hold up each write; return the events that it has begun, and that it may go on."""
+    begun, may_go_on = threading.Event(), threading.Event()
 
     def wait(_):
-        writes.set()
+        begun.set()
         assert may_go_on.wait(30)
 
     protected.auth.core.events.subscribe(wait)
+    return begun, may_go_on
+
+
+def test_a_request_that_is_cancelled_in_its_renewal(protecting, client, token, clock, spy):
+    """A cancelled request never reaches the application; the next one gets the newer token."""
+    protected = protecting(spy)
+    clock.move(RENEWED_AFTER)
+    writes, may_go_on = held_up(protected)
 
     async def cancelled():
         loop = asyncio.get_running_loop()
@@ -316,14 +323,9 @@ def test_a_request_that_is_cancelled_in_its_renewal(protecting, client, token, c
 
 def test_a_renewal_waits_beside_the_loop(protecting, token, clock, spy):
     """While a renewal waits for the database, the loop serves other requests."""
-    protected, begun, may_end = protecting(spy), threading.Event(), threading.Event()
+    protected = protecting(spy)
     clock.move(RENEWED_AFTER)
-
-    def wait(_):
-        begun.set()
-        assert may_end.wait(30)
-
-    protected.auth.core.events.subscribe(wait)
+    begun, may_end = held_up(protected)
 
     async def both():
         loop = asyncio.get_running_loop()

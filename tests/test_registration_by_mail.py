@@ -8,27 +8,20 @@ import pytest
 from browsers import Browser
 from conftest import OTHER, USER, token_of
 from mailboxes import _make_mailing, code_in, links_in, statuses, text_of, token_in  # noqa: F401 - a fixture
-from registrations import add_unproved, browser_of, complete, users, verify
+from registrations import (  # noqa: F401 - fixtures
+    _browser,
+    _client,
+    _mail,
+    add_unproved,
+    browser_of,
+    complete,
+    users,
+    verify,
+)
 from test_statement_faults import KINDS, World, _plan  # noqa: F401 - a fixture
 
 from authapi import Settings, create_app
 from authapi.settings import SettingError
-
-
-@pytest.fixture(name="client")
-def _client(make_mailing):
-    return make_mailing(email_verification="required")
-
-
-@pytest.fixture(name="browser")
-def _browser(client):
-    """Return the headers of the browser that has registered."""
-    return browser_of(client.register())
-
-
-@pytest.fixture(name="mail")
-def _mail(client, browser):
-    return client.mail()
 
 
 @pytest.fixture(name="proof", params=["link", "code"])

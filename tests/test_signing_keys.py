@@ -377,7 +377,7 @@ def test_a_link_stays(tmp_path):
 
 
 def test_two_changes_at_once(client, key_file):
-    """Of changes at the same time none is lost."""
+    """No change of the key file is lost when several happen at once."""
     threads = [threading.Thread(target=rotated, args=(key_file,)) for _ in range(16)]
     for thread in threads:
         thread.start()

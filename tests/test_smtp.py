@@ -285,7 +285,7 @@ def test_a_fault_of_the_relay(serve, in_haste, fault, caplog):
 
 
 def test_only_a_message_may_take_long(serve, in_haste):
-    """Of all answers, the one to a message alone is awaited for longer, so that a claim lasts."""
+    """Only the answer to a message is awaited for longer, so that a claim lasts."""
     with running(Script()) as relay:
         service = serve(relay.url)
         service.write()
