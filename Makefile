@@ -14,8 +14,10 @@ test:
 check:
 	$(BIN)/pip install -q -e '.[dev]' && $(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest -q $(TESTS) && $(BIN)/coverage combine -q && $(BIN)/coverage report
 
+# The types of the JavaScript client need what `make clients` installs.
 document:
 	PYTHONPATH=. $(BIN)/python tools/api_document.py
+	if [ -d .clients/node_modules ]; then .clients/node_modules/.bin/openapi-typescript docs/openapi.json --default-non-nullable false -o clients/js/api.d.ts; else echo "clients/js/api.d.ts is as it was: run \`make clients\` first" >&2; fi
 
 # What makes clients of the API document and fuzzes the service by it. They have an environment of their own.
 clients:
