@@ -166,20 +166,6 @@ def test_notices_of_a_thief(make_mailing):
     assert client.post("/user/not-me", {"token": token_in(notice)}).status_code == 400
 
 
-def test_squatters_at_once(client, link):
-    """Undos at the same time as changes of the squatter's password do not block each other."""
-    session = token_of(client.register(**{**OTHER, "email": USER["email"]}))
-
-    def act(number):
-        return undo(client, link) if number % 2 else change_password(client, session)
-
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(act, range(8)))
-
-    assert statuses(*answers[1::2]).count(200) == 1
-    assert 503 not in statuses(*answers)
-
-
 def test_taken_with_a_proof(client, changed, link):
     """An account whose owner has proved the old address keeps it."""
     client.register(**{**OTHER, "email": USER["email"]})

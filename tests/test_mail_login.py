@@ -1,7 +1,6 @@
 """Mail login: a session by a link or a code that is mailed, in the browser that asked for it."""
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 
 import pytest
 import second_factor
@@ -433,32 +432,3 @@ def test_no_secret_is_stored(client, browser, mail, tmp_path, caplog):
         assert secret.encode() not in stored
         assert secret not in caplog.text
     assert not client.query("SELECT * FROM audit_log WHERE detail LIKE ?", f"%{code}%")
-
-
-@pytest.mark.sqlite("counts its statements")
-@pytest.mark.parametrize("kind", ["link", "code"])
-def test_fault_at_each_statement(make_mailing, plan, tmp_path, kind):
-    """A fault at any statement leaves the link good, or the login is whole."""
-    settings = {**SETTINGS, "rate_limits": "off"}
-    client = make_mailing(**settings)
-    client.register()
-    prove_address(client)
-    asking = Browser(client)
-    asking.ask()
-    mail, cookies = client.mail(), {**asking.cookies}
-    client = make_mailing(**settings)
-    client.app.core.database.connections.factory = plan.factory
-    client.query("PRAGMA synchronous = OFF")
-    with closing(World(tmp_path / "authapi.db")) as world:
-        plan.begin()
-        assert Browser(client, **cookies).log_in(proof_in(mail, kind)).status_code == 200
-
-        for at in range(len(plan.steps)):
-            for when in ("before", "after"):
-                world.put_back()
-                plan.begin(at, when, KINDS["full"]())
-                assert Browser(client, **cookies).log_in(proof_in(mail, kind)).status_code == 503
-                plan.begin()
-                opened = client.query("SELECT count(*) FROM sessions") == [(2,)]
-                again = Browser(client, **cookies).log_in(proof_in(mail, "link"))
-                assert again.status_code == (400 if opened else 200)

@@ -4,10 +4,15 @@ Triggers that wait widen the moment between what a change reads and what it writ
 lost without the lock on the user's row, so the tests would notice if it was forgotten.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from cluster import why_none
-from conftest import CHEAP, USER, Client, token_of
+from conftest import CHEAP, OTHER, USER, Client, eventually, token_of
+from emails import NEW as NEW_EMAIL
+from emails import ask, confirm, mail_to
 from engines import PostgreSQLEngine
+from mailboxes import MailingClient, mail_settings, token_in
 from test_races import at_once
 
 from authapi import Settings, create_app
@@ -139,3 +144,40 @@ def test_logouts_of_the_same_sessions(nodes):
 
     statuses = sorted(answer.status_code for answer in answers)
     assert statuses == [200, 200] if is_locked else statuses == [200, 503]
+
+
+SQL_PROVE = "UPDATE users SET email_verified_at = 1 WHERE username = %s"
+SQL_WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+
+
+@pytest.mark.parametrize("locks", ["both", "one"])
+def test_an_undo_beside_a_proof_of_a_squatter(cluster, clock, tmp_path, locks):
+    """A squatter who is proving the address when its former owner undoes a change keeps it.
+
+    So the undo locks the rows of both users before it reads whether the address is proved.
+    """
+    import psycopg  # noqa: PLC0415 - it may not be installed
+
+    settings = mail_settings(tmp_path, security_notices="off", **CHEAP)
+    app = create_app(Settings(**PostgreSQLEngine(cluster).settings(**settings)), clock=clock)
+    client, begin = MailingClient(app, tmp_path), app.core.database.transaction
+    token = token_of(client.register())
+    link = token_in(mail_to(client, NEW_EMAIL)) if ask(client, token).status_code == 202 else ""
+    confirm(client, token, {"token": link})
+    link = token_in(mail_to(client, USER["email"]))
+    client.register(**{**OTHER, "email": USER["email"]})
+    if locks == "one":
+        app.core.database.transaction = lambda of=None, **more: begin(
+            of=min(of) if isinstance(of, set) else of, **more
+        )
+
+    with psycopg.connect(cluster.url) as proving, ThreadPoolExecutor(1) as pool:
+        proving.execute(SQL_PROVE, [OTHER["username"]])
+        undo = pool.submit(client.post, "/user/email/undo", {"token": link})
+        with psycopg.connect(cluster.url, autocommit=True) as looking:
+            eventually(lambda: looking.execute(SQL_WAITING).fetchone()[0])
+        proving.commit()
+        answer = undo.result()
+
+    app.close()
+    assert answer.status_code == (409 if locks == "both" else 200)

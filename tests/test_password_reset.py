@@ -1,7 +1,6 @@
 """Password reset: a new password by a link that is mailed."""
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 
 import pytest
 import second_factor
@@ -217,31 +216,6 @@ def test_no_place_to_hash(client, token, monkeypatch):
 
 def _overloaded(*_arguments):
     raise Overloaded
-
-
-@pytest.mark.sqlite("counts its statements")
-def test_fault_at_each_statement(make_mailing, plan, tmp_path):
-    """A fault at any statement leaves the link and the password, or the reset is whole."""
-    settings = {"rate_limits": "off", "security_notices": "off"}
-    client = make_mailing(**settings)
-    client.register()
-    link = client.reset_token(USER["email"])
-    client = make_mailing(**settings)
-    client.app.core.database.connections.factory = plan.factory
-    client.query("PRAGMA synchronous = OFF")
-    with closing(World(tmp_path / "authapi.db")) as world:
-        plan.begin()
-        assert client.reset(link).status_code == 200
-
-        for at in range(len(plan.steps)):
-            for when in ("before", "after"):
-                world.put_back()
-                plan.begin(at, when, KINDS["full"]())
-                assert client.reset(link).status_code == 503
-                plan.begin()
-                done = client.log_in(password=NEW).status_code == 200
-                assert client.log_in().status_code == (401 if done else 200)
-                assert client.reset(link).status_code == (400 if done else 200)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])

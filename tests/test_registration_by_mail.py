@@ -1,8 +1,6 @@
 """Registration where addresses must be proved: an account exists once its mail was answered."""
 
-import itertools
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 
 import pytest
 from browsers import Browser
@@ -179,29 +177,6 @@ def test_closed(make_mailing):
     answers = [client.register(), verify(client, {"token": "x"})]
 
     assert [each.json["error"] for each in answers] == ["registration_closed"] * 2
-
-
-@pytest.mark.sqlite("counts its statements")
-def test_fault_at_each_statement(make_mailing, plan, tmp_path):
-    """A fault at any statement leaves the link and no user, or the user is whole."""
-    settings = {"email_verification": "required", "rate_limits": "off"}
-    client = make_mailing(**settings)
-    browser, proof = browser_of(client.register()), {"token": token_in(client.mail())}
-    client = make_mailing(**settings)
-    client.app.core.database.connections.factory = plan.factory
-    client.query("PRAGMA synchronous = OFF")
-    with closing(World(tmp_path / "authapi.db")) as world:
-        plan.begin()
-        assert verify(client, proof, browser).status_code == 201
-
-        for at, when in itertools.product(range(len(plan.steps)), ("before", "after")):
-            world.put_back()
-            plan.begin(at, when, KINDS["full"]())
-            assert verify(client, proof, browser).status_code == 503
-            plan.begin()
-            done = len(users(client))
-            assert client.log_in().status_code == (200 if done else 401)
-            assert verify(client, proof, browser).status_code == (400 if done else 201)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -11,18 +11,22 @@ from dataclasses import dataclass, field
 
 import falcon.inspect
 import pytest
+from browsers import SETTINGS, Browser, proof_in
 from conftest import OTHER, USER, Client, token_of
 from emails import NEW, ask, confirm, mail_to
 from falcon.testing import Result
 from mailboxes import MailingClient, _make_mailing, token_in  # noqa: F401 - a fixture
+from registrations import browser_of, verify
 
 from authapi.database.sqlite.connections import Connection
 from authapi.session_tokens import SessionTokens, public_id
 
+PROOFS = {"email_verification": "required", "security_notices": "off"}
 STRONGER = {"argon2_time_cost": 2}
 ANOTHER = {"username": "third", "email": "third@example.com", "password": "battery staple"}
 # Hashes, ids of sessions and requests, and what a mailed link is derived from.
 OURS = re.compile(r"\$argon2|[0-9a-f]{64}\Z|[0-9a-f]{16}\Z|[\w-]{22}\Z")
+HASHED = re.compile(r'(\$argon2[^"]*)\$[^$"]+\$[^$"]+')  # in the data of a registration
 REAL_TIME = 1_700_000_000  # seconds since the epoch: later than every clock of a test
 
 
@@ -106,11 +110,11 @@ class Scenario:
     """A request that writes; `of` is its route."""
 
     of: str
-    send: Callable[[Client, list[str]], Result]  # to the client, with the tokens of two sessions
+    send: Callable[[Client, list], Result]  # to the client, with two sessions and what `mail` gives
     status: int = 200
     settings: dict = field(default_factory=dict)
     renews: bool = False
-    link: Callable[[MailingClient, str], str] | None = None  # the token of a mailed link, if any
+    mail: Callable[[MailingClient, str], object] | None = None  # what it gives, if it mails
 
 
 SCENARIOS = {
@@ -184,25 +188,25 @@ MAILS = {
         "POST /password/reset/request",
         lambda client, _: client.ask_for_reset(USER["email"]),
         202,
-        link=lambda *_: "",
+        mail=lambda *_: "",
     ),
     "reset": Scenario(
         "POST /password/reset",
         lambda client, tokens: client.reset(tokens[2]),
-        link=lambda client, _: client.reset_token(USER["email"]),
+        mail=lambda client, _: client.reset_token(USER["email"]),
     ),
     "ask for a verification": Scenario(
         "POST /user/email/verify/request",
         lambda client, tokens: client.request_as(tokens[0], "POST", "/user/email/verify/request"),
         202,
-        link=lambda *_: "",
+        mail=lambda *_: "",
     ),
     "verify": Scenario(
         "POST /user/email/verify",
         lambda client, tokens: client.request_as(
             tokens[0], "POST", "/user/email/verify", {"token": tokens[2]}
         ),
-        link=lambda client, token: mailed(
+        mail=lambda client, token: mailed(
             client, client.request_as(token, "POST", "/user/email/verify/request"), USER["email"]
         ),
     ),
@@ -210,29 +214,78 @@ MAILS = {
         "POST /user/email",
         lambda client, tokens: ask(client, tokens[0]),
         202,
-        link=lambda *_: "",
+        mail=lambda *_: "",
     ),
     "give up a change of the email": Scenario(
         "DELETE /user/email/pending",
         lambda client, tokens: client.request_as(tokens[0], "DELETE", "/user/email/pending"),
-        link=lambda client, token: mailed(client, ask(client, token), NEW),
+        mail=lambda client, token: mailed(client, ask(client, token), NEW),
     ),
     "confirm a change of the email": Scenario(
         "POST /user/email/confirm",
         lambda client, tokens: confirm(client, tokens[0], {"token": tokens[2]}),
-        link=lambda client, token: mailed(client, ask(client, token), NEW),
+        mail=lambda client, token: mailed(client, ask(client, token), NEW),
     ),
     "undo a change of the email": Scenario(
         "POST /user/email/undo",
         lambda client, tokens: client.post("/user/email/undo", {"token": tokens[2]}),
-        link=lambda client, token: mailed(client, changed(client, token), USER["email"]),
+        mail=lambda client, token: mailed(client, changed(client, token), USER["email"]),
     ),
     "not me": Scenario(
         "POST /user/not-me",
         lambda client, tokens: client.post("/user/not-me", {"token": tokens[2]}),
-        link=lambda client, token: mailed(
+        mail=lambda client, token: mailed(
             client, client.request_as(token, "PATCH", "/user", {"username": "new"}), USER["email"]
         ),
+    ),
+    "ask for a login by mail": Scenario(
+        "POST /login/mail",
+        lambda client, _: Browser(client).ask(),
+        202,
+        SETTINGS,
+        mail=lambda *_: "",
+    ),
+    "log in by a mailed link": Scenario(
+        "POST /login/mail/verify",
+        lambda client, given: Browser(client, **given[2][1]).log_in(given[2][0]),
+        200,
+        SETTINGS,
+        mail=lambda client, _: asked_for_login(client, "link"),
+    ),
+    "log in by a mailed code": Scenario(
+        "POST /login/mail/verify",
+        lambda client, given: Browser(client, **given[2][1]).log_in(given[2][0]),
+        200,
+        SETTINGS,
+        mail=lambda client, _: asked_for_login(client, "code"),
+    ),
+    "register with a proof": Scenario(
+        "POST /register",
+        lambda client, _: client.register(**ANOTHER),
+        202,
+        PROOFS,
+        mail=lambda *_: "",
+    ),
+    "prove by a mailed link": Scenario(
+        "POST /register/verify",
+        lambda client, given: verify(client, *given[2]),
+        201,
+        PROOFS,
+        mail=lambda client, _: registered(client, "link"),
+    ),
+    "prove by a mailed code": Scenario(
+        "POST /register/verify",
+        lambda client, given: verify(client, *given[2]),
+        201,
+        PROOFS,
+        mail=lambda client, _: registered(client, "code"),
+    ),
+    "prove in another browser": Scenario(
+        "POST /register/verify",
+        lambda client, given: verify(client, {**given[2][0], "password": ANOTHER["password"]}),
+        201,
+        PROOFS,
+        mail=lambda client, _: registered(client, "link"),
     ),
 }
 EVERY = SCENARIOS | MAILS
@@ -249,6 +302,19 @@ def changed(client, token):
     return confirm(client, token, {"token": mailed(client, ask(client, token), NEW)})
 
 
+def asked_for_login(client, kind):
+    """Ask for a login by mail; return the body that gives what is mailed, and the cookies."""
+    browser = Browser(client)
+    browser.ask()
+    return proof_in(client.mail(), kind), browser.cookies
+
+
+def registered(client, kind):
+    """Register with a proof; return the body that gives what is mailed, and the cookie's header."""
+    browser = browser_of(client.register(**ANOTHER))
+    return proof_in(client.mail(), kind), browser
+
+
 def id_of(client, token):
     core = client.app.core
     return public_id(core.of(SessionTokens).read(token, core.clock()))
@@ -257,12 +323,13 @@ def id_of(client, token):
 class World:
     """A database whose content can be read and put back as a whole."""
 
-    def __init__(self, path):
+    def __init__(self, path, earlier=None):
         self._file = sqlite3.connect(path, isolation_level=None)
         self._file.execute("PRAGMA synchronous = OFF")
         self._kept = sqlite3.connect(":memory:")
         self._file.backup(self._kept)
-        self._known = {value for row in self._rows() for value in row}
+        values = {value for row in self._rows() for value in row}
+        self._known = earlier._known if earlier else values
 
     def put_back(self):
         self._kept.backup(self._file)
@@ -286,7 +353,7 @@ class World:
         if isinstance(value, str) and value not in self._known and OURS.match(value):
             costs = value.rpartition("$")[0].rpartition("$")[0]
             return f"{costs} {drawn.setdefault(value, len(drawn))}"
-        return value
+        return HASHED.sub(r"\1", value) if isinstance(value, str) else value
 
     def _rows(self):
         names = self._file.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1")
@@ -298,21 +365,21 @@ class World:
 class Trial:
     """Sends the request of a scenario, again and again, from the same beginning."""
 
-    def __init__(self, scenario, client, tokens, plan, world):
+    def __init__(self, scenario, client, given, plan, world):
         self.scenario, self.plan, self.world = scenario, plan, world
-        self._client, self._tokens = client, tokens
+        self._client, self._given = client, given
         self.database = client.app.core.database
         self.states = [world.content()]  # before, and after each commit where nothing fails
 
     def send(self, *fault, **options):
         self.plan.begin(*fault, **options)
-        return self.scenario.send(self._client, self._tokens)
+        return self.scenario.send(self._client, self._given)
 
     def count(self):
         """Run it without a fault; give the statements, with BEGIN and COMMIT among them."""
         self.plan.begin()
         self.plan.on_commit = lambda: self.states.append(self.world.content())
-        answer = self.scenario.send(self._client, self._tokens)
+        answer = self.scenario.send(self._client, self._given)
         assert self.scenario.status == answer.status_code
         assert self.states[-1] == self.world.content()
         return self.plan.steps
@@ -333,18 +400,47 @@ class Trial:
         assert self._kept(at, commits, kind) == self.world.content()
 
         again = self.send()
-        if commits == 0:
+        assert again.status_code < 500
+        if commits < len(self.states) - 1:  # the change is not made, so it can be made again
             assert self.scenario.status == again.status_code
+        if commits == 0:
             assert self.states[-1] == self.world.content()
-        else:
-            assert again.status_code < 500
         return commits
 
     def _kept(self, at, commits, kind):
-        """Return what must remain; a try is given back if the database fails in what it was for."""
+        """Return what must remain; a try is given back if the database fails in what it was for.
+
+        The tries of a mail are taken with the mail, in one transaction.
+        """
         kept = self.states[commits]
         gives_back = kind != "unexpected" and "COMMIT" in self.plan.steps[:at]
-        return [row for row in kept if row[0] != "limits"] if gives_back else kept
+        of_mails = [
+            row
+            for row in kept
+            if row[0] != "limits" or row[1].startswith(("mail-address", "mail-network"))
+        ]
+        return of_mails if gives_back else kept
+
+
+def settings_of(scenario):
+    """Return the settings of a scenario's service, but for the limits."""
+    mode = {"email_verification": "optional"} if scenario.mail else {}
+    return mode | scenario.settings
+
+
+def prepared(make, scenario):
+    """Make what a scenario finds; return two sessions, and what its mail gives."""
+    mode = {"email_verification": "optional"} if scenario.mail else {}
+    client = make(rate_limits="off", **mode)
+    given = [token_of(client.register()), token_of(client.log_in())]
+    client.register(**OTHER)
+    if scenario.mail:
+        client.mails()
+        if scenario.settings:
+            client = make(rate_limits="off", **settings_of(scenario))
+            client.mails()
+        given.append(scenario.mail(client, given[0]))
+    return given
 
 
 @pytest.fixture(name="trial_of")
@@ -353,20 +449,14 @@ def _trial_of(make_client, make_mailing, plan, clock, tmp_path):
     worlds = []
 
     def trial_of(scenario, rate_limits="off"):
-        make = make_mailing if scenario.link else make_client
-        verification = {"email_verification": "optional"} if scenario.link else {}
-        client = make(rate_limits="off", **verification)
-        tokens = [token_of(client.register()), token_of(client.log_in())]
-        client.register(**OTHER)
-        if scenario.link:
-            client.mails()
-            tokens.append(scenario.link(client, tokens[0]))
-        client = make(rate_limits=rate_limits, **verification, **scenario.settings)
+        make = make_mailing if scenario.mail else make_client
+        given = prepared(make, scenario)
+        client = make(rate_limits=rate_limits, **settings_of(scenario))
         client.app.core.database.connections.factory = plan.factory
         clock.move(3_600 if scenario.renews else 60)
         client.query("PRAGMA synchronous = OFF")  # no power is cut here
         worlds.append(World(tmp_path / "authapi.db"))
-        return Trial(scenario, client, tokens, plan, worlds[-1])
+        return Trial(scenario, client, given, plan, worlds[-1])
 
     yield trial_of
     for world in worlds:
@@ -419,6 +509,7 @@ ONE_USERS |= {"end the others", "end one", "reauthenticate", "change the passwor
 ONE_USERS |= {"delete the user", "logout", "reset", "not me", "undo a change of the email"}
 ONE_USERS |= {"verify", "give up a change of the email", "confirm a change of the email"}
 ONE_USERS |= {"ask for a verification", "ask for a change of the email"}
+ONE_USERS |= {"log in by a mailed link", "log in by a mailed code"}
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -443,7 +534,7 @@ def test_a_change_of_one_user_names_the_user(name, trial_of, monkeypatch):
 
 def test_every_route_that_writes_is_tried(make_mailing):
     """Every route that writes has a scenario."""
-    app = make_mailing(email_verification="optional").app
+    app = make_mailing(email_verification="required", mail_login="on").app
     found = {
         f"{responder.method} {route.path}"
         for route in falcon.inspect.inspect_routes(app)
