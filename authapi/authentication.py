@@ -12,6 +12,7 @@ from authapi.core import Core
 from authapi.errors import Failure, InvalidToken, NotAuthenticated, Unavailable
 from authapi.inline import IN_LOOP, leave_loop
 from authapi.principal import Claims, Principal, Session
+from authapi.routing import takes_any_method
 from authapi.session_tokens import Issued, Presented, SessionTokens
 
 MOST_RESOURCES = 256  # whose methods are remembered
@@ -140,7 +141,8 @@ class Authenticate(Authentication):
         self, req: falcon.Request, resp: falcon.Response, resource: object, _params: dict[str, Any]
     ) -> None:
         """Raise NotAuthenticated, InvalidToken, or the failure of a need that is not met."""
-        if req.method == "OPTIONS" or getattr(resource, "public", False) is True:
+        is_open = req.method == "OPTIONS" and not takes_any_method(resource)
+        if is_open or getattr(resource, "public", False) is True:
             return
         try:
             principal = self.principal(req)
@@ -148,7 +150,7 @@ class Authenticate(Authentication):
                 need(principal, self._clock())
         except Failure as failure:
             methods = self._methods.of(resource)
-            if req.method in methods:
+            if req.method in methods or takes_any_method(resource):
                 if refuse := getattr(resource, "refuse", None):
                     refuse(req, failure)
                 raise

@@ -26,10 +26,12 @@ from typing import Any
 from authapi.database import Key, Row
 from authapi.errors import Unavailable
 from authapi.middleware import SAFE_METHODS
+from authapi.routing import takes_any_method
 
 IN_LOOP = "authapi.in_loop"  # in the environ: whether the server's loop runs the application
 KEPT = "authapi.kept"  # in the environ: what the loop's run left for the next one
 
+REST = "{path:path}"  # ends the template of a route that has all paths below it
 _ROWS = "rows"  # kept: the rows that were looked up, by their keys
 
 
@@ -54,14 +56,19 @@ class InlineRoutes:
         """Start without a route."""
         self._quick: set[str] = set()
         self._hashing: set[str] = set()
+        self._quick_below: tuple[str, ...] = ()  # all paths that begin so, in any method
 
     def add(self, path: str, resource: object) -> None:
         """Add a route of a resource that says `quick = True` or `hashes = True`; ignore others.
 
-        A path with parameters never matches, because requests are compared with its template.
+        A path with parameters never matches, because requests are compared with its template. But
+        one that ends with `{path:path}` matches whatever is below it, if its quick resource takes
+        any method.
         """
         if getattr(resource, "quick", False) is True:
             self._quick.add(path)
+            if takes_any_method(resource) and path.endswith(REST):
+                self._quick_below += (path.removesuffix(REST),)
         if getattr(resource, "hashes", False) is True:
             self._hashing.add(path)
 
@@ -69,9 +76,12 @@ class InlineRoutes:
         """Return whether the loop may run a request.
 
         A `quick` resource's safe methods only read: they wait for no lock, hash or network. The
-        other methods of one that `hashes` are refused, or leave the loop before they hash.
+        other methods of one that `hashes` are refused, or leave the loop before they hash. A
+        resource that takes any method answers each as GET.
         """
-        return path in (self._quick if method in SAFE_METHODS else self._hashing)
+        if path in (self._quick if method in SAFE_METHODS else self._hashing):
+            return True
+        return path.startswith(self._quick_below)
 
 
 def leave_loop(environ: dict[str, Any], **kept: object) -> None:

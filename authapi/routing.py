@@ -13,6 +13,14 @@ from authapi.headers import OWN, is_shared
 from authapi.operations import prepared
 
 
+def takes_any_method(resource: object) -> bool:
+    """Return whether a resource says `any_method = True`: its `on_get` answers every method.
+
+    OPTIONS and methods that HTTP does not know are among them, and need a session as GET does.
+    """
+    return getattr(resource, "any_method", False) is True
+
+
 def check_resource(resource: object) -> None:
     """Raise TypeError for a resource that would be open by mistake.
 
@@ -75,8 +83,9 @@ class Router(CompiledRouter):
         methods = _Methods(
             (method, prepared(responder, self._clock)) for method, responder in responders.items()
         )
-        if "GET" in methods:
-            methods.setdefault("HEAD", methods["GET"])
+        for method in falcon.COMBINED_METHODS if takes_any_method(resource) else ("HEAD",):
+            if "GET" in methods:
+                methods.setdefault(method, methods["GET"])
         return methods
 
 

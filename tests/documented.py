@@ -70,7 +70,7 @@ def check(template, method, status, headers, text):
 
     `headers` have lower-case names. Routes and failures of a test's own are not in the document.
     """
-    path, method = template, "GET" if method == "HEAD" else method
+    path, method = template.replace(":path}", "}"), "GET" if method == "HEAD" else method
     if method.lower() not in document()["paths"].get(path, ()):
         return
     media_type = headers.get("content-type", "").partition(";")[0]

@@ -143,3 +143,30 @@ def test_methods(client, token, method):
     answer = client.simulate_request(method, "/verify", headers={"Cookie": f"jwt={token}"})
 
     assert answer.status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("POST", {"Origin": "https://evil.example"}, 403),
+        ("POST", {"Sec-Fetch-Site": "same-site", "Origin": "https://other.example.com"}, 403),
+        ("POST, GET", {"Origin": "https://evil.example"}, 403),
+        ("get", {"Origin": "https://evil.example"}, 403),
+        ("POST", {"Sec-Fetch-Site": "same-origin", "Origin": "https://app.example.com"}, 200),
+        ("POST", {"Origin": "https://app.example.com"}, 200),
+        ("POST", {"Sec-Fetch-Site": "same-site", "Origin": "https://www.example.com"}, 200),
+        ("POST", {}, 200),
+        ("GET", {"Origin": "https://evil.example"}, 200),
+        ("", {"Origin": "https://evil.example"}, 200),
+    ],
+)
+def test_methods_that_a_proxy_names(make_client, method, headers, status):
+    """Where a proxy names the method of a request, one of another site changes nothing."""
+    client = make_client(allowed_origins="https://www.example.com")
+    asked = {"X-Forwarded-Method": method, "Host": "app.example.com", **headers}
+
+    answer = client.get_as(token_of(client.register()), "/verify", headers=asked)
+
+    assert answer.status_code == status
+    assert answer.json.get("error") == ("cross_site_request" if status == 403 else None)
+    assert ("X-Auth-User-Id" in answer.headers) is (status == 200)

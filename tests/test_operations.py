@@ -157,6 +157,7 @@ WALK = [  # a request, with the responder that answers it
     ("ExampleResource.on_get", "GET", "/", None),
     ("UserResource.on_get", "GET", "/user", None),
     ("VerificationResource.on_get", "GET", "/verify", None),
+    ("PathVerificationResource.on_get", "GET", "/verify/a/b", None),
     ("LivenessResource.on_get", "GET", "/livez", None),
     ("DocumentResource.on_get", "GET", "/openapi.json", None),
     ("PageResource.on_get", "GET", "/docs", None),

@@ -36,6 +36,7 @@ DEFAULT = (
     "bound_proofs",
     "mail_login",
     "forward_auth",
+    "ext_authz",
     "health",
     "mail",
     "metrics",

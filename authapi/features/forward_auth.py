@@ -15,8 +15,9 @@ import falcon
 
 from authapi.answers import UserAnswer
 from authapi.core import Core
-from authapi.errors import Failure
+from authapi.errors import CrossSiteRequest, Failure
 from authapi.hosts import as_origin, host_of
+from authapi.middleware import CrossSite
 from authapi.operations import operation
 from authapi.principal import principal_of
 from authapi.settings import (
@@ -31,6 +32,12 @@ from authapi.settings import (
 REQUIRES: tuple[str, ...] = ()
 
 LONGEST_WAY_BACK = 2_048  # characters, encoded; proxies bound the headers of an answer
+
+IDENTITY = {
+    "X-Auth-User-Id": "The user's id.",
+    "X-Auth-Username": "The username, percent-encoded.",
+    "X-Auth-Email": "The email, percent-encoded, if it is verified. A setting.",
+}
 
 _PLAIN = string.punctuation.replace("%", "")  # what a header may hold as it is, but for the escape
 _TARGET = re.compile(r"/[!-~]*")  # a path and a query, as a client sends them
@@ -159,7 +166,7 @@ def _forwarded_target(req: falcon.Request) -> str:
     return req.get_header("X-Forwarded-Uri", default="")
 
 
-class VerificationResource:
+class Verification:
     """Tells a proxy the user of a session, in headers that it can pass on."""
 
     quick = True
@@ -168,27 +175,21 @@ class VerificationResource:
     def __init__(self, core: Core) -> None:
         """Take the wire, the login page, and which email addresses may be sent."""
         self._wire = core.wire
+        self._cross_site = CrossSite(core.settings, core.notices)
         self._page = LoginPage(core.settings)
         settings = core.settings.of(ForwardAuthSettings)
         self._sends_every_email = settings.verify_email_header == "always"
 
-    @operation(
-        "Show whose session it is, to a proxy.",
-        name="verify",
-        answers=UserAnswer,
-        headers={
-            "X-Auth-User-Id": "The user's id.",
-            "X-Auth-Username": "The username, percent-encoded.",
-            "X-Auth-Email": "The email, percent-encoded, if it is verified. A setting.",
-        },
-        raises=(LoginRequired, LoginRequiredUnderNginx),
-    )
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer the user, in the headers too.
+    def answer(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer the user, in the headers too. Raises CrossSiteRequest.
 
         SECURITY: applications take X-Auth-Email for proof of the address. So the operator must ask
-        for addresses that nobody has proved.
+        for addresses that nobody has proved. And anybody may name a method for which the proxy
+        asks: the worst is that the request is refused.
         """
+        asked_for = req.env.get("HTTP_X_FORWARDED_METHOD")
+        if asked_for:
+            self._cross_site.check(req, asked_for)
         user = principal_of(req).user
         resp.set_header("X-Auth-User-Id", str(user.id))
         resp.set_header("X-Auth-Username", _encoded(user.username))
@@ -197,13 +198,38 @@ class VerificationResource:
             resp.set_header("X-Auth-Email", _encoded(user.email))
         self._wire.answer_user(resp, 200, "User.", user)
 
+    def redirect(
+        self,
+        req: falcon.Request,
+        target: str,
+        failure: Failure,
+        kind: type[LoginRequired] = LoginRequired,
+    ) -> None:
+        """Raise LoginRequired in place of a failure, for a browser and where there is a page."""
+        location = self._page.location(req, target)
+        if location:
+            raise kind(location, failure.notice) from None
+
+
+class VerificationResource(Verification):
+    """Answers a proxy that asks with GET, whatever the method of the request."""
+
+    @operation(
+        "Show whose session it is, to a proxy.",
+        name="verify",
+        answers=UserAnswer,
+        headers=IDENTITY,
+        raises=(CrossSiteRequest, LoginRequired, LoginRequiredUnderNginx),
+    )
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer the user."""
+        self.answer(req, resp)
+
     def refuse(self, req: falcon.Request, failure: Failure) -> None:
         """Raise LoginRequired in place of a failure, for a browser and where there is a page."""
-        location = self._page.location(req, _forwarded_target(req))
-        if location:
-            stays = req.get_param("status") == "401"
-            kind = LoginRequiredUnderNginx if stays else LoginRequired
-            raise kind(location, failure.notice) from None
+        stays = req.get_param("status") == "401"
+        kind = LoginRequiredUnderNginx if stays else LoginRequired
+        self.redirect(req, _forwarded_target(req), failure, kind)
 
 
 def _encoded(text: str) -> str:
