@@ -22,20 +22,27 @@ Know who sends a request
     `needs = (fresh,)`, or `strong`, `verified`, or a function of your own.
 
 Look after users
-    auth.users.get(7), .find("anna"), .list(search="an", disabled=False)
+    auth.users.get(7), .find("anna")             an Account, or None
+    auth.users.list(search="an", disabled=False) yields Accounts, however many, 500 a statement
     auth.users.create("anna", "anna@example.com", "a long password")
     auth.users.rename(7, "anne"), .set_password(7, "another password")
     auth.users.disable(7), .enable(7), .delete(7)
+
+    They raise RefusedValue, UsernameTaken, EmailTaken or NoSuchUser, and Overloaded or Unavailable
+    where a later try may succeed. `str(error)` is a sentence for a person.
 
 Hear what happens
     def greet(event: Registered) -> None: ...
     auth.core.events.subscribe(greet, Registered)
 
-    `subscribe(function)` gets every event: each class below that is an Event. The function runs in
-    the transaction of the change: `auth.core.database.after_commit` calls another one after it.
+    `subscribe(function)` gets every event: each class below that is an Event. `event.name` is
+    "registered", and `auth.users.get(event.user_id)` the user. The function runs in the transaction
+    of the change: it reads, but changes no user, and undoes the change if it raises. Pass what may
+    wait, such as a mail, to `auth.core.database.after_commit(function)`.
 
-What goes wrong is a Failure where a client is told, and a StartError or a SettingError, which is
-one, where the service cannot start.
+Errors
+    A Failure is an answer to a client: raise one in a Falcon resource. StartError and SettingError
+    say in one sentence why the service cannot start.
 """
 
 from importlib import import_module
@@ -45,7 +52,7 @@ if TYPE_CHECKING:
     from authapi.app import AuthAPI, create_app
     from authapi.asgi import ProtectedASGI, protect_asgi
     from authapi.embed import Protected, mount, protect
-    from authapi.errors import Failure, StartError
+    from authapi.errors import Failure, Overloaded, StartError, Unavailable
     from authapi.events import Caller, Event, Restored
     from authapi.features.claims import AccountClaimed
     from authapi.features.email_change import EmailChanged, EmailChangeRequested
@@ -115,6 +122,7 @@ __all__ = [
     "MailFailed",
     "MailLoginRequested",
     "NoSuchUser",
+    "Overloaded",
     "PasswordChanged",
     "PasswordResetRequested",
     "Principal",
@@ -131,6 +139,7 @@ __all__ = [
     "SettingError",
     "Settings",
     "StartError",
+    "Unavailable",
     "Unlocked",
     "User",
     "UserAdded",
@@ -157,7 +166,7 @@ if not TYPE_CHECKING:
         "app": "AuthAPI create_app",
         "asgi": "ProtectedASGI protect_asgi",
         "embed": "Protected mount protect",
-        "errors": "Failure StartError",
+        "errors": "Failure Overloaded StartError Unavailable",
         "events": "Caller Event Restored",
         "features.claims": "AccountClaimed",
         "features.email_change": "EmailChangeRequested EmailChanged",

@@ -40,12 +40,14 @@ class Failure(Exception):
     notice: str = ""  # the kind of the log line for the operator; empty: there is none
     field_types: tuple[tuple[str, object], ...] = ()  # for the API document: those of `fields`
 
+    def __str__(self) -> str:
+        """Return the message."""
+        return self.message
+
     @property
     def headers(self) -> dict[str, str]:
         """Return the headers that the answer has besides those of every answer."""
-        headers = {}
-        if self.challenge:
-            headers["WWW-Authenticate"] = self.challenge
+        headers = {"WWW-Authenticate": self.challenge} if self.challenge else {}
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
         return headers
@@ -125,8 +127,7 @@ class FreshLoginRequired(Failure):
 class StrongLoginRequired(Failure):
     """Raised when a resource needs a second factor that was given too long ago, or never."""
 
-    status, error = 403, "strong_login_required"
-    message = "Give your second factor again first."
+    status, error, message = 403, "strong_login_required", "Give your second factor again first."
 
 
 class EmailNotVerified(Failure):
@@ -211,10 +212,8 @@ class ValidationFailed(Failure):
     @property
     def fields(self) -> dict[str, object]:
         """Return the first faults as `errors`, and the number of others as `errors_omitted`."""
-        fields: dict[str, object] = {"errors": self._errors}
-        if self._omitted:
-            fields["errors_omitted"] = self._omitted
-        return fields
+        more = {"errors_omitted": self._omitted} if self._omitted else {}
+        return {"errors": self._errors, **more}
 
 
 class HeadersTooLarge(Failure):

@@ -1,4 +1,4 @@
-"""The examples of the pages on embedding, which the tests run as their readers do."""
+"""The examples of the pages on embedding and on users, which the tests run as their readers do."""
 
 import re
 from contextlib import closing, contextmanager
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from conftest import start
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("embedding", "asgi")
+PAGES = ("embedding", "asgi", "features/user_management")
 
 
 def page(name):

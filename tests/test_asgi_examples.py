@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import USER, request
-from examples import ROOT, example, examples, page, status_of
+from examples import example, examples, page, status_of
 
 pytest.importorskip("uvicorn", reason="the extra `test` has uvicorn and the frameworks")
 
@@ -75,22 +75,3 @@ def test_django(tmp_path):
         assert request(f"{url}/", Cookie=sent)[1] == found
         assert request(f"{url}/auth/logout", {}, Cookie=sent)[0] == 200
         assert request(f"{url}/", Cookie=sent)[1] == {"key": "", "hello": "stranger"}
-
-
-def test_types_of_the_examples(tmp_path):
-    """`mypy --strict` takes the examples of the typed frameworks."""
-    api = pytest.importorskip("mypy.api", reason="the extra `dev` has mypy")
-    untyped = {"portal_users.py", "portal.py", "portal_asgi.py", "flask_login_pages.py"}
-    names = sorted(set(examples()) - untyped)
-    for name in names:
-        (tmp_path / name).write_text(examples()[name])
-
-    found, _, status = api.run(
-        [
-            *("--strict", "--config-file", str(ROOT / "setup.cfg")),
-            *("--cache-dir", str(ROOT / ".mypy_cache")),
-            *(str(tmp_path / name) for name in names),
-        ]
-    )
-
-    assert status == 0, found

@@ -1,7 +1,12 @@
 """User management: `auth.users`, as an application that embeds the service calls it."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from conftest import OTHER, USER
+from examples import examples
 
 from authapi import (
     Caller,
@@ -215,3 +220,33 @@ def test_a_subscriber_undoes_the_change(client, users):
         users.create("anna", "anna@example.com")
 
     assert users.find("anna") is None
+
+
+def test_example(engine, client, tmp_path):
+    """The example adds the members of a list, says why not, and deletes whoever left it."""
+    (tmp_path / "members.py").write_text(examples("features/user_management")["members.py"])
+    settings = {f"AUTHAPI_{name.upper()}": str(it) for name, it in engine.settings().items()}
+
+    def keep(*members):
+        return subprocess.run(
+            [sys.executable, "members.py"],
+            cwd=tmp_path,
+            env={**os.environ, **settings},
+            input="\n".join(members),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+
+    told = keep("anna anna@example.com", "ben ben@example.com", "ANNA anne@example.com")
+    assert told == [
+        "user_added 1",
+        "user_added 2",
+        "ANNA is not added: The username is already taken.",
+    ]
+    assert keep("ben ben@example.com") == [
+        "user_disabled 1",
+        "a mail to anna@example.com",
+        "user_deleted 1",
+    ]
+    assert [account.username for account in client.app.users.list()] == ["ben"]

@@ -97,7 +97,7 @@ class Users:
         """Yield the users with an id above `after`, in the order of their ids.
 
         `search` is a part of a username or an email, in any case of letters. `disabled` is True for
-        disabled users alone, and False for the others.
+        disabled users alone, and False for the others. Changes may be made between two users.
         """
         pattern = None if search is None else _pattern(search)
         only = None if disabled is None else int(disabled)
