@@ -475,6 +475,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/verify/{path}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show whose session it is, to a proxy that appends the path of a request. Any method. */
+        get: operations["verifyPath"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -833,6 +850,15 @@ export interface components {
             timestamp: string;
             /** @enum {string} */
             error: "invalid_token" | "not_authenticated";
+        };
+        ForbiddenCrossSiteRequest: {
+            /** @enum {string} */
+            code: "403";
+            message: string;
+            /** Format: http-date */
+            timestamp: string;
+            /** @enum {string} */
+            error: "cross_site_request" | "https_required";
         };
         ForbiddenCrossSiteRequestFreshLoginRequiredStrongLoginRequiredTokenNotAllowed: {
             /** @enum {string} */
@@ -1207,6 +1233,22 @@ export interface components {
             };
             content: {
                 "application/json": components["schemas"]["UnauthorizedInvalidTokenNotAuthenticated"];
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /**
+         * @description - `cross_site_request`: A request from another site would change something.
+         *     - `https_required`: A request came to the proxy by http and the public URL is https.
+         */
+        ForbiddenCrossSiteRequest: {
+            headers: {
+                "Authapi-Token": components["headers"]["Authapi-Token"];
+                "Set-Cookie": components["headers"]["Set-Cookie"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ForbiddenCrossSiteRequest"];
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
@@ -2869,7 +2911,48 @@ export interface operations {
             302: components["responses"]["LoginRequired"];
             400: components["responses"]["BadRequest"];
             401: components["responses"]["UnauthorizedInvalidTokenLoginRequiredNotAuthenticated"];
-            403: components["responses"]["HttpsRequired"];
+            403: components["responses"]["ForbiddenCrossSiteRequest"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            414: components["responses"]["UriTooLong"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            501: components["responses"]["NotImplemented"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    verifyPath: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The path for which the proxy asks; it may have slashes, or be empty. */
+                path: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Show whose session it is, to a proxy that appends the path of a request. Any method. */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    /** @description The user's id. */
+                    "X-Auth-User-Id"?: string;
+                    /** @description The username, percent-encoded. */
+                    "X-Auth-Username"?: string;
+                    /** @description The email, percent-encoded, if it is verified. A setting. */
+                    "X-Auth-Email"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserAnswer"];
+                };
+            };
+            302: components["responses"]["LoginRequired"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["UnauthorizedInvalidTokenNotAuthenticated"];
+            403: components["responses"]["ForbiddenCrossSiteRequestTokenNotAllowed"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["PayloadTooLarge"];
             414: components["responses"]["UriTooLong"];
