@@ -23,6 +23,10 @@ document:
 clients:
 	rm -rf .clients && python3 -m venv .clients && .clients/bin/pip install -q openapi-python-client==0.29.1 schemathesis==4.32.5 && (! command -v npm >/dev/null || npm install --prefix .clients --silent --no-audit --no-fund --no-package-lock openapi-fetch@0.17.0 openapi-typescript@7.13.0 typescript@5.9.3)
 
+# What tests/test_javascript_client_hooks.py runs, beside what `make clients` installed.
+frameworks:
+	! command -v npm >/dev/null || npm install --prefix .clients --silent --no-audit --no-fund --no-package-lock esbuild@0.25.12 htmx-ext-json-enc@2.0.3 htmx.org@2.0.11 react@19.3.1 react-dom@19.3.1 solid-js@1.9.19 svelte@5.57.3 vue@3.5.45
+
 bench:
 	$(BIN)/python benchmarks/bench.py && $(BIN)/python benchmarks/size.py && $(BIN)/python benchmarks/enumeration.py && $(BIN)/python benchmarks/enumeration_mail.py && $(BIN)/python benchmarks/compare.py
 
@@ -56,4 +60,4 @@ dist:
 sbom:
 	$(TOOLS) && python3 -m venv --without-pip .sbom && .tools/bin/pip -q --python .sbom/bin/python install --require-hashes -r requirements.lock && .tools/bin/pip wheel -q --no-deps --no-build-isolation -w .sbom . && .tools/bin/pip -q --python .sbom/bin/python install --no-deps .sbom/*.whl && .tools/bin/cyclonedx-py environment --output-reproducible -o sbom.json .sbom/bin/python; status=$$?; rm -rf .sbom .tools; exit $$status
 
-.PHONY: run test check document clients bench faults postgresql-faults soak mutants lock audit image dist sbom
+.PHONY: run test check document clients frameworks bench faults postgresql-faults soak mutants lock audit image dist sbom

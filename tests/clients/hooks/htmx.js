@@ -1,0 +1,2 @@
+// Loads the lines for htmx; the page loads htmx itself.
+import "./user.js";
