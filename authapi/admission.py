@@ -95,6 +95,13 @@ class Admission:
             raise Overloaded
         return place
 
+    def hold(self, req: falcon.Request, users: Iterable[str] = ()) -> None:
+        """Give a request a place until its answer. Raises Overloaded.
+
+        It is for a resource that hashes for some bodies alone, and so cannot say `hashes = True`.
+        """
+        _hold(req, self.admit(_network_of(req), users))
+
 
 @runtime_checkable
 class Admitting(Protocol):
@@ -139,14 +146,13 @@ class Admit:
         if place is None:
             if self._reads_are_quick or not req.env.get(IN_LOOP):
                 _admit(req, resource, users)
-            place = self._admission.admit(networks_of(caller_of(req).ip)[-1], users)
+            place = self._admission.admit(_network_of(req), users)
             leave_loop(req.env, place=place)
-            req.context.authapi_place = place
+            _hold(req, place)
         else:
-            req.context.authapi_place = place  # which a refusal frees
+            _hold(req, place)  # which a refusal frees
             if not self._reads_are_quick:
                 _admit(req, resource, users)
-        HOLDER.set(place.holder)
 
     def process_response(
         self, req: falcon.Request, _resp: falcon.Response, _resource: object, _ok: object
@@ -156,6 +162,15 @@ class Admit:
         if place is not None:
             HOLDER.set("")
             place.release()
+
+
+def _network_of(req: falcon.Request) -> str:
+    return networks_of(caller_of(req).ip)[-1]
+
+
+def _hold(req: falcon.Request, place: Place) -> None:
+    req.context.authapi_place = place
+    HOLDER.set(place.holder)
 
 
 def _known_users(req: falcon.Request, resource: object) -> Iterable[str]:

@@ -16,6 +16,7 @@ from registrations import (  # noqa: F401 - fixtures
     users,
     verify,
 )
+from test_admission import full
 from test_statement_faults import KINDS, World, _plan  # noqa: F401 - a fixture
 
 from authapi import Settings, create_app
@@ -160,12 +161,14 @@ def test_another_username_is_compared_with_the_password(make_mailing):
     browser = browser_of(client.register(password="Zebrafisch77"))
     proof = {"code": code_in(client.mail()), "username": "zebrafisch"}
 
-    for body in (proof, {**proof, "password": "Zebrafisch77"}):
+    for body, field in ((proof, "password"), ({**proof, "password": "Zebrafisch77"}, "username")):
         answer = verify(client, body, browser)
         assert (answer.status_code, [each["field"] for each in answer.json["errors"]]) == (
             422,
-            ["password"],
+            [field],
         )
+    wrong = verify(client, {**proof, "password": "short"}, browser)
+    assert (wrong.status_code, wrong.json["error"]) == (403, "wrong_password")
     other = {**proof, "username": "another", "password": "Zebrafisch77"}
     assert verify(client, other, browser).status_code == 201
 
@@ -177,6 +180,40 @@ def test_closed(make_mailing):
     answers = [client.register(), verify(client, {"token": "x"})]
 
     assert [each.json["error"] for each in answers] == ["registration_closed"] * 2
+
+
+def test_closed_with_mails_waiting(make_mailing, clock):
+    """Mails of registrations wait while registration is closed, and are sent if it opens."""
+    client = make_mailing(email_verification="required")
+    browser = browser_of(client.register())
+    url = client.app.core.settings.database_url
+    closed = make_mailing(email_verification="required", registration="closed", database_url=url)
+
+    assert closed.mails() == []
+    clock.move(3_600)
+
+    proof = {"code": code_in(client.mail())}
+    assert verify(closed, proof, browser).json["error"] == "registration_closed"
+    assert verify(client, proof, browser).status_code == 201
+
+
+def test_places(client, browser, mail):
+    """A link or a code takes no place of those who hash, unless a password goes with it."""
+    token = token_in(mail)
+    with full(client):
+        refused = verify(client, {"token": token, "password": USER["password"]})
+        assert (refused.status_code, refused.json["error"]) == (503, "overloaded")
+        assert verify(client, {"token": token}).json["error"] == "other_browser"
+        assert verify(client, {"code": code_in(mail)}, browser).status_code == 201
+
+
+def test_place_of_a_password(client, mail):
+    """The place of a request with a password is given back with its answer."""
+    for _ in range(2 * client.app.core.settings.hash_places):
+        verify(client, {"token": "x", "password": USER["password"]})
+
+    body = {"token": token_in(mail), "password": USER["password"]}
+    assert verify(client, body).status_code == 201
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

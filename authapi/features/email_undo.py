@@ -152,8 +152,8 @@ class EmailUndoResource:
     def on_post(self, req: falcon.Request, resp: falcon.Response, body: TokenBody) -> None:
         """Restore the email, lock the account, and mail a link that sets another password."""
         caller = caller_of(req)
-        with self._proofs.opened(UNDO, body.token, caller) as (token, user_id):
-            self._undo.restore(token, user_id, caller)
+        with self._proofs.opened(UNDO, body.token, caller) as token:
+            self._undo.restore(token, token.owner_id, caller)
         message = "Email restored. Set a new password by the mail that we sent."
         self._wire.answer(resp, NobodyAnswer(message=message))
 

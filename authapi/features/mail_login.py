@@ -117,9 +117,8 @@ class MailLogins:
         """
         self._tokens.consume(token)
         self._limits.clear(*tries)
-        user_id = token.user_id or 0
-        self._claims.prove(user_id, caller)
-        credential = self._users.by_id(user_id)
+        self._claims.prove(token.owner_id, caller)
+        credential = self._users.by_id(token.owner_id)
         if credential is None:
             raise InvalidLink
         return Proof(credential=credential, methods=MAILBOX)

@@ -96,8 +96,8 @@ class MailedProofs:
         return Letter(to=to, values={**given, **values})
 
     @contextmanager
-    def opened(self, purpose: Purpose, link: str, caller: Caller) -> Iterator[tuple[Token, int]]:
-        """Check a link that needs no session; give the block the token and its user's id.
+    def opened(self, purpose: Purpose, link: str, caller: Caller) -> Iterator[Token]:
+        """Check a link that needs no session, and give the block its token.
 
         Nothing is used up. Not to be used inside a transaction. Raises InvalidLink, which is a
         failed login and takes a try of the network, or TooManyRequests.
@@ -105,9 +105,9 @@ class MailedProofs:
         token = self._tokens.find(purpose, link)
         user_id = token.user_id if token else None
         with self._sign_in.attempt(self._logins.networks(caller.ip), caller, user_id):
-            if token is None or user_id is None:
+            if token is None:
                 raise InvalidLink
-            yield token, user_id
+            yield token
 
     @contextmanager
     def given(

@@ -76,6 +76,13 @@ class Token:
     data: str = field(repr=False)
     binding: str | None = field(default=None, repr=False)
 
+    @property
+    def owner_id(self) -> int:
+        """Return the id of its user. Raises InvalidLink for one that is nobody's."""
+        if self.user_id is None:
+            raise InvalidLink
+        return self.user_id
+
     def is_bound_to(self, cookie: str) -> bool:
         """Return whether a cookie is of the browser that the token is bound to."""
         return hmac.compare_digest(self.binding or "", digest(parted(cookie)[1]))

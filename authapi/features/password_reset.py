@@ -203,10 +203,10 @@ class ResetResource:
     def on_post(self, req: falcon.Request, resp: falcon.Response, body: ResetBody) -> None:
         """Set it, and end all that the old credentials opened. Nobody is logged in."""
         core, caller = self._core, caller_of(req)
-        with self._proofs.opened(RESET, body.token, caller) as (token, user_id):
+        with self._proofs.opened(RESET, body.token, caller) as token:
             new_hash = core.passwords.hash(body.new_password)
-            with core.database.transaction(of=user_id):
-                self._reset(token, user_id, new_hash, caller)
+            with core.database.transaction(of=token.owner_id):
+                self._reset(token, token.owner_id, new_hash, caller)
         core.wire.answer(resp, NobodyAnswer(message="Password changed."))
 
     def _reset(self, token: Token, user_id: int, new_hash: str, caller: Caller) -> None:

@@ -18,20 +18,19 @@ from authapi.events import Caller, Event
 from authapi.features.bound_proofs import BoundProofs
 from authapi.features.email_verification import EmailVerified
 from authapi.features.limits import Limits
-from authapi.features.lockout import LoginBudgets
 from authapi.features.mail import Mails
 from authapi.features.mail_limits import MailBudgets
-from authapi.features.mailed_proofs import MailedProofBody
-from authapi.features.one_time_tokens import InvalidLink, OneTimeTokens, Purpose, Token
+from authapi.features.mailed_proofs import MailedProofBody, MailedProofs
+from authapi.features.one_time_tokens import OneTimeTokens, Purpose, Token
 from authapi.features.registration import RegistrationBody
-from authapi.features.sign_in import SignIn, WrongPassword
+from authapi.features.sign_in import WrongPassword
 from authapi.features.users import Credential, EmailTaken, UserRepository
 from authapi.mail.kinds import Letter, Mail
 from authapi.middleware import caller_of
 from authapi.outbox import OutboxJob
 
 REQUIRES = (
-    *("bound_proofs", "email_verification", "limits", "lockout", "mail", "mail_limits"),
+    *("bound_proofs", "email_verification", "limits", "mail", "mail_limits"),
     *("mailed_proofs", "one_time_tokens", "registration", "sign_in", "users"),
 )
 
@@ -66,7 +65,7 @@ class PendingRegistrations:
         self._core, self._users = core, core.of(UserRepository)
         self._tokens, self._mails = core.of(OneTimeTokens), core.of(Mails)
         self._budgets, self._limits = core.of(MailBudgets), core.of(Limits)
-        self._sign_in, self._logins = core.of(SignIn), core.of(LoginBudgets)
+        self._proofs = core.of(MailedProofs)
         self._told = self._limits.declare("registration-told", "1/day")
         self._bound = BoundProofs(core, PENDING, COOKIE, limit="registration-code")
         self.cookie = self._bound.cookie
@@ -124,28 +123,21 @@ class PendingRegistrations:
         there. So a stranger who registers with somebody's address cannot complete the registration,
         and neither can the owner of the address who opens the link.
         """
-        link = body.token if body.password is not None else None
-        opened = self._bound.given(req, body) if link is None else self._linked(link, req)
-        with opened as (token, tries):
-            if body.password is not None:
+        if body.token is not None and body.password is not None:
+            with self._proofs.opened(PENDING, body.token, caller_of(req)) as token:
                 self._require_chosen(token, body.password)
-            yield token, tries
+                yield token, []
+        else:
+            with self._bound.given(req, body) as (token, tries):
+                self._require_chosen(token, body.password)
+                yield token, tries
 
-    @contextmanager
-    def _linked(self, link: str, req: falcon.Request) -> Iterator[tuple[Token, list[Budget]]]:
-        """Give the block the token of a link, in any browser. Raises as `given`."""
-        caller = caller_of(req)
-        with self._sign_in.attempt(self._logins.networks(caller.ip), caller, None):
-            found = self._tokens.find(PENDING, link)
-            if found is None:
-                raise InvalidLink
-            yield found, []
-
-    def _require_chosen(self, token: Token, password: str) -> None:
-        """Raise WrongPassword for another password than the registration's."""
-        stored = json.loads(token.data)["password_hash"]
-        if not self._core.passwords.verify(stored, password, rehash=False).correct:
-            raise WrongPassword("wrong_password")
+    def _require_chosen(self, token: Token, password: str | None) -> None:
+        """Raise WrongPassword for another password than the registration's, if there is one."""
+        if password is not None:
+            stored = json.loads(token.data)["password_hash"]
+            if not self._core.passwords.verify(stored, password, rehash=False).correct:
+                raise WrongPassword("wrong_password")
 
     def add(
         self, token: Token, tries: list[Budget], username: str | None, caller: Caller

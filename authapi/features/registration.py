@@ -85,11 +85,11 @@ class NewNames:
         limits = core.of(Limits)
         self._limit = limits.declare_by_network("registration", settings.registration_limit)
         self.username_fault = UsernamePolicy(settings.reserved).fault
-        self._is_closed = settings.registration == "closed"
+        self.are_open = settings.registration == "open"
 
     def require_open(self) -> None:
-        """Raise RegistrationClosed, if it is."""
-        if self._is_closed:
+        """Raise RegistrationClosed, unless anybody may register."""
+        if not self.are_open:
             raise RegistrationClosed
 
     def budgets(self, address: str) -> list[Budget]:

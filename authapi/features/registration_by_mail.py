@@ -8,18 +8,18 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import falcon
 
 from authapi.answers import NobodyAnswer, SignedInAnswer
 from authapi.budgets import TooManyFailures, TooManyRequests
 from authapi.core import Core
+from authapi.errors import Overloaded
 from authapi.features.bound_proofs import OtherBrowser
 from authapi.features.email_verification import EmailVerificationSettings
 from authapi.features.limits import Limits
-from authapi.features.lockout import LoginBudgets
 from authapi.features.mail import Mails, TooManyMails
 from authapi.features.mailed_proofs import WrongCode, faults_of_proof
 from authapi.features.one_time_tokens import InvalidLink
@@ -44,8 +44,11 @@ from authapi.middleware import caller_of
 from authapi.operations import operation
 from authapi.validation import Fields, broken
 
+if TYPE_CHECKING:
+    from authapi.app import AuthAPI
+
 REQUIRES = (
-    *("bound_proofs", "email_verification", "limits", "lockout", "mail", "mailed_proofs"),
+    *("bound_proofs", "email_verification", "limits", "mail", "mailed_proofs"),
     *("one_time_tokens", "pending_registrations", "registration", "sign_in", "users"),
 )
 
@@ -81,37 +84,29 @@ class RegistrationProofResource:
     """Adds users whose address is proved."""
 
     public = True
-    hashes = True
 
-    def __init__(self, core: Core) -> None:
-        """Take the core."""
+    def __init__(self, app: AuthAPI) -> None:
+        """Take the application."""
+        core = app.core
         self._core, self._pending = core, core.of(PendingRegistrations)
-        self._limits, self._logins = core.of(Limits), core.of(LoginBudgets)
+        self._limits, self._admission = core.of(Limits), app.admission
         self._names, self._new_users = core.of(NewNames), core.of(NewUsers)
-
-    def known_users(self, _req: falcon.Request) -> tuple[str, ...]:
-        """Return nobody: nobody who registers is known."""
-        return ()
-
-    def admit(self, req: falcon.Request, _users: Iterable[str]) -> None:
-        """Raise RegistrationClosed, or TooManyRequests where the network has no try left."""
-        self._names.require_open()
-        self._limits.require(*self._logins.networks(caller_of(req).ip))
 
     def _faults(self, req: falcon.Request, fields: Fields) -> dict[str, str]:
         """Check that there is one proof, and the username if there is one.
 
-        SECURITY: only a hash of the password is kept, so it is given again with another username,
-        and must not be made of it.
+        SECURITY: only a hash of the password is kept, so it is given again with another username.
+        The password stands, so the username is at fault if the password is made of it.
         """
-        rules = {"username": self._names.username_fault}
+        faults = faults_of_proof(self, req, fields)
         username, password = fields.get("username"), fields.get("password")
-        if username is not None and password is not None:
-            rules["password"] = partial(self._core.passwords.fault, names=[username])
-        faults = faults_of_proof(self, req, fields) | broken(rules, fields)
-        if username is not None and password is None:
-            return faults | {"password": "Is required with another username."}
-        return faults
+        if username is None:
+            return faults
+        if password is None:
+            faults |= {"password": "Is required with another username."}
+        elif self._core.passwords.is_made_of(password, [username]):
+            faults |= {"username": "Must not be what your password is made of."}
+        return faults | broken({"username": self._names.username_fault}, fields)
 
     @operation(
         "Complete a registration by a mailed link or code, and log in.",
@@ -122,7 +117,7 @@ class RegistrationProofResource:
         rules=_faults,
         raises=(
             *(InvalidLink, WrongCode, WrongPassword, OtherBrowser, RegistrationClosed),
-            *(UsernameTaken, EmailTaken, TooManyRequests, TooManyFailures),
+            *(UsernameTaken, EmailTaken, TooManyRequests, TooManyFailures, Overloaded),
         ),
         headers={"Set-Cookie": "The session cookie, and the device cookie."},
         request_cookies=(COOKIE,),
@@ -132,8 +127,12 @@ class RegistrationProofResource:
     ) -> None:
         """Use up the link or the code, add the user, open a session, set the cookies.
 
-        Another username takes a try, as at a registration: the answer tells whether it is taken.
+        Only a password needs a place to hash. Another username takes a try, as at a registration:
+        the answer tells whether it is taken.
         """
+        self._names.require_open()
+        if body.password is not None:
+            self._admission.hold(req)
         names = self._names.budgets(caller_of(req).ip) if body.username is not None else []
         with self._pending.given(req, body) as (token, tries), self._limits.trying(*names):
             add = partial(self._pending.add, token, tries, body.username, caller_of(req))
@@ -142,9 +141,13 @@ class RegistrationProofResource:
         self._core.wire.answer_signed_in(resp, 201, "User created.", user)
 
 
-def setup(app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
-    """Replace the route of registration and add the mails, where addresses must be proved."""
+def setup(app: AuthAPI, core: Core) -> None:
+    """Replace the route of registration and add the mails, where addresses must be proved.
+
+    Where registration is closed, mails that wait are those of a feature that is off.
+    """
     if core.settings.of(EmailVerificationSettings).email_verification == "required":
-        core.of(Mails).add(MAIL, TOLD)
+        if core.of(NewNames).are_open:
+            core.of(Mails).add(MAIL, TOLD)
         app.add_route(REGISTER, RegistrationByMailResource(core), replaces=True)
-        app.add_route(f"{REGISTER}/verify", RegistrationProofResource(core))
+        app.add_route(f"{REGISTER}/verify", RegistrationProofResource(app))

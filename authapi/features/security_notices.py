@@ -189,11 +189,11 @@ class NotMeResource:
         """End the password and all that it has opened, and mail a link that sets another one."""
         core, caller = self._core, caller_of(req)
         with (
-            self._proofs.opened(NOT_ME, body.token, caller) as (token, user_id),
-            core.database.transaction(of=user_id),
+            self._proofs.opened(NOT_ME, body.token, caller) as token,
+            core.database.transaction(of=token.owner_id),
         ):
             self._tokens.consume(token)
-            self._locks.lock(user_id, caller)
+            self._locks.lock(token.owner_id, caller)
         message = "Locked. Set a new password by the mail that we sent."
         core.wire.answer(resp, NobodyAnswer(message=message))
 

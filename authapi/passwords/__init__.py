@@ -76,7 +76,8 @@ class Passwords:
         self._at_login = _Bounds(MOST_SECONDS, limit or most + needed)
         self._at_import = _Bounds(MOST_SECONDS_OF_IMPORTED, spare)
         self._room = Room(spare)
-        self.fault = PasswordPolicy(settings).fault
+        policy = PasswordPolicy(settings)
+        self.fault, self.is_made_of = policy.fault, policy.is_made_of
 
     def rule_for(self, user: User) -> Callable[[str], str | None]:
         """Return the rule for a user's new password, which must not be made of the names."""

@@ -54,11 +54,22 @@ class PasswordPolicy:
             return f"Must have at most {MAX_LENGTH} characters."
         if "\0" in password or any("\ud800" <= character <= "\udfff" for character in password):
             return "Must not hold NUL or a lone surrogate."
-        if self._refuses_names and self._is_a_name(password.casefold(), names):
+        if self.is_made_of(password, (*names, *self._service_names)):
             return "Must not be your username, your email or the name of this service."
         if self._blocked.has(password):
             return "Is on the list of passwords that this service refuses."
         return self._guessable(password.casefold())
+
+    def is_made_of(self, password: str, names: Iterable[str]) -> bool:
+        """Return whether names that a password must not be are all of it (ASVS 6.2.11).
+
+        It may have an ending of digits and signs. An email is also its part before the @.
+        """
+        if not self._refuses_names or len(password) > MAX_DECOMPOSED:
+            return False
+        password = nfc(password).casefold()
+        own = {part.casefold() for name in names for part in (name, name.partition("@")[0])}
+        return not {password, password.rstrip(DIGITS_AND_SIGNS)}.isdisjoint(own)
 
     def _guessable(self, password: str) -> str | None:
         """Return why a lower-case password is easy to guess, or None."""
@@ -78,9 +89,3 @@ class PasswordPolicy:
             return False
         word = unicodedata.normalize("NFKC", word)
         return self._common.find(word.encode()) or self._blocked.has_word(word)
-
-    def _is_a_name(self, password: str, names: Iterable[str]) -> bool:
-        """Return whether a password is a name, with or without an ending (ASVS 6.2.11)."""
-        own = {part.casefold() for name in names for part in (name, name.partition("@")[0])}
-        found = {password, password.rstrip(DIGITS_AND_SIGNS)}
-        return not found.isdisjoint(own | self._service_names)
