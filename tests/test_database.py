@@ -184,6 +184,7 @@ def test_no_statement_scans(client):
         ("jobs", "claim"),
         ("limits", "take"),
         ("one_time_tokens", "insert"),
+        ("one_time_tokens", "mark"),
         ("outbox", "insert"),
         ("replaced_sessions", "add"),
         ("root_keys", "add"),

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import USER, cookie_of, token_of
-from mailboxes import _make_mailing, code_in, statuses, token_in  # noqa: F401 - a fixture
+from mailboxes import _make_mailing, code_in, links_in, statuses, token_in  # noqa: F401 - a fixture
 
 from authapi import verified
 
@@ -230,6 +230,21 @@ def test_device_cookie_stays(client, token, proof):
     assert not answer.cookies
     assert client.get_as(token).status_code == 200
     assert cookie_of(client.log_in(), "device")
+
+
+def test_username_like_a_domain(make_mailing):
+    """Mail programs make no link of a username, and a name that is copied from a mail logs in."""
+    client = make_mailing(email_verification="optional")
+    client.register(username="win.at.evil.example")
+    message = client.mail()
+    shown = "win\u2060.at\u2060.evil\u2060.example"
+
+    for kind in ("plain", "html"):
+        part = message.get_body((kind,)).get_content()
+        assert shown in part
+        assert "evil.example" not in part
+    assert len(links_in(message)) == 1
+    assert client.log_in(shown).status_code == 200
 
 
 @pytest.mark.parametrize("settings", [None, {"email_verification": "off"}])

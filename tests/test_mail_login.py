@@ -209,6 +209,29 @@ def test_what_ends_a_waiting_login(client, token, browser, proof, change):
     assert client.query("SELECT count(*) FROM sessions") == sessions
 
 
+def disable_and_enable(client, token):
+    disable(client, token)
+    client.app.core.of(Users).enable(1, NOBODY)
+
+
+AT_ONCE = (
+    *(change_password, disable_and_enable, delete, log_out_everywhere),
+    *(end_sessions, end_all_sessions, restore),
+)
+
+
+@pytest.mark.parametrize("change", AT_ONCE)
+def test_what_ends_a_login_whose_mail_waits(client, token, browser, change):
+    """A mail that was asked for before such a change is not sent after it; one of later is."""
+    assert client.ask_for_reset(USER["email"]).status_code == 202
+    change(client, token)
+
+    assert client.mails() == []
+    if change is not delete:
+        browser.ask()
+        assert browser.log_in({"code": code_in(client.mail())}).status_code == 200
+
+
 def test_lock_ends_a_waiting_login(make_mailing):
     """A user who says of a notice that it was not them ends the logins that wait."""
     client = make_mailing(mail_login="on")

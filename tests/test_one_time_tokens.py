@@ -4,13 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
-from mailboxes import _make_mailing  # noqa: F401 - a fixture
+from conftest import USER
+from mailboxes import _make_mailing, token_in  # noqa: F401 - a fixture
 
 from authapi import Caller, CredentialsChanged
 from authapi.events import Restored
 from authapi.features.one_time_tokens import InvalidLink, OneTimeTokens, Purpose
 from authapi.features.user_management import Users
 from authapi.features.users import UserRepository
+from authapi.outbox import Outbox
 
 PURPOSE = Purpose("test", lifetime=1_800)
 NOTICE = Purpose("notice", lifetime=604_800, outlives_changes=True, keeps_older=True)
@@ -141,6 +143,40 @@ def test_changed_credentials(mailbox):
 
     assert mailbox.send(begun) is None
     assert not mailbox.consume(token)
+
+
+def test_changed_before_it_was_sent(mailbox, other):
+    """A mail that was asked for before a change of credentials is sent to nobody but others."""
+    assert other
+    late, others, notice = mailbox.begin(), mailbox.begin(), mailbox.begin(NOTICE, user_id=1)
+    mailbox.change_credentials()
+    mailbox.change_credentials()
+    later = mailbox.begin()
+
+    assert mailbox.send(late) is None
+    assert mailbox.send(others, user_id=2)
+    assert mailbox.send(notice, purpose=NOTICE)
+    assert mailbox.use(mailbox.send(later).link)
+
+
+def test_lost_root_key(make_mailing, token, tmp_path, clock):
+    """A mail whose root key is gone says so where it waits, and is sent once the key is back."""
+    client = make_mailing(mail_login="on", security_notices="off")
+    client.ask_for_reset(USER["email"])
+    url = client.app.core.settings.database_url
+    without = make_mailing(database_url=url, root_key_file=str(tmp_path / "other"))
+
+    assert without.mails() == []
+    ((*_, error),) = without.app.core.of(Outbox).page("mail", 0, 9, only_dead=False)
+    assert error == "the root key that it was begun with is not there"
+    clock.move(10)
+    assert client.reset(token_in(client.mail())).status_code == 200
+
+
+def test_longest_lifetime():
+    """No token may count for longer than it is known when credentials changed."""
+    with pytest.raises(ValueError, match="shorten forever"):
+        Purpose("forever", lifetime=604_801)
 
 
 def test_link_of_a_notice(mailbox):

@@ -220,6 +220,19 @@ def test_dead_mails_are_kept_for_a_week(sender, clock):
     assert sender.core.of(Outbox).page("mail", 0, 9, only_dead=True) == []
 
 
+def test_mail_that_is_off(sender, make_app, clock):
+    """Without mail, a mail that waits is deleted a week after it expired, and not before."""
+    sender.write()
+    app = make_app(database_url=sender.core.settings.database_url)
+    clock.move(8 * 86_400 - 1)
+    app.jobs.run_due()
+    assert count(sender) == 1
+
+    clock.move(3_601)
+    app.jobs.run_due()
+    assert count(sender) == 0
+
+
 def threads():
     return [thread for thread in threading.enumerate() if thread.name == "authapi-outbox"]
 

@@ -35,6 +35,7 @@ INDEXES = {
     "one_time_tokens.by_link": "one_time_tokens_link_hash",
     "one_time_tokens.consume": "one_time_tokens_pkey",
     "one_time_tokens.end_of_user": "one_time_tokens_user_id",
+    "one_time_tokens.is_outdated": "one_time_tokens_user_id",
     "one_time_tokens.newest": "one_time_tokens_user_id",
     "one_time_tokens.prune": "one_time_tokens_expires_at",
     "one_time_tokens.take_try": "one_time_tokens_pkey",

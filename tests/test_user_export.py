@@ -132,9 +132,10 @@ def test_nothing_stays(lived):
         assert lived.query(f"SELECT count(*) FROM {table} WHERE user_id = 2") == [(0,)]
 
 
-def test_mails_that_could_not_be_sent(make_client, tmp_path):
+@pytest.mark.parametrize("settings", [mail_settings, lambda _: {}], ids=["mail", "no mail"])
+def test_mails_that_could_not_be_sent(make_client, tmp_path, settings):
     """A deleted user's mails that could not be sent are deleted too, and nobody else's."""
-    client = make_client(**mail_settings(tmp_path))
+    client = make_client(**settings(tmp_path))
     token = token_of(client.register())
     for user_id in (1, 2):
         client.query(

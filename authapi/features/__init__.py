@@ -18,6 +18,7 @@ DEFAULT = (
     "replaced_sessions",
     "session_list",
     "claims",
+    "outbox",
     "one_time_tokens",
     "sign_in",
     "registration",

@@ -15,9 +15,7 @@ import falcon
 from authapi.core import Core
 from authapi.errors import Overloaded, StartError
 from authapi.events import Caller, Event
-from authapi.features.users import UserDeleted
 from authapi.hosts import host_of
-from authapi.jobs import pruning
 from authapi.mail.addresses import greeting
 from authapi.mail.channel import MailChannel, Sender
 from authapi.mail.checks import base_url, check_address, check_relay, default_sender
@@ -26,19 +24,15 @@ from authapi.mail.relay import relay_of, without_password
 from authapi.middleware import new_request_id
 from authapi.outbox import Outbox, OutboxJob
 from authapi.outbox.sender import OutboxSender
-from authapi.personal_data import PersonalData
-from authapi.principal import User
 from authapi.settings import ServerSettings, SettingsGroup, refused, setting
-from authapi.times import timestamp
 
 if TYPE_CHECKING:
     from authapi.settings import Settings
 
-REQUIRES = ("users",)
+REQUIRES = ("outbox",)
 ENABLED_BY = "mail_url"
 
 MOST_WAITING = 10_000  # mails
-PRUNED_EVERY = 3_600  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,27 +181,10 @@ class Mails:
         self._core.events.emit(MailFailed(job.user_id, caller, detail=job.kind))
 
 
-def _prune(core: Core, at_most: int) -> int:
-    return core.of(Outbox).prune(at_most)
-
-
-def _kept(core: Core, user: User) -> list[dict[str, object]]:
-    """Return the mails about a user that wait or that could not be sent."""
-    return [
-        {"id": job_id, "kind": kind, "address": address, "created_at": timestamp(created_at)}
-        for job_id, kind, address, created_at in core.of(Outbox).of_user(user.id)
-    ]
-
-
-PERSONAL_DATA = (PersonalData("mails_waiting", ("outbox",), _kept),)
-JOBS = (pruning("outbox", PRUNED_EVERY, _prune),)
-
-
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
-    """Add the thread that sends, and count what it does. A deleted user's dead mails go."""
+    """Add the thread that sends, and count what it does."""
     sender, outbox = core.of(Mails).sender, core.of(Outbox)
     core.background.add(sender)
-    core.events.subscribe(lambda event: outbox.forget_dead(event.user_id), UserDeleted)
     text = "Mails that were sent, or that cannot be."
     counters = {
         word: core.metrics.counter("authapi_mails_total", text, result=word)

@@ -18,9 +18,10 @@ from authapi.core import Core
 from authapi.events import Event, Restored
 from authapi.features.claims import AccountClaimed
 from authapi.features.sign_in import ProofRejected
-from authapi.features.users import Credential
+from authapi.features.users import Credential, UserRepository
 from authapi.jobs import pruning
 from authapi.mailed_secrets import MailedSecrets, Secrets, digest, parted
+from authapi.outbox.delivery import Refused
 from authapi.personal_data import PersonalData
 from authapi.principal import User
 from authapi.times import timestamp
@@ -28,7 +29,9 @@ from authapi.times import timestamp
 REQUIRES = ("claims", "sign_in", "users")
 
 PRUNED_EVERY = 60  # seconds
+LONGEST = 7 * 86_400  # seconds that a token may count
 MOST_TRIES = 5  # of a token's code
+OUTDATED = "outdated"  # the purpose of the row that marks a change of a user's credentials
 
 
 class InvalidLink(ProofRejected):
@@ -53,6 +56,11 @@ class Purpose:
     lifetime: int
     outlives_changes: bool = False
     keeps_older: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a lifetime that is longer than LONGEST."""
+        if self.lifetime > LONGEST:
+            raise ValueError(f"a token may count for {LONGEST} seconds: shorten {self.name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +145,18 @@ class OneTimeTokens:
 
         The first time, it becomes the user's with this credential, or nobody's, and its lifetime
         begins. Return None where the token must not be sent: it has ended, a newer one was sent to
-        the user, or the credentials have changed since the first time.
+        the user, or the credentials have changed since it was begun. Raises Refused for one of a
+        root key that is not there.
         """
         now, user_id = self._now(), credential.user.id if credential else None
         row = self._rows.waiting(id=token_id, purpose=purpose.name, now=now)
-        if row is None or row[0] not in self._core.root.kids:
+        if row is None:
             return None
+        if row[0] not in self._core.root.kids:
+            raise Refused("the root key that it was begun with is not there", is_final=False)
         same = {"id": token_id, "user_id": user_id}
+        if credential and not purpose.outlives_changes and self._rows.is_outdated(**same):
+            return None
         if credential and not purpose.keeps_older:
             if self._rows.has_newer(purpose=purpose.name, **same):
                 return None
@@ -217,6 +230,16 @@ class OneTimeTokens:
         """End all tokens of an event's user, inside its transaction."""
         self._rows.end_of_user(user_id=event.user_id)
 
+    def outdate(self, user_id: int) -> None:
+        """Keep what a user's tokens were begun for from being sent, inside a transaction.
+
+        SECURITY: whose a token is that waits for its mail may not be known before it is sent. So a
+        row marks this moment among all tokens: of a user's, only newer ones are sent.
+        """
+        self._rows.end_purpose(user_id=user_id, purpose=OUTDATED)
+        now = self._now()
+        self._rows.mark(purpose=OUTDATED, user_id=user_id, now=now, expires_at=now + LONGEST)
+
     def end_all(self) -> None:
         """End every token, inside a transaction."""
         self._rows.end_all()
@@ -244,10 +267,11 @@ JOBS = (pruning("one_time_tokens", PRUNED_EVERY, _prune),)
 
 
 def setup(_app: falcon.App[falcon.Request, falcon.Response], core: Core) -> None:
-    """End tokens that were begun before an address was proved, and all after a restore.
+    """End tokens when credentials change or an address is proved, and all after a restore.
 
     SECURITY: those that were used since the backup would count again.
     """
     tokens = core.of(OneTimeTokens)
+    core.of(UserRepository).when_outdated(tokens.outdate)
     core.events.subscribe(tokens.end_of_user, AccountClaimed)
     core.events.subscribe(lambda _: tokens.end_all(), Restored)

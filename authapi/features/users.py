@@ -5,7 +5,7 @@ Endpoints: none. Table: users.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,6 +88,7 @@ class UserRepository:
     def __init__(self, core: Core) -> None:
         """Take the core."""
         self._statements = core.database.statements("users")
+        self._outdating: list[Callable[[int], None]] = []
 
     def insert(
         self, username: str, email: str, password_hash: str | None, verified_at: int | None = None
@@ -186,7 +187,13 @@ class UserRepository:
 
     def outdate(self, user_id: int | None) -> None:
         """Make outdated whatever was begun with a user's credentials, inside a transaction."""
-        self._statements.raise_credentials_version(id=user_id)
+        if self._statements.raise_credentials_version(id=user_id):
+            for action in self._outdating:
+                action(user_id or 0)
+
+    def when_outdated(self, action: Callable[[int], None]) -> None:
+        """Call `action` with a user's id in each transaction that outdates their credentials."""
+        self._outdating.append(action)
 
     def rename(self, user_id: int, username: str) -> bool:
         """Give a user another username, inside a transaction. Raises UsernameTaken.

@@ -6,7 +6,7 @@ import html
 import re
 from string import Template
 
-_LINK = re.compile(r"https?://[^\s<>\"]+")
+LINK = re.compile(r"https?://[^\s<>\"]+")
 _CODE = re.compile(r"[0-9]{6,8}|[A-Z0-9]{4,}(?:-[A-Z0-9]{4,})+")
 _BUTTON = (
     '<p><a href="$link" style="display:inline-block;padding:10px 20px;background:#18181b;'
@@ -25,7 +25,7 @@ def html_of(subject: str, text: str, language: str, layout: str) -> str:
 def _block(paragraph: str) -> str:
     """Return a paragraph. SECURITY: every text is escaped, and only whole lines become links."""
     line = paragraph.strip()
-    if _LINK.fullmatch(line):
+    if LINK.fullmatch(line):
         return Template(_BUTTON).substitute(link=html.escape(line))
     if _CODE.fullmatch(line):
         return Template(_LARGE).substitute(code=html.escape(line))

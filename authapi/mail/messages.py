@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from string import Template
 
-from authapi.mail.html import html_of
+from authapi.mail.html import LINK, html_of
 
 OWN = Path(__file__).parent / "templates"
 DATES, LAYOUT = "dates", "layout.html"
@@ -21,6 +21,9 @@ LONGEST_SUBJECT = 200  # characters
 
 # What ends a line or is no text: it would let a value add lines of its own.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+# What mail programs take for a part of a domain.
+_DOT = re.compile(r"\.(?=[^\W\d_])")
+_WORD_JOINER = "\u2060"
 _ACCEPTED = re.compile(
     r"\s*([A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*)\s*(?:;\s*q=([01](?:\.[0-9]{0,3})?)\s*)?"
 )
@@ -137,6 +140,18 @@ class Templates:
             year=value.year,
             time=f"{value:%H:%M}",
         )
+
+
+def unlinked(value: str | datetime) -> str | datetime:
+    """Return a value without what mail programs make a link of, unless it is a link as a whole.
+
+    SECURITY: strangers choose usernames, such as `evil.example`, and whom the mail goes to. A word
+    joiner before a dot is invisible, and no domain has one. `username_key` ignores it, so a name
+    that is copied from a mail can be typed.
+    """
+    if isinstance(value, datetime) or LINK.fullmatch(value):
+        return value
+    return _DOT.sub(f"{_WORD_JOINER}.", value)
 
 
 def _ranges(tag: str) -> Iterator[str]:

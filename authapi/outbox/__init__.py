@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LEASE = 120  # seconds
 LONGEST_WAIT = 2 * 3_600  # seconds; a job that is due later was written by a clock that was ahead
-KEPT_DEAD = 7 * 86_400  # seconds
+KEPT_DEAD = 7 * 86_400  # seconds, also for a job that expired and that nobody ended
 LONGEST_ERROR = 200  # characters
 
 
@@ -157,8 +157,19 @@ class Outbox:
 
     def prune(self, at_most: int) -> int:
         """Delete dead jobs that are old; return how many."""
-        until = int(self._core.clock()) - KEPT_DEAD
-        return int(self._statements.prune(until=until, at_most=at_most))
+        return int(self._statements.prune(until=self._kept_since(), at_most=at_most))
+
+    def prune_expired(self, channel: str, at_most: int) -> int:
+        """Delete jobs that wait although they expired long ago; return how many.
+
+        While the channel is on, its sender ends a job that has expired.
+        """
+        until = self._kept_since()
+        pruned = self._statements.prune_expired(channel=channel, until=until, at_most=at_most)
+        return int(pruned)
+
+    def _kept_since(self) -> int:
+        return int(self._core.clock()) - KEPT_DEAD
 
 
 def _job(row: Row) -> OutboxJob:

@@ -36,6 +36,16 @@ SELECT EXISTS (SELECT 1
                  FROM one_time_tokens
                 WHERE user_id = :user_id AND purpose = :purpose AND id > :id AND link_hash IS NOT NULL);
 
+-- name: mark(purpose, user_id, now, expires_at)!
+-- A row that is no token: the user's tokens with a lower id were begun before a change of the credentials.
+INSERT INTO one_time_tokens (purpose, user_id, data, kid, nonce, created_at, expires_at)
+VALUES (:purpose, :user_id, '{}', '', '', :now, :expires_at);
+
+-- name: is_outdated(id, user_id)$
+SELECT EXISTS (SELECT 1
+                 FROM one_time_tokens
+                WHERE user_id = :user_id AND purpose = 'outdated' AND id > :id);
+
 -- name: by_link(link_hash, purpose, now)^
 SELECT id, user_id, data, binding
   FROM one_time_tokens
@@ -73,7 +83,7 @@ RETURNING kid, code_hash, user_id, data;
 
 -- name: end_of_user(user_id)!
 DELETE FROM one_time_tokens
- WHERE user_id = :user_id;
+ WHERE user_id = :user_id AND purpose <> 'outdated';
 
 -- name: end_purpose(user_id, purpose)!
 DELETE FROM one_time_tokens
@@ -81,7 +91,7 @@ DELETE FROM one_time_tokens
 
 -- name: end_newer(user_id, id)!
 DELETE FROM one_time_tokens
- WHERE user_id = :user_id AND id > :id;
+ WHERE user_id = :user_id AND id > :id AND purpose <> 'outdated';
 
 -- name: end_all()!
 DELETE FROM one_time_tokens;

@@ -94,3 +94,12 @@ DELETE FROM outbox
                WHERE died_at <= :until
                ORDER BY died_at
                LIMIT :at_most);
+
+-- name: prune_expired(channel, until, at_most)!
+-- Deletes rows that wait although they expired. Such a row was due before.
+DELETE FROM outbox
+ WHERE id IN (SELECT id
+                FROM outbox
+               WHERE channel = :channel AND due_at <= :until AND expires_at <= :until
+               ORDER BY due_at
+               LIMIT :at_most);

@@ -21,3 +21,13 @@ DELETE FROM outbox
                         ORDER BY died_at
                         LIMIT :at_most
                           FOR UPDATE SKIP LOCKED));
+
+-- name: prune_expired(channel, until, at_most)!
+-- Rows that another node is deleting are passed over, so that no two wait for each other.
+DELETE FROM outbox
+ WHERE id = ANY (ARRAY(SELECT id
+                         FROM outbox
+                        WHERE channel = :channel AND due_at <= :until AND expires_at <= :until
+                        ORDER BY due_at
+                        LIMIT :at_most
+                          FOR UPDATE SKIP LOCKED));
