@@ -9,8 +9,36 @@ from itertools import count
 
 from authapi.keys.root import Root
 
+LONGEST = 7 * 86_400  # seconds that a token may count
 CODES = 1_000_000
 _FAIR = (1 << 32) // CODES * CODES
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """A use of tokens, and for how many seconds each counts after it was sent.
+
+    A change of the user's credentials ends a token, unless it `outlives_changes`. A newer token
+    of a user ends the older ones of this purpose, unless it `keeps_older`.
+    """
+
+    name: str
+    lifetime: int
+    outlives_changes: bool = False
+    keeps_older: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a lifetime that is longer than LONGEST."""
+        if self.lifetime > LONGEST:
+            raise ValueError(f"a token may count for {LONGEST} seconds: shorten {self.name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A token that waits for its mail. `cookie` is for the browser that it is bound to, or ""."""
+
+    id: int
+    cookie: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

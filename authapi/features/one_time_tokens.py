@@ -20,16 +20,17 @@ from authapi.features.claims import AccountClaimed
 from authapi.features.sign_in import ProofRejected
 from authapi.features.users import Credential, UserRepository
 from authapi.jobs import pruning
-from authapi.mailed_secrets import MailedSecrets, Secrets, digest, parted
+from authapi.mailed_secrets import LONGEST, Begun, MailedSecrets, Purpose, Secrets, digest, parted
 from authapi.outbox.delivery import Refused
 from authapi.personal_data import PersonalData
 from authapi.principal import User
 from authapi.times import timestamp
 
+__all__ = ["Begun", "InvalidLink", "OneTimeTokens", "Purpose", "Token"]
+
 REQUIRES = ("claims", "sign_in", "users")
 
 PRUNED_EVERY = 60  # seconds
-LONGEST = 7 * 86_400  # seconds that a token may count
 MOST_TRIES = 5  # of a token's code
 OUTDATED = "outdated"  # the purpose of the row that marks a change of a user's credentials
 
@@ -42,33 +43,6 @@ class InvalidLink(ProofRejected):
     def __init__(self) -> None:
         """Say the same of every such link in the log."""
         super().__init__("invalid_link")
-
-
-@dataclass(frozen=True, slots=True)
-class Purpose:
-    """A use of tokens, and for how many seconds each counts after it was sent.
-
-    A change of the user's credentials ends a token, unless it `outlives_changes`. A newer token
-    of a user ends the older ones of this purpose, unless it `keeps_older`.
-    """
-
-    name: str
-    lifetime: int
-    outlives_changes: bool = False
-    keeps_older: bool = False
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a lifetime that is longer than LONGEST."""
-        if self.lifetime > LONGEST:
-            raise ValueError(f"a token may count for {LONGEST} seconds: shorten {self.name}")
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A token that waits for its mail. `cookie` is for the browser that it is bound to, or ""."""
-
-    id: int
-    cookie: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +164,8 @@ class OneTimeTokens:
         """
         token_id, secret = parted(cookie)
         if user_id is not None:
-            token_id = (
-                self._rows.newest(user_id=user_id, purpose=purpose.name, now=self._now()) or 0
-            )
+            found = self._rows.newest(user_id=user_id, purpose=purpose.name, now=self._now())
+            token_id = found or 0
         with self._core.database.transaction():
             row = token_id and self._rows.take_try(
                 id=token_id,
