@@ -68,6 +68,16 @@ def test_links():
             assert not anchor or anchor in anchors(target), (page, path, anchor)
 
 
+def test_index():
+    """The index of the documentation has each page."""
+    docs = Path(__file__).parent.parent / "docs"
+    index = (docs / "README.md").read_text()
+    linked = {(docs / path).resolve() for path in re.findall(r"\]\(([^)#:]*)", index)}
+    of_the_package_index = docs / "package.md"
+
+    assert {*docs.rglob("*.md")} - {docs / "README.md", of_the_package_index} <= linked
+
+
 def test_files_of_the_architecture():
     """The files that the page on the architecture names exist."""
     root = Path(__file__).parent.parent
