@@ -533,11 +533,12 @@ def test_a_change_of_one_user_names_the_user(name, trial_of, monkeypatch):
 
 
 def test_every_route_that_writes_is_tried(make_mailing):
-    """Every route that writes has a scenario."""
+    """Every route that writes has a scenario. `/verify/{path}` only reads, in any method."""
     app = make_mailing(email_verification="required", mail_login="on").app
     found = {
         f"{responder.method} {route.path}"
         for route in falcon.inspect.inspect_routes(app)
+        if not route.path.startswith("/verify/")
         for responder in route.methods
         if responder.method in {"POST", "PUT", "PATCH", "DELETE"} and not responder.internal
     }
