@@ -207,15 +207,6 @@ def test_places(client, browser, mail):
         assert verify(client, {"code": code_in(mail)}, browser).status_code == 201
 
 
-def test_place_of_a_password(client, mail):
-    """The place of a request with a password is given back with its answer."""
-    for _ in range(2 * client.app.core.settings.hash_places):
-        verify(client, {"token": "x", "password": USER["password"]})
-
-    body = {"token": token_in(mail), "password": USER["password"]}
-    assert verify(client, body).status_code == 201
-
-
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_nothing_by_get(client, browser, mail, method):
     """A link that a scanner opens, even in the browser, changes nothing."""
