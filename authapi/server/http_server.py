@@ -75,6 +75,7 @@ class Server(TcpWSGIServer):
         self.forwarding = Forwarding(app.core.settings, app.core.notices)
         self._takes_inline, self._maintain = app.inline.takes, app.maintain
         self.loop = Loop(self._answer)
+        self.loop.together = app.core.database.reading
         self._eviction = Eviction(bounds, app.core.notices, evicted_counter(app.core.metrics))
         self._readiness = app.core.readiness
         self._drain_seconds = app.core.settings.of(ServerSettings).drain_seconds

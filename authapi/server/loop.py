@@ -7,6 +7,7 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
 
@@ -16,6 +17,8 @@ from authapi.server.fairness import FairQueue
 TURN = 0.005  # seconds of work before the loop looks at the sockets again
 BATCH = 16  # steps before the inline answers that they led to
 PAUSE = 0.02  # seconds that a client which sends in small pieces is not read
+
+_ALONE = nullcontext()
 
 logger = logging.getLogger("authapi.server")
 
@@ -35,6 +38,7 @@ class Loop:
         self.kept = self.unsent = 0  # bytes of all connections together
         self._answer = answer
         self.flush: Callable[[], None] | None = None  # called after each batch
+        self.together: Callable[[], AbstractContextManager[None]] = nullcontext  # several answers
         self._selector = selectors.DefaultSelector()
         self._work: FairQueue[Channel | Callable[[], None]] = FairQueue()
         self._inline: list[Channel] = []  # to be answered in this batch
@@ -85,8 +89,9 @@ class Loop:
                 if step is None:
                     break
                 _attempt(self._advance if isinstance(step, Channel) else _call, step)
-            for channel in self._inline:
-                _attempt(self._finish, channel)
+            with self.together() if len(self._inline) > 1 else _ALONE:
+                for channel in self._inline:
+                    _attempt(self._finish, channel)
             self._inline.clear()
             if self.flush:
                 self.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ class PostgreSQLDatabase:
     to one user's rows happen one after the other, because each locks the user's row first.
     """
 
-    is_local = False
+    is_local, reading = False, nullcontext  # each statement reads for itself
     is_blocked = False  # changes wait for the rows of one user alone
 
     def __init__(

@@ -6,8 +6,8 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from urllib.parse import quote
 
 from authapi.database.sqlite.file_identity import FileIdentity, LogFiles
@@ -22,6 +22,30 @@ class Connection(sqlite3.Connection):
     """A connection that is closed when the thread that it belongs to has ended."""
 
     log_files: LogFiles | None = None  # the log and its index that it uses, while it is open
+    is_reading = False  # whether its statements read one state
+
+    @property
+    def is_changing(self) -> bool:
+        """Return whether a transaction is open that may change something."""
+        return self.in_transaction and not self.is_reading
+
+    def begin_reading(self) -> None:
+        """Let the next statements read one state.
+
+        NOTE: in a database without a log, a reader keeps writers out, so there this does nothing.
+        """
+        if self.log_files and not self.in_transaction:
+            self.execute(load("database", "sqlite")["begin_reading"].sql)
+            self.is_reading = True
+
+    def end_reading(self) -> None:
+        """Let each statement read the newest state again.
+
+        SECURITY: a connection that kept its state would accept revoked sessions for ever.
+        """
+        if self.is_reading:
+            self.is_reading = False
+            self.rollback()
 
     def close(self) -> None:
         """Close it. SQLite deletes the log with the last connection to a database."""
@@ -84,8 +108,10 @@ class Connections:
     def to_write(self) -> Connection:
         """Return the calling thread's connection, reopened if the file is no longer read-only.
 
-        NOTE: SQLite keeps a connection read-only that was opened so.
+        It reads the newest state, also inside a block of `reading`. NOTE: SQLite keeps a connection
+        read-only that was opened so.
         """
+        self.end_reading()
         if getattr(self._local, "reads_only", False) and self._identity.is_writable:
             self.disconnect()
         return self.current
@@ -96,11 +122,21 @@ class Connections:
         with self._opening:
             return list(self._open)
 
+    def end_reading(self) -> None:
+        """End what `reading` began for the calling thread."""
+        try:
+            self._local.connection.end_reading()
+        except AttributeError:  # it has none
+            pass
+        except sqlite3.Error:
+            self.disconnect()
+
     def require_in_place(self) -> None:
         """Raise Unavailable where the file that was opened, or its log, has lost its name."""
         loss = self.loss()
         if loss:
             self._look_at = 0.0
+            self.end_reading()  # which keeps the log in use
             self.take_in_log()
             raise Unavailable from loss
         self._look_at, self._log_is_empty = self._clock() + self.look_every, False
@@ -168,3 +204,17 @@ class Connections:
             self.take_in_log()
         for connection in self.opened:
             connection.close()
+
+
+@contextmanager
+def reading(connections: Connections) -> Iterator[None]:
+    """Let the block's statements read one state of the database: the newest at the first one.
+
+    SQLite then locks the log once, and not for each statement.
+    """
+    with suppress(Unavailable, sqlite3.Error):  # which the block's statements meet again
+        connections.current.begin_reading()
+    try:
+        yield
+    finally:
+        connections.end_reading()

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from authapi.database.sqlite.connections import Connections
+from authapi.database.sqlite.connections import Connections, reading
 from authapi.database.sqlite.errors import is_busy, is_read_only, raise_ours, translated
 from authapi.database.sqlite.file_identity import FileIdentity
 from authapi.database.sqlite.use_lock import UseLock
@@ -45,6 +45,7 @@ class SQLiteDatabase:
         self.writer_lock = WriterLock(f"{self.real_path}.lock", most_waiting, clock)
         self.use_lock = UseLock(self.real_path)
         self.connections = Connections(self.identity, self.writer_lock, clock)
+        self.reading = partial(reading, self.connections)
         self._clock = clock
         self._local = threading.local()
         self._statements = self.statements("database")
@@ -88,8 +89,7 @@ class SQLiteDatabase:
     ) -> Iterator[None]:
         """Run the block's statements as one change, which is on the disk when the block is left.
 
-        Raises Unavailable where the change cannot begin within `patience` seconds, `lock_timeout`
-        unless told otherwise, or where the disk refuses it. With one writer, `of` does nothing.
+        Raises Unavailable where it cannot begin within `patience` seconds, or the disk refuses it.
         """
         deadline = self._clock() + (self.lock_timeout if patience is None else patience)
         with translated():
@@ -133,7 +133,7 @@ class SQLiteDatabase:
 
     def after_commit(self, action: Callable[[], None]) -> None:
         """Call `action` after the calling thread's transaction is committed; now if it has none."""
-        if self.connections.current.in_transaction:
+        if self.connections.current.is_changing:
             self._local.actions.append(action)
         else:
             action()
