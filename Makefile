@@ -21,7 +21,7 @@ document:
 
 # What makes clients of the API document and fuzzes the service by it. They have an environment of their own.
 clients:
-	rm -rf .clients && python3 -m venv .clients && .clients/bin/pip install -q openapi-python-client==0.29.1 schemathesis==4.32.5 && (! command -v npm >/dev/null || npm install --prefix .clients --silent --no-audit --no-fund --no-package-lock openapi-fetch@0.17.0 openapi-typescript@7.13.0 typescript@5.9.3)
+	rm -rf .clients && python3 -m venv .clients && .clients/bin/pip install -q openapi-python-client==0.29.1 schemathesis==4.32.5 && (! command -v npm >/dev/null || npm install --prefix .clients --silent --no-audit --no-fund --no-package-lock openapi-fetch@0.17.0 openapi-typescript@7.13.0 typescript@5.9.3 vite@7.3.8)
 
 # What tests/test_javascript_client_hooks.py runs, beside what `make clients` installed.
 frameworks:

@@ -8,6 +8,7 @@ import socket
 from functools import lru_cache
 from typing import Any
 
+from authapi.public_suffixes import registrable
 from authapi.signals import kept_from_threads
 
 LARGEST_PORT = 65_535
@@ -212,14 +213,14 @@ def _ipv6_of_url(text: str) -> str:
 def are_same_site(one: str, other: str) -> bool:
     """Return whether two origins may be of one site, so that browsers send `SameSite` cookies.
 
-    Browsers use the public suffix list (HTML Standard, 7.1.1). This function only compares the
-    scheme, and the host or the last two labels of its name.
+    Browsers use the public suffix list (HTML Standard, 7.1.1), and this function its best-known
+    entries.
     """
     scheme, host, _ = _parts(one)
     another_scheme, another, _ = _parts(other)
     if scheme != another_scheme or host == another:
         return scheme == another_scheme
-    return is_name(host) and host.split(".")[-2:] == another.split(".")[-2:]
+    return is_name(host) and registrable(host) == registrable(another)
 
 
 def look_up(host: str, port: int | None, **options: int) -> list[tuple[Any, ...]]:

@@ -169,5 +169,11 @@ class CrossSite:
     def _tell(self, req: falcon.Request, failure: type[Failure]) -> None:
         found = {"origin": req.get_header("Origin"), "site": req.get_header("Sec-Fetch-Site")}
         shown = " ".join(f"{name}={quoted(value)}" for name, value in found.items() if value)
-        detail = f"{shown} setting=AUTHAPI_ALLOWED_ORIGINS"
+        detail = f"{shown} setting={self._setting_of(req)}"
         self._notices.refused(failure.error, caller_of(req).ip, detail)
+
+    def _setting_of(self, req: falcon.Request) -> str:
+        """Return the setting to look at: a page of this very host can only have another scheme."""
+        ours = as_origin(f"http://{req.get_header('Host')}")
+        is_scheme = ours is not None and req.get_header("Origin") == ours
+        return "AUTHAPI_PUBLIC_URL" if is_scheme else "AUTHAPI_ALLOWED_ORIGINS"

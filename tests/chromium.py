@@ -3,7 +3,8 @@
 A test file names `chromium_fixtures` in `pytest_plugins` and takes the fixture `context`, a
 visitor's browser: `page = context.open(url)`, then `page.run(script)`. One Chromium serves a file
 of tests. It reads its commands from a pipe, so it ends with the tests, even if they are killed. It
-can reach no address but 127.0.0.1: by that name, as localhost, and as `HOSTS`, also over TLS.
+can reach no address but 127.0.0.1: by that name, as localhost, as `HOSTS`, also over TLS, and as
+`SUFFIX`.
 """
 
 import base64
@@ -23,7 +24,9 @@ from pathlib import Path
 import pytest
 
 HOSTS = "*.example.test"
+SUFFIX = "*.co.uk"  # below a public suffix
 WAIT = 60  # seconds until a test gives up: no answer of a page takes long
+MAPPED = f"MAP {HOSTS} 127.0.0.1, MAP {SUFFIX} 127.0.0.1"
 EXCLUDED = "EXCLUDE 127.0.0.1, EXCLUDE localhost"
 SWITCHES = [
     "--remote-debugging-pipe",
@@ -33,7 +36,7 @@ SWITCHES = [
     "--lang=en-US",
     "--no-proxy-server",
     # No other name has an address, and no other address in a URL is connected to.
-    f"--host-resolver-rules=MAP {HOSTS} 127.0.0.1, MAP * ~NOTFOUND, {EXCLUDED}",
+    f"--host-resolver-rules={MAPPED}, MAP * ~NOTFOUND, {EXCLUDED}",
 ]
 # Chromium reads commands from descriptor 3 and writes to 4.
 START = """

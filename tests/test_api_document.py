@@ -7,7 +7,7 @@ import re
 
 import documented
 import pytest
-from conftest import Client, token_of
+from conftest import Client, running, token_of
 
 from authapi import Failure, features
 from authapi.errors import LengthRequired, MethodNotAllowed
@@ -16,6 +16,8 @@ from authapi.openapi import document, operations
 from authapi.operations import operation, operation_of
 from authapi.routing import takes_any_method
 from tools import api_document
+
+pytest_plugins = ("chromium_fixtures",)
 
 
 @pytest.fixture(name="everything")
@@ -229,6 +231,19 @@ def test_the_page_s_policy(client):
     assert f"style-src 'sha256-{expected}'" in policy
     assert {"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"} < set(policy)
     assert "unsafe" not in page.headers["content-security-policy"]
+
+
+@pytest.mark.sqlite("a page knows nothing of the engine")
+def test_the_page_on_a_narrow_screen(everything, context):
+    """Chromium finds no fault in the page, and shows all of it at 400 pixels, unfolded too."""
+    with running(everything.app) as port:
+        page = context.open(f"http://localhost:{port}/docs", width=400)
+    page.run("for (const each of document.querySelectorAll('details')) each.open = true; 0")
+
+    assert page.run("document.documentElement.scrollWidth") == 400
+    tables = "[...document.querySelectorAll('.wide')].filter((e) => e.scrollWidth > e.clientWidth)"
+    assert page.run(f"{tables}.map((each) => each.innerText)") == []
+    assert (page.console, page.issues) == ([], [])
 
 
 @pytest.mark.parametrize(

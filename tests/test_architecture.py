@@ -32,6 +32,7 @@ STANDARD = {
     "identifiers",
     "feature",
     "machine",
+    "public_suffixes",
     "secret_files",
     "signals",
     "settings",

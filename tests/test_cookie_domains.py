@@ -21,6 +21,7 @@ from falcon import testing
 from tokens_of_requests import CHANGED, FOREIGN, PROVED, RENEWED_AFTER
 
 from authapi import Settings, protect
+from authapi.server.start_log import warn_of
 
 HOST = "auth.example.test"
 
@@ -280,3 +281,12 @@ def test_order_of_lines(make_client):
     name, value, attributes = parsed_cookie(second)
     assert (name, attributes) == ("jwt", {**LASTING, "domain": "example.test"})
     assert value
+
+
+@pytest.mark.parametrize("domain", ["co.uk", "example.co.uk"])
+def test_a_public_suffix(domain, caplog):
+    """A start warns of a domain below which anybody can have a name."""
+    warn_of(Settings(public_url="http://auth.example.co.uk", cookie_domain=domain))
+
+    named = f"AUTHAPI_COOKIE_DOMAIN {domain} is a public suffix" in caplog.text
+    assert named == (domain == "co.uk")

@@ -164,6 +164,8 @@ def test_our_own_origin(cors, token):
         ("http://localhost:5173", "http://localhost:3001", []),
         (f"{LOCAL} {APP}", "https://auth.example.com", [LOCAL]),
         ("http://app.example.com", "https://auth.example.com", ["http://app.example.com"]),
+        ("https://a.vercel.app", "https://b.vercel.app", ["https://a.vercel.app"]),
+        ("https://a.example.co.uk", "https://b.example.co.uk", []),
         ("", "http://127.0.0.1:3001", []),
     ],
 )
@@ -234,6 +236,18 @@ def test_refusals_are_logged(make_client, caplog, method, headers, shown):
     (line,) = refusals(caplog)
     network = "error=cross_site_request network=192.0.2.7"
     assert line == f"refused {network} {shown} setting=AUTHAPI_ALLOWED_ORIGINS"
+
+
+def test_a_page_over_http(make_client, caplog):
+    """A page of our own host that was not opened by https is told of the public URL."""
+    caplog.set_level(logging.INFO)
+    client = make_client(public_url="https://auth.example.com")
+    headers = {"Origin": "http://auth.example.com", "Host": "auth.example.com"}
+
+    assert client.post("/login", headers=headers).status_code == 403
+
+    (line,) = refusals(caplog)
+    assert line.endswith(" origin='http://auth.example.com' setting=AUTHAPI_PUBLIC_URL")
 
 
 @pytest.mark.parametrize(

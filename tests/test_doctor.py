@@ -50,6 +50,15 @@ def test_all_is_well(client, doctor, engine):
         ({**PUBLIC, "trusted_proxy": ""}, "proxy", ("warn", "set AUTHAPI_TRUSTED_PROXY")),
         ({**PUBLIC, "trusted_proxy": "no-such.invalid"}, "proxy", ("fault", "no-such.invalid")),
         ({**PUBLIC, "allowed_origins": "http://localhost:5173"}, "origins", ("warn", "one domain")),
+        (
+            {
+                "public_url": "https://a.vercel.app",
+                "cookie_name": "s",
+                "cookie_domain": "vercel.app",
+            },
+            "cookie domain",
+            ("fault", "AUTHAPI_COOKIE_DOMAIN vercel.app is a public suffix"),
+        ),
     ],
 )
 def test_settings_that_do_not_fit(client, doctor, settings, check, found):

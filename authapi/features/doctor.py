@@ -17,10 +17,12 @@ from authapi.database.opening import missing_migrations, open_as_it_is
 from authapi.errors import StartError, Unavailable
 from authapi.features.database_check import database_findings, show
 from authapi.hosts import are_same_site, host_of
+from authapi.public_suffixes import problem_of
 from authapi.settings import (
     DatabaseSettings,
     PasswordSettings,
     ServerSettings,
+    SessionSettings,
     Settings,
     WorkerSettings,
 )
@@ -39,6 +41,7 @@ def findings(settings: Settings, now: Callable[[], float] = time.time) -> Iterat
     yield from _address(settings)
     yield from _proxy(settings)
     yield from _origins(settings)
+    yield from _cookie(settings)
     yield from _hashing(settings)
     yield from _memory(settings)
     yield from _room(settings)
@@ -101,6 +104,13 @@ def _origins(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield ok("origins", f"{len(server.origins)} other origins may call the service.")
+
+
+def _cookie(settings: Settings) -> Iterator[Finding]:
+    domain = settings.of(SessionSettings).cookie_domain
+    problem, place = problem_of(domain), domain or "its own host"
+    found = fault if problem else ok
+    yield found("cookie domain", problem or f"The cookie goes to {place}.")
 
 
 def _hashing(settings: Settings) -> Iterator[Finding]:

@@ -112,7 +112,7 @@ class _Page:
             if "$ref" in reference:
                 for line in self._found(reference)["description"].splitlines():
                     name, _, text = line.removeprefix("- ").partition(": ")
-                    row = status, _inline(name), _inline(text)
+                    row = status, _inline(name).replace("_", "_<wbr>"), _inline(text)
                     (common if name.strip("`") in COMMON else own).append(row)
         head = ("status", "error", "when")
         folded = _table("", head, common)
@@ -122,7 +122,10 @@ class _Page:
 
     def _fields(self, title: str, schema: dict[str, Any]) -> str:
         rows = [*self._rows(schema, "")]
-        return _table(title, ("field", "type", "what it is"), rows)
+        columns = 3 if any(text for _, _, text in rows) else 2
+        return _table(
+            title, ("field", "type", "what it is")[:columns], (row[:columns] for row in rows)
+        )
 
     def _rows(self, schema: dict[str, Any], above: str) -> Iterator[Sequence[str]]:
         found = self._found(schema)
@@ -150,7 +153,8 @@ class _Page:
         return escape(kind + bounds.get((low is not None, high is not None), ""))
 
     def _curl(self, method: str, path: str, operation: dict[str, Any]) -> str:
-        lines = [f'curl -X {method.upper()} "$URL{self._base}{path}"']
+        verb = "" if method == "get" else f"-X {method.upper()} "
+        lines = [f'curl {verb}"$URL{self._base}{path}"']
         if {"bearer": []} in operation["security"] and {} not in operation["security"]:
             lines.append('-H "Authorization: Bearer $TOKEN"')
         body = operation.get("requestBody")

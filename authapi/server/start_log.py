@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 
 from authapi.hosts import are_same_site
+from authapi.public_suffixes import problem_of
 from authapi.server.log_lines import JSONLine, formatter, is_json, log_what_python_writes
-from authapi.settings import PasswordSettings, ServerSettings, Settings
+from authapi.settings import PasswordSettings, ServerSettings, SessionSettings, Settings
 
 OWASP_KIB, OWASP_PASSES = 7_168, 5  # argon2id's least memory, with its passes (Password Storage)
 
@@ -40,6 +41,7 @@ def warn_of(settings: Settings) -> None:
     """Log a warning for each setting that is allowed, and yet likely to be a mistake."""
     _warn_of_cheap_hashes(settings)
     _warn_of_other_sites(settings)
+    _warn_of_a_public_suffix(settings)
 
 
 def _warn_of_cheap_hashes(settings: Settings) -> None:
@@ -71,3 +73,10 @@ def _warn_of_other_sites(settings: Settings) -> None:
             ", ".join(sorted(others)),
             server.public_url,
         )
+
+
+def _warn_of_a_public_suffix(settings: Settings) -> None:
+    """Warn of a cookie domain below which anybody can have a name."""
+    problem = problem_of(settings.of(SessionSettings).cookie_domain)
+    if problem:
+        logger.warning("%s", problem)
