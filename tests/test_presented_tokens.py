@@ -25,6 +25,18 @@ def test_one_good_cookie(client, token, dead):
             assert outcome(client.simulate_get("/user", headers=carrying(*cookies))) == GOOD
 
 
+def test_most_cookies(client, token):
+    """The first 256 session cookies are read, which is more than a browser holds."""
+    forged = [f"{token}{number}" for number in range(255)]
+
+    answers = [
+        client.simulate_get("/user", headers=carrying(*cookies))
+        for cookies in ([*forged, token], [*forged, "x", token])
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 401]
+
+
 def test_same_session_twice(client, token, clock):
     """Two tokens of one session are one session, and the newer of them counts."""
     clock.move(RENEWED_AFTER)

@@ -208,13 +208,14 @@ def test_renewal_and_shared_caches(protecting, token, clock, control):
 @pytest.mark.parametrize(
     ("theirs", "added"),
     [
-        (("X-Other", "1"), ["Authapi-Token", "Set-Cookie"]),
+        (("X-Other", "1"), ["Authapi-Token", "Cache-Control", "Set-Cookie"]),
+        (("Cache-Control", "max-age=60"), ["Authapi-Token", "Cache-Control", "Set-Cookie"]),
         (("Cache-Control", "public"), []),
         (("authapi-token", "another"), []),
     ],
 )
 def test_renewal_of_a_bearer(protecting, token, clock, theirs, added):
-    """A bearer is renewed in a header, and in no cookie if it keeps the token itself."""
+    """A bearer is renewed in a header that no cache stores; if it keeps the token, in no cookie."""
     protected, authorization = validator(protecting(Spy(theirs))), f"Bearer {token}"
     clock.move(3_600)
 
@@ -222,7 +223,8 @@ def test_renewal_of_a_bearer(protecting, token, clock, theirs, added):
     _, quiet, _ = raw(protected, HTTP_AUTHORIZATION=authorization, HTTP_AUTHAPI_TOKEN="body")
 
     assert [name for name, _ in plain[2:]] == added
-    assert [name for name, _ in quiet[2:]] == added[:1]
+    assert [name for name, _ in quiet[2:]] == added[:2]
+    assert ("Cache-Control", "no-store") in quiet or not added
 
 
 class Stream:

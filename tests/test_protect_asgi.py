@@ -240,6 +240,7 @@ def test_renewal_of_a_bearer(protecting, client, token, spy, clock):
 
     assert answer.cookies == []
     assert client.get_as(dict(answer.headers)["authapi-token"]).status_code == 200
+    assert dict(answer.headers)["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize("age", [0, RENEWED_AFTER])
@@ -478,6 +479,23 @@ def test_lifespan_that_fails(protecting):
 
     with pytest.raises(ZeroDivisionError):
         lifespan_of(protecting(app))
+
+
+def test_lifespan_that_fails_at_the_end(protecting):
+    """The database is closed if the application fails at its shutdown, and the server hears it."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        raise ZeroDivisionError
+
+    protected, closed = protecting(app), []
+    close, protected.auth.close = protected.auth.close, lambda: closed.append(1) or close()
+
+    with pytest.raises(ZeroDivisionError):
+        lifespan_of(protected)
+    assert closed == [1]
 
 
 def lifespan_of(app):

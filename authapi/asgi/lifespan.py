@@ -14,7 +14,8 @@ logger = logging.getLogger("authapi")
 class Lifespan:
     """Passes lifespan messages on, and closes what is ours when the application has shut down.
 
-    It answers for an application that knows no lifespan, such as Django's.
+    An application that fails at its shutdown has shut down too. For one that knows no lifespan,
+    such as Django's, it answers itself.
     """
 
     def __init__(self, app: Application, close: Callable[[], None]) -> None:
@@ -23,12 +24,14 @@ class Lifespan:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the lifespan of the application. Raises what it raises once it has begun."""
-        has_begun = False
+        has_begun = is_ending = False
 
         async def receiving() -> Message:
-            nonlocal has_begun
+            nonlocal has_begun, is_ending
             has_begun = True
-            return await receive()
+            message = await receive()
+            is_ending = message["type"] == "lifespan.shutdown"
+            return message
 
         async def sending(message: Message) -> None:
             if message["type"] in {"lifespan.shutdown.complete", "lifespan.shutdown.failed"}:
@@ -38,6 +41,8 @@ class Lifespan:
         try:
             await self._app(scope, receiving, sending)
         except Exception as error:
+            if is_ending:
+                await self._close_beside()
             if has_begun:
                 raise
             logger.debug("the application knows no lifespan: %s", error)
