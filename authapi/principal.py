@@ -48,7 +48,7 @@ class User(msgspec.Struct, frozen=True):
 
     @property
     def email_verified(self) -> bool:
-        """Return whether the user has proved to receive the mail of this address."""
+        """Return whether the user has proved that they receive the mail of this address."""
         return self.email_verified_at is not None
 
 
@@ -143,10 +143,9 @@ class Assurance:
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """The sender of a request: a user, in a live session, by a token with these claims.
+    """The sender of a request: a user, in a live session, by a token with these claims."""
 
-    NOTE: each session check makes one, and a dataclass takes ten times as long to make.
-    """
+    # NOTE: each session check makes one, and a dataclass takes ten times as long to make
 
     user: User
     session: Session

@@ -19,7 +19,7 @@ REQUIRES = ("users",)
 
 
 class AccountClaimed(CredentialsChanged):
-    """A user's address was proved for the first time: all credentials of before are gone."""
+    """A user's address was proved for the first time: all earlier credentials are removed."""
 
     __slots__ = ()
 

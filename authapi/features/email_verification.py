@@ -52,7 +52,7 @@ class AlreadyVerified(Failure):
 
 
 class EmailVerified(Event):
-    """A user has proved to receive the mail of the address."""
+    """A user proved that they receive the mail of their address."""
 
     __slots__ = ()
 

@@ -88,7 +88,7 @@ class MailSettings(SettingsGroup):
 
 
 class MailFailed(Event):
-    """A mail could not be sent and is tried no more. The detail is its kind."""
+    """A mail could not be sent, and is not tried again. `detail` is the kind of mail."""
 
     __slots__ = ()
 

@@ -54,7 +54,7 @@ MAILBOX = frozenset({"mail"})
 
 
 class MailLoginRequested(Event):
-    """Somebody asked for a mail to log in by. Nobody has looked up whose address it is."""
+    """Somebody asked for a login mail. `user_id` is None: the address is looked up later."""
 
     __slots__ = ()
 

@@ -42,7 +42,7 @@ PAGE = "reset"
 
 
 class PasswordResetRequested(Event):
-    """Somebody asked for a link that resets a password. Nobody has looked up whose it is."""
+    """Somebody asked for a reset link. `user_id` is None: the address is looked up later."""
 
     __slots__ = ()
 

@@ -28,7 +28,7 @@ logger = logging.getLogger("authapi")
 
 
 class SessionRenewed(Event):
-    """A session that was in use had its expiry moved."""
+    """A session in use was renewed: it expires later."""
 
     __slots__ = ()
 

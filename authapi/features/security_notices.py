@@ -62,7 +62,7 @@ class NoticeSettings(SettingsGroup):
 
 
 class AccountLocked(CredentialsChanged):
-    """A user said of a notice that it was not them: the password counts no more."""
+    """A user reported a change that was not theirs: the password no longer works."""
 
     __slots__ = ()
 

@@ -50,7 +50,7 @@ class PasswordChanged(Event):
 
 
 class CredentialsChanged(Event):
-    """A user's credentials changed. All that the older ones opened ends, except this session."""
+    """A user's credentials changed: sessions and links from before end, except `session_id`."""
 
     __slots__ = ()
 
