@@ -130,6 +130,37 @@ def caddy(binary, folder, port, **addresses):
     return command, homes
 
 
+def traefik(binary, folder, port, **addresses):
+    """Return the command that runs the example on a port, and its environment."""
+    addresses.pop("/var/www/example")  # it serves no files
+    anyone = {"Host(`example.com`) && ": "", "Host(`example.com`)": "PathPrefix(`/`)"}
+    (folder / "site.yml").write_text(example("traefik.yml", **anyone, **addresses))
+    entry = "--entryPoints.web."
+    options = (f"{entry}address=127.0.0.1:{port}", f"{entry}http.aliasHeadersStrategy=delete")
+    return [binary, *options, f"--providers.file.filename={folder / 'site.yml'}"], {}
+
+
+def envoy(binary, folder, port, **addresses):
+    """Return the command that runs the example on a port without TLS, and its environment."""
+    ports = {
+        "address: 0.0.0.0, port_value: 443": f"address: 127.0.0.1, port_value: {port}",
+        "domains: [example.com]": 'domains: ["*"]',
+        "    - transport_socket:\n": "    - name: plain\n      transport_socket:\n",
+    }
+    for documented, ours in addresses.items():
+        if documented.endswith((":3001", ":8000")):
+            host, _, number = documented.partition(":")
+            ports[f"address: {host}, port_value: {number}"] = (
+                f"address: {host}, port_value: {ours.partition(':')[2]}"
+            )
+        else:
+            ports[documented] = ours
+    text = example("envoy.yaml", **ports)
+    text = re.sub(r"(?s)      transport_socket:.*?(?=      filters:)", "", text)
+    (folder / "site.yaml").write_text(text)
+    return [binary, "-c", folder / "site.yaml", "--disable-hot-restart", "--concurrency", "1"], {}
+
+
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
@@ -159,10 +190,11 @@ def proxy_running(command, environ, folder, port):
 class Site:
     """A proxy with the service and an application behind it, and a client before it."""
 
-    def __init__(self, port, service, seen):
+    def __init__(self, port, service, seen, ours):
         self.port = port
         self.service = service  # what ends it
         self.seen = seen
+        self.ours = ours  # the headers that name the user who registers
 
     def ask(self, method, target, body=None, **headers):
         """Send a request from CLIENT, the target as it is."""
@@ -189,7 +221,7 @@ class Site:
         return sorted(
             (name, value)
             for name, value in self.seen[-1]["headers"]
-            if name.replace("_", "-").replace(".", "-").startswith("x-auth")
+            if name.replace("_", "-").replace(".", "-").startswith(("x-auth", "remote-user"))
         )
 
 
@@ -201,7 +233,7 @@ def installed(name):
     return binary
 
 
-OURS = [("x-auth-user-id", "1"), ("x-auth-username", USER["username"])]
+OURS = [("remote-user", "1"), ("x-auth-user-id", "1"), ("x-auth-username", USER["username"])]
 
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

@@ -61,7 +61,7 @@ def test_tls(secure):
 
 def test_plain_http_is_redirected(secure, ports):
     """The nginx example sends whoever comes without TLS to the same path with it."""
-    plain = Site(ports[1], None, secure.seen)
+    plain = Site(ports[1], None, secure.seen, OURS)
 
     answer = plain.ask("POST", "/app?a=b", "{}", Host="example.com")
 
