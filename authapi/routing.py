@@ -17,6 +17,8 @@ def takes_any_method(resource: object) -> bool:
     """Return whether a resource says `any_method = True`: its `on_get` answers every method.
 
     OPTIONS and methods that HTTP does not know are among them, and need a session as GET does.
+    CONNECT is not. SECURITY: a proxy that sees it answered 200 would open a tunnel to us, in which
+    a client could pose as the proxy.
     """
     return getattr(resource, "any_method", False) is True
 
@@ -48,6 +50,9 @@ def _check_headers(resource: object) -> None:
         raise TypeError(f"{kind}.answer_headers may hold {' and '.join(sorted(OWN))} only")
     if is_shared(own.get("Cache-Control")) and getattr(resource, "public", False) is not True:
         raise TypeError(f"{kind} needs a session, so that shared caches must not keep its answers")
+
+
+_AS_GET = tuple(method for method in falcon.COMBINED_METHODS if method != "CONNECT")
 
 
 class _Methods(dict[str, Any]):
@@ -83,7 +88,7 @@ class Router(CompiledRouter):
         methods = _Methods(
             (method, prepared(responder, self._clock)) for method, responder in responders.items()
         )
-        for method in falcon.COMBINED_METHODS if takes_any_method(resource) else ("HEAD",):
+        for method in _AS_GET if takes_any_method(resource) else ("HEAD",):
             if "GET" in methods:
                 methods.setdefault(method, methods["GET"])
         return methods

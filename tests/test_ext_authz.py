@@ -9,7 +9,7 @@ from conftest import USER, connected, running, token_of
 from authapi.inline import IN_LOOP
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
-OTHERS = ("CONNECT", "PROPFIND", "QUERY", "BREW")
+OTHERS = ("PROPFIND", "QUERY", "BREW")
 BROWSER = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate"}
 PAGE = "https://app.example.com/login"
 
@@ -56,6 +56,12 @@ def test_methods(port, token, method):
     if method != "HEAD":
         assert json.loads(known[2])["user"]["username"] == USER["username"]
         assert json.loads(unknown[2])["error"] == "not_authenticated"
+
+
+def test_connect(port, token):
+    """CONNECT is no such method: a proxy that sees it answered 200 would open a tunnel to us."""
+    assert sent(port, "CONNECT /verify/x", {"Cookie": f"jwt={token}"})[0] == 405
+    assert sent(port, "CONNECT /verify/x")[0] == 401
 
 
 PATHS = [
