@@ -12,7 +12,13 @@ test:
 	$(BIN)/pytest $(TESTS)
 
 check:
-	$(BIN)/pip install -q -e '.[dev]' && $(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest -q $(TESTS) && $(BIN)/coverage combine -q && $(BIN)/coverage report
+	$(BIN)/pip install -q -e '.[dev]' && $(MAKE) lint covered
+
+lint:
+	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy
+
+covered:
+	$(BIN)/coverage erase && $(BIN)/coverage run -m pytest -q $(TESTS) && $(BIN)/coverage combine -q && $(BIN)/coverage report
 
 # The types of the JavaScript client need what `make clients` installs.
 document:
@@ -60,4 +66,4 @@ dist:
 sbom:
 	$(TOOLS) && python3 -m venv --without-pip .sbom && .tools/bin/pip -q --python .sbom/bin/python install --require-hashes -r requirements.lock && .tools/bin/pip wheel -q --no-deps --no-build-isolation -w .sbom . && .tools/bin/pip -q --python .sbom/bin/python install --no-deps .sbom/*.whl && .tools/bin/cyclonedx-py environment --output-reproducible -o sbom.json .sbom/bin/python; status=$$?; rm -rf .sbom .tools; exit $$status
 
-.PHONY: run test check document clients frameworks bench faults postgresql-faults soak mutants lock audit image dist sbom
+.PHONY: run test check lint covered document clients frameworks bench faults postgresql-faults soak mutants lock audit image dist sbom

@@ -29,6 +29,7 @@ from cluster import _cluster  # noqa: F401 - a fixture
 from documented import check
 from engines import _engine, _migrated, engines_of, query  # noqa: F401 - fixtures, too
 from falcon import testing
+from once import runs_once
 from system_users import NOBODY
 
 from authapi import AuthAPI, Settings, create_app, protect
@@ -164,10 +165,17 @@ def pytest_generate_tests(metafunc):
 def pytest_configure(config):
     """Reset signals that a background job ignores, and give Hypothesis no deadline."""
     config.addinivalue_line("markers", "sqlite(reason): a test of SQLite's own ways")
+    config.addinivalue_line("markers", "once: a test that one Python may run for all")
     hypothesis.settings.register_profile("unhurried", deadline=None)
     hypothesis.settings.load_profile("unhurried")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_itemcollected(item):
+    """Mark the tests that one Python may run for all."""
+    if runs_once(item):
+        item.add_marker("once")
 
 
 def pytest_collection_finish():

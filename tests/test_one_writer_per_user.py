@@ -23,7 +23,7 @@ if why_none():
 NEW = "another one 42"
 SLOW = """
 CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN PERFORM pg_sleep(0.1); IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END; $$;
+BEGIN PERFORM pg_sleep({seconds}); IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END; $$;
 CREATE TRIGGER slow BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION slow();
 """
 
@@ -46,8 +46,9 @@ def _nodes(cluster, clock, request):
         node.app.close()
 
 
-def widen(node, event, table):
-    text = SLOW.format(event=event, table=table).encode()
+def widen(node, event, table, seconds=0.1):
+    """Make each change of a row take so many seconds, so that another one happens meanwhile."""
+    text = SLOW.format(event=event, table=table, seconds=seconds).encode()
     node.app.core.database.run(lambda connection: connection.execute(text, prepare=False))
 
 
@@ -116,7 +117,7 @@ def test_logins_that_bring_each_others_sessions(nodes):
     tokens = [token_of(one.register(username=n, email=f"{n}@example.com")) for n in names]
     for name in names * 2:
         one.log_in(name)  # so that the next login ends the oldest session, which the other brings
-    widen(one, "DELETE", "sessions")
+    widen(one, "DELETE", "sessions", seconds=0.5)
 
     answers = at_once(
         [

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from authapi.database.statements import SQL, Statements
@@ -36,10 +37,11 @@ class Migration:
         return int(line[1]) if line else self.version
 
 
-def migrations(engine: str) -> list[Migration]:
+@cache
+def migrations(engine: str) -> tuple[Migration, ...]:
     """Return the migrations that this program has for an engine, oldest first."""
     files: list[Path] = sorted((SQL / engine / "migrations").glob("*.sql"))
-    return [Migration(int(file.name[:4]), file.stem, file.read_text()) for file in files]
+    return tuple(Migration(int(file.name[:4]), file.stem, file.read_text()) for file in files)
 
 
 class Ledger:

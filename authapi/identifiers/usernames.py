@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import pairwise
 
 from authapi.identifiers import characters, username_key
@@ -38,7 +39,7 @@ class UsernamePolicy:
 
     def __init__(self, reserved: Iterable[str]) -> None:
         """Take the reserved names."""
-        self._reserved = frozenset().union(*map(_outlines, reserved))
+        self._reserved = _outlines_of(tuple(reserved))
 
     def fault(self, username: str) -> str | None:
         """Return why a new username is refused, as one sentence, or None."""
@@ -123,6 +124,12 @@ def _mixes_scripts(name: str) -> bool:
         return False
     others = [scripts for scripts in found if "Latn" not in scripts]
     return frozenset.intersection(*others).isdisjoint(_EAST_ASIAN)
+
+
+@lru_cache(maxsize=4)
+def _outlines_of(names: tuple[str, ...]) -> frozenset[str]:
+    """Return the outlines of names. A program that makes several applications needs them again."""
+    return frozenset().union(*map(_outlines, names))
 
 
 def _outlines(username: str) -> set[str]:
