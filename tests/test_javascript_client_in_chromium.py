@@ -141,6 +141,21 @@ def test_tabs(tab):
     assert two.run("heard") == one.run("heard") == ["crispengari", None]
 
 
+def test_tabs_take_turns(tab):
+    """A tab that heard of a logout tells of its own login and logout."""
+    one, two = tab(), tab()
+    one.run(LOGIN)
+    one.run("await auth.logout()")
+    two.until("heard.length === 2")
+
+    two.run(LOGIN)
+    one.until("heard.length === 3")
+    two.run("await auth.logout()")
+    one.until("heard.length === 4")
+
+    assert one.run("heard") == two.run("heard") == ["crispengari", None] * 2
+
+
 def test_tabs_ask_once(tab):
     """A change in one tab costs one request in each other one, however many there are."""
     first, *others = [tab() for _ in range(6)]
