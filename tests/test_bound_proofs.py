@@ -169,3 +169,31 @@ def test_wrong_codes_of_another_address(client, token):
 
     assert attacker.log_in(proof_in(own, "link")).status_code == 200
     assert client.query(kept) == [(1,)]
+
+
+def test_cookie_expires(client, browser, clock):
+    """After 20 minutes the cookie of a browser counts no more, and a new one is another's."""
+    cookies = {**browser.cookies}
+    clock.move(1_201)
+    browser.ask()
+    link = proof_in(client.mail(), "link")
+
+    assert Browser(client, **cookies).log_in(link).status_code == 409
+    assert browser.log_in(link).status_code == 200
+
+
+def test_unlock_of_known_browsers(operate, client, token, monkeypatch):
+    """An unlock clears the wrong codes of a user's own browsers, and those of the address."""
+    settings = client.app.core.settings
+    for name in ("mail_login", "mail_url", "mail_from", "pages_url"):
+        monkeypatch.setenv(f"AUTHAPI_{name.upper()}", getattr(settings, name))
+    known = Browser(client, device=cookie_of(client.log_in(), "device"))
+    for browser in (known, Browser(client)):
+        browser.ask()
+        browser.log_in({"code": "wrong"})
+    kept = "SELECT count(*) FROM limits WHERE key LIKE 'mail-code%'"
+    assert client.query(kept) == [(2,)]
+
+    assert operate("unlock", USER["email"])[0] == 0
+
+    assert client.query(kept) == [(0,)]

@@ -40,7 +40,7 @@ NOBODY = Caller("", "", "")
 def test_login(client, browser, mail, proof):
     """The link or the code of the mail opens a session, in the browser that asked."""
     assert (mail["To"], [page for page, _ in links_in(mail)]) == (USER["email"], ["mail-login"])
-    assert USER["username"] in text_of(mail)
+    assert all(each in text_of(mail) for each in (USER["username"], "10 minutes"))
 
     answer = browser.log_in(proof)
 
@@ -455,3 +455,14 @@ def test_no_secret_is_stored(client, browser, mail, tmp_path, caplog):
         assert secret.encode() not in stored
         assert secret not in caplog.text
     assert not client.query("SELECT * FROM audit_log WHERE detail LIKE ?", f"%{code}%")
+
+
+def test_where_it_was_asked_for(client, token):
+    """The mail names the browser of the request, and its address, or a hyphen without one."""
+    firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
+    Browser(client).ask(headers={"User-Agent": firefox})
+
+    text = text_of(client.mail())
+
+    assert "Address: -" in text
+    assert "Browser: Firefox" in text

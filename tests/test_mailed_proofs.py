@@ -1,7 +1,7 @@
 """Mailed proofs: the link or the code of a mail, given in a session of the user who got it."""
 
 import pytest
-from conftest import USER, token_of
+from conftest import OTHER, USER, token_of
 from mailboxes import _make_mailing, code_in, statuses, token_in  # noqa: F401 - a fixture
 
 
@@ -69,3 +69,26 @@ def test_link_of_a_reset(client, token, mail):
 
     assert verify(client, token, {"token": link}).json["error"] == "invalid_link"
     assert client.reset(token_in(mail)).json["error"] == "invalid_link"
+
+
+def test_link_of_another_user(client, token, mail):
+    """A link counts in no session of another user, whoever registered first."""
+    other = token_of(client.register(**OTHER))
+    theirs = client.mail()
+
+    answers = [
+        verify(client, session, {"token": token_in(of)})
+        for session, of in ((token, theirs), (other, mail))
+    ]
+
+    assert [each.json["error"] for each in answers] == ["invalid_link"] * 2
+    assert verify(client, other, {"token": token_in(theirs)}).status_code == 200
+
+
+def test_a_token_that_has_ended_is_not_sent(client, token, caplog):
+    """A mail whose token has ended while it waited is not sent, and is no fault."""
+    client.query("DELETE FROM one_time_tokens")
+
+    assert client.mails() == []
+    assert client.query("SELECT count(*) FROM outbox") == [(0,)]
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []

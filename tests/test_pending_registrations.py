@@ -1,6 +1,6 @@
 """Pending registrations: their mails, their limits, and what is kept of them."""
 
-from conftest import OTHER, USER
+from conftest import OTHER, USER, attributes_of
 from mailboxes import _make_mailing, code_in, links_in, statuses, text_of, token_in  # noqa: F401 - a fixture
 from registrations import _browser, _client, _mail, browser_of, complete, users, verify  # noqa: F401 - fixtures
 
@@ -182,3 +182,28 @@ def test_language(client):
     subjects = [mail["Subject"], client.mail()["Subject"]]
 
     assert [each.split()[0] for each in subjects] == ["Bestätige", "Du"]
+
+
+def test_wrong_link_with_a_password(client):
+    """A wrong link is refused beside a password too."""
+    answer = verify(client, {"token": "wrong", "password": USER["password"]})
+
+    assert (answer.status_code, answer.json["error"]) == (400, "invalid_link")
+
+
+def test_what_the_mail_and_the_cookie_say(client):
+    """The mail says for how long its link counts. The cookie lives as long after a mail waited."""
+    answer = client.register()
+
+    assert "24 hours" in text_of(client.mail())
+    assert attributes_of(answer, "registration") == (172_800, "/", None, True, "Lax", False)
+
+
+def test_a_registration_that_has_ended_is_not_sent(client, caplog):
+    """A mail whose registration has ended while it waited is not sent, and is no fault."""
+    client.register()
+    client.query("DELETE FROM one_time_tokens")
+
+    assert client.mails() == []
+    assert client.query("SELECT count(*) FROM outbox") == [(0,)]
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []

@@ -177,6 +177,10 @@ def test_protect_renews(protecting, client, token, spy, clock):
         (("Set-Cookie", "other=jwt=1"), True),
         (("Set-Cookie", "jwt2=1"), True),
         (("X-Cookie", "jwt=1"), True),
+        (("Accept-Ranges", "none"), True),
+        (("Link", "jwt=1"), True),
+        (("Allow", "public"), True),
+        (("X-Cache", "public"), True),
     ],
 )
 def test_renewal_beside_the_applications_cookies(protecting, token, clock, theirs, adds):

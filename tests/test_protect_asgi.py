@@ -8,7 +8,7 @@ import falcon.asgi
 import flask
 import pytest
 from asgi import Answer, Spy, call, called, cookie, get, http_scope, post, socket_scope
-from conftest import CHEAP, LASTING, OTHER, USER, parsed_cookie
+from conftest import CHEAP, LASTING, OTHER, USER, parsed_cookie, token_of
 from embedding import SAFE_HEADERS
 
 from authapi import Settings, protect_asgi
@@ -85,6 +85,66 @@ def test_no_session(protecting, token, spy, fields):
 
     assert (answer.body, answer.cookies) == (b"spied", [])
     assert spy.scope == {**http_scope(fields=filled), "user": None}
+
+
+def test_nothing_but_the_application(engine, spy):
+    """Without other arguments nobody is refused."""
+    protected = protect_asgi(spy, Settings(**engine.settings(**CHEAP)))
+
+    assert get(protected).body == b"spied"
+    protected.close()
+
+
+def test_two_sessions(protecting, client, token, spy):
+    """A browser with two sessions is refused where one is required, and keeps its cookies."""
+    other = token_of(client.register(**OTHER))
+
+    answer = get(protecting(spy, required=True), fields=cookie(token, other))
+
+    assert (answer.status, answer.cookies, len(answer.messages)) == (401, [], 2)
+
+
+def test_threads_end(protecting, token, spy, clock):
+    """The threads for what waits end when it is closed."""
+    protected = protecting(spy)
+    clock.move(RENEWED_AFTER)
+    get(protected, fields=cookie(token))
+    ours = [each for each in threading.enumerate() if each.name.startswith("authapi-asgi")]
+
+    protected.close()
+
+    assert ours
+    assert not any(each.is_alive() for each in ours)
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "is_ours"),
+    [
+        ("/auth-login", "", False),
+        ("/auth.json", "", False),
+        ("/auth/user", "/app", True),
+        ("/app/auth/user", "/app", True),
+        ("/app/auth-user", "/app", False),
+    ],
+)
+def test_paths_below_the_prefix(protecting, spy, path, root, is_ours):
+    """Our routes are under the prefix, whether or not the server's path begins with `root_path`."""
+    answer = get(protecting(spy, prefix="/auth"), path, root_path=root)
+
+    assert (answer.body == b"spied") is not is_ours
+
+
+def test_a_body_in_one_message(protecting, spy):
+    """A server may leave `more_body` out of the last message."""
+    body = b'{"usernameOrEmail": "nobody", "password": "x"}'
+    fields = {"content-type": "application/json"}
+    scope = http_scope("POST", "/auth/login", fields)
+
+    answer = call(
+        protecting(spy, prefix="/auth"), scope, messages=[{"type": "http.request", "body": body}]
+    )
+
+    assert answer.status == 401
 
 
 def test_another_layers_user(protecting, token, spy):
@@ -468,6 +528,23 @@ def test_lifespan_of_an_application_that_knows_none(protecting, app):
 
     assert lifespan_of(protected) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert closed == [1]
+
+
+def test_order_of_a_lifespan(protecting):
+    """For an application without a lifespan, nothing is complete before the server asks for it."""
+    protected, log = protecting(silent), []
+
+    async def receive():
+        log.append("asked")
+        return {"type": "lifespan.startup" if len(log) == 1 else "lifespan.shutdown"}
+
+    async def send(message):
+        log.append(message["type"])
+
+    asyncio.run(protected({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send))
+
+    complete = ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert log == ["asked", complete[0], "asked", complete[1]]
 
 
 def test_lifespan_that_fails(protecting):
