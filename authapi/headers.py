@@ -36,11 +36,17 @@ _VARY = ("Vary", "Origin")
 
 OWN = frozenset({"Cache-Control", "Content-Security-Policy"})  # that a resource may have its own of
 _SHARED = re.compile(r"\b(public|s-maxage)\b", re.IGNORECASE)
+_PRIVATE = re.compile(r"\b(private|no-store)\b", re.IGNORECASE)
 
 
 def is_shared(cache_control: str | None) -> bool:
     """Return whether shared caches may keep an answer, and its cookies with it (RFC 9111, 7.3)."""
     return bool(_SHARED.search(cache_control or ""))
+
+
+def is_private(cache_control: str | None) -> bool:
+    """Return whether no shared cache may keep an answer (RFC 9111, 5.2.2)."""
+    return bool(_PRIVATE.search(cache_control or ""))
 
 
 class AnswerHeaders:

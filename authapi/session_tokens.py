@@ -15,7 +15,7 @@ from authapi.body_tokens import HEADER, offer, refuses_cookies
 from authapi.cookies import BoundCookie, domains_of
 from authapi.core import Core
 from authapi.fields import bearer_token
-from authapi.headers import Lines
+from authapi.headers import Lines, is_private
 from authapi.hosts import host_of
 from authapi.middleware import asks_for_token
 from authapi.principal import Claims, User
@@ -24,6 +24,7 @@ from authapi.settings import ServerSettings, SessionSettings, Settings
 REMEMBERED = 1_024  # tokens
 MOST_COOKIES = 256  # session cookies of a request that are read; a browser holds fewer for a site
 NOT_STORED = ("Cache-Control", "no-store")
+NOT_SHARED = ("Cache-Control", "private")
 
 
 class Presented(msgspec.Struct):
@@ -183,21 +184,24 @@ class SessionCookie(BoundCookie):
         SECURITY: no cache may store the header. Proxies such as nginx refuse answers with
         Set-Cookie by themselves, and would give others one with the header.
         """
-        if max_age and self._tokens.came_as_bearer(req):
-            resp.set_header(HEADER, value)
-            resp.set_header(*NOT_STORED)
-            if refuses_cookies(req):
-                return
+        if max_age:
+            if not is_private(resp.get_header("Cache-Control")):
+                resp.append_header(*NOT_SHARED)
+            if self._tokens.came_as_bearer(req):
+                resp.set_header(HEADER, value)
+                resp.set_header(*NOT_STORED)
+                if refuses_cookies(req):
+                    return
         super().write(req, resp, value, max_age)
 
     def headers(self, req: falcon.Request, value: str, max_age: int) -> Lines:
         """Return what `write` writes as headers, where Falcon does not answer."""
-        header = []
-        if max_age and self._tokens.came_as_bearer(req):
-            header = [(HEADER, value), NOT_STORED]
-            if refuses_cookies(req):
-                return header
-        return [*header, *(("Set-Cookie", line) for line in self.lines(req, value, max_age))]
+        cookies = [("Set-Cookie", line) for line in self.lines(req, value, max_age)]
+        if not max_age:
+            return cookies
+        if not self._tokens.came_as_bearer(req):
+            return [NOT_SHARED, *cookies]
+        return [(HEADER, value), NOT_STORED, *([] if refuses_cookies(req) else cookies)]
 
     def expired_domains(self, req: falcon.Request, max_age: int) -> list[str]:
         """Return the domains whose cookie the answer expires, "" for this host alone.

@@ -195,15 +195,18 @@ def test_renewal(host, guest, clock):
 
 
 class Catalogue(Notes):
-    """A resource whose answer shared caches may keep."""
+    """A resource whose answer caches may keep."""
+
+    def __init__(self, *control):
+        self._control = control
 
     def on_get(self, req, resp):
-        resp.cache_control = ["public", "max-age=60"]
+        resp.cache_control = self._control
 
 
 def test_host_renewal_and_shared_caches(host, guest, clock):
     """No session goes out with a host's answer that shared caches may keep (RFC 9111, 7.3)."""
-    host.app.add_route("/catalogue", Catalogue())
+    host.app.add_route("/catalogue", Catalogue("public", "max-age=60"))
     clock.move(3_600)
 
     answers = [
@@ -215,6 +218,23 @@ def test_host_renewal_and_shared_caches(host, guest, clock):
         assert answer.status_code == 200
         assert "authapi-token" not in answer.headers
         assert not answer.cookies or answer.headers["cache-control"] != "public, max-age=60"
+
+
+@pytest.mark.parametrize(
+    ("control", "of_cookie"),
+    [("max-age=60", "max-age=60, private"), ("private", "private"), ("No-Store", "No-Store")],
+)
+def test_host_renewal_and_other_caches(host, guest, clock, control, of_cookie):
+    """A renewal beside a host's answer is for its client alone, and a bearer's is not stored."""
+    host.app.add_route("/catalogue", Catalogue(control))
+    clock.move(3_600)
+
+    by_cookie = host.get_as(guest, "/catalogue")
+    by_bearer = host.simulate_get("/catalogue", headers={"Authorization": f"Bearer {guest}"})
+
+    assert (by_cookie.headers["cache-control"], bool(by_cookie.cookies)) == (of_cookie, True)
+    assert by_bearer.headers["cache-control"] == "no-store"
+    assert by_bearer.headers["authapi-token"]
 
 
 def test_logout_reaches_the_host(host, guest):

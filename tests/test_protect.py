@@ -184,17 +184,21 @@ def test_protect_renews(protecting, client, token, spy, clock):
     ],
 )
 def test_renewal_beside_the_applications_cookies(protecting, token, clock, theirs, adds):
-    """A renewal leaves the application's cookies alone, and is left out where it sets the same."""
+    """A renewal, for this browser alone, leaves the application's cookies as they are.
+
+    It is left out where the application sets the same.
+    """
     protected = protecting(Spy(theirs))
     clock.move(3_600)
 
     _, headers, _ = raw(validator(protected), HTTP_COOKIE=f"jwt={token}")
 
     assert [("Content-Type", "text/plain"), theirs] == headers[:2]
-    assert len(headers) == (3 if adds else 2)
+    assert len(headers) == (4 if adds else 2)
     if adds:
-        assert headers[2][0] == "Set-Cookie"
-        assert headers[2][1].startswith("jwt=ey")
+        assert headers[2] == ("Cache-Control", "private")
+        assert headers[3][0] == "Set-Cookie"
+        assert headers[3][1].startswith("jwt=ey")
 
 
 @pytest.mark.parametrize("control", ["public", "max-age=60, Public", "s-maxage=60"])
