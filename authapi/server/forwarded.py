@@ -23,6 +23,7 @@ from authapi.server.request_ids import keep_ids
 from authapi.settings import ServerSettings, Settings
 
 REMEMBERED = 1_024  # addresses
+LONGEST_ADDRESS = 128  # characters, with brackets, a port and quotes
 
 _FOR, _HOST, _PROTO = "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PROTO"
 _BELIEVED = (_FOR, _HOST, _PROTO)
@@ -144,6 +145,8 @@ class Forwarding:
         for element in reversed(elements(field)):
             if not element:
                 break
+            if len(element) > LONGEST_ADDRESS:
+                raise ValueError("longer than an address")
             client, trusted = self._known(unquoted(element))
             if not trusted:
                 break
