@@ -145,6 +145,7 @@ def test_tabs_take_turns(tab):
     """A tab that heard of a logout tells of its own login and logout."""
     one, two = tab(), tab()
     one.run(LOGIN)
+    two.until("heard.length === 1")
     one.run("await auth.logout()")
     two.until("heard.length === 2")
 
