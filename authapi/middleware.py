@@ -169,11 +169,19 @@ class CrossSite:
     def _tell(self, req: falcon.Request, failure: type[Failure]) -> None:
         found = {"origin": req.get_header("Origin"), "site": req.get_header("Sec-Fetch-Site")}
         shown = " ".join(f"{name}={quoted(value)}" for name, value in found.items() if value)
-        detail = f"{shown} setting={self._setting_of(req)}"
+        setting = self._setting_of(req, failure)
+        detail = f"{shown} setting={setting}" if setting else shown
         self._notices.refused(failure.error, caller_of(req).ip, detail)
 
-    def _setting_of(self, req: falcon.Request) -> str:
-        """Return the setting to look at: a page of this very host can only have another scheme."""
-        ours = as_origin(f"http://{req.get_header('Host')}")
-        is_scheme = ours is not None and req.get_header("Origin") == ours
-        return "AUTHAPI_PUBLIC_URL" if is_scheme else "AUTHAPI_ALLOWED_ORIGINS"
+    def _setting_of(self, req: falcon.Request, failure: type[Failure]) -> str:
+        """Return the setting to look at, or none for our own page, which is to use the cookie.
+
+        A page of our own that is refused as another site's can only have another scheme.
+        """
+        origin = req.get_header("Origin")
+        host = req.get_header("Host")
+        if origin is None or not (
+            origin == as_origin(f"http://{host}") or self._is_ours(origin, host)
+        ):
+            return "AUTHAPI_ALLOWED_ORIGINS"
+        return "" if failure is TokenNotAllowed else "AUTHAPI_PUBLIC_URL"

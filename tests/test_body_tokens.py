@@ -64,6 +64,18 @@ def test_over_a_socket(make_app):
         assert request(f"{url}/user", **authorization)[0] == 401
 
 
+def test_logout(client, other, token):
+    """A logout of a client that keeps the token deletes a cookie only if the request has one."""
+    own, both = (
+        client.simulate_post("/logout", headers={**bearer(other), **cookie})
+        for cookie in ({}, {"Cookie": f"jwt={token}"})
+    )
+
+    assert "set-cookie" not in own.headers
+    assert (token_of(both), client.get_as(token).status_code) == ("", 401)
+    assert ask_as(client, other).status_code == 401
+
+
 @pytest.mark.sqlite("it is about headers")
 @pytest.mark.parametrize("value", [None, "", "Body", "BODY", "cookie", "true", "body, body"])
 def test_not_asked(client, value):
@@ -161,13 +173,26 @@ def test_a_form(service):
 def test_refusals_are_logged(service, caplog):
     """The operator reads which page asked for a token, and which setting allows it."""
     caplog.set_level(logging.INFO)
-    headers = {**KEEPS, "Origin": OURS, "Sec-Fetch-Site": "same-origin"}
+    origin = "https://app.example.net"
+    headers = {**KEEPS, "Origin": origin, "Sec-Fetch-Site": "same-origin"}
 
     service.post("/login", LOGIN, headers=headers)
 
     (line,) = [each for each in caplog.messages if "token_not_allowed" in each]
-    assert f"origin={OURS!r}" in line
-    assert "setting=AUTHAPI_ALLOWED_ORIGINS" in line
+    assert line.endswith(f"origin={origin!r} site='same-origin' setting=AUTHAPI_ALLOWED_ORIGINS")
+
+
+@pytest.mark.parametrize("origin", [OURS, "http://auth.example.com", "https://localhost"])
+def test_refusals_of_own_pages_are_logged(service, caplog, origin):
+    """For a page of the service itself, the log names no setting: it is to use the cookie."""
+    caplog.set_level(logging.INFO)
+    host = origin.partition("//")[2]
+    headers = {**KEEPS, "Origin": origin, "Host": host, "Sec-Fetch-Site": "same-origin"}
+
+    service.post("/login", LOGIN, headers=headers)
+
+    (line,) = [each for each in caplog.messages if "token_not_allowed" in each]
+    assert line.endswith(f" origin={origin!r} site='same-origin'")
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,7 @@ def _vite(tmp_path, make_app):
     port = free_port()
     with running(make_app()) as service:
         for name, text in {
-            "vite.config.js": example("vite.config.js").replace("3001", str(service)),
-            "package.json": '{"type": "module"}',
+            "vite.config.mjs": example("vite.config.mjs").replace("3001", str(service)),
             "authapi.js": CLIENT,
             "worker.js": example("worker.js"),
             "kept.txt": "kept",

@@ -45,6 +45,14 @@ class Files:
         resp.text = self.files[name]
 
 
+class UnderAuth:
+    """Has the service's routes below /auth alone, as a proxy does. All else is the front end's."""
+
+    def process_request(self, req, _resp):
+        is_service = req.path.startswith("/auth/")
+        req.path = req.path.removeprefix("/auth") if is_service else f"/app{req.path}"
+
+
 def example(comment):
     """Return the example of the page that begins with a comment."""
     mark = rf"^```\w+\n({comment}\n.*?)^```"
@@ -56,13 +64,14 @@ def _shown(context, make_app, tmp_path):
     """Return a function that shows an example in a page, with what mounts it."""
     app = make_app(rate_limits="off")
     Client(app).register()
+    app.add_middleware(UnderAuth())
 
     def shown(name, html=HTML):
         shutil.copy(ROOT / "clients" / "js" / "authapi.js", tmp_path)
         shutil.copy(MOUNTED / f"{name.lower()}.js", tmp_path / "main.js")
         (tmp_path / "auth.js").write_text(
             "import { createAuth } from './authapi.js';\n"
-            "export const auth = globalThis.auth = createAuth({ url: '' });\n"
+            "export const auth = globalThis.auth = createAuth({ url: '/auth' });\n"
         )
         (tmp_path / "user.js").write_text(example(f"// {name}"))
         (tmp_path / "node_modules").symlink_to(MODULES)
@@ -71,7 +80,7 @@ def _shown(context, make_app, tmp_path):
         files = {"page": html, "main.js": (tmp_path / "bundle.js").read_text()}
         files |= {name: (MODULES / path).read_text() for name, path in HTMX.items()}
         app.add_route("/app/{name}", Files(**files))
-        return context.open(f"http://localhost:{port}/app/page")
+        return context.open(f"http://localhost:{port}/page")
 
     with running(app) as port:
         yield shown

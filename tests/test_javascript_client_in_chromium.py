@@ -283,7 +283,7 @@ def test_answers_of_others(tab, hostile, status, text):
     assert error == {
         "error": "unexpected_answer",
         "status": status,
-        "message": "The service does not answer.",
+        "message": "No answer from the service.",
     }
     assert page.run("known.length === 0 && ({}).polluted === undefined")
 

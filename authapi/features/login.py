@@ -17,6 +17,7 @@ from authapi.answers import NobodyAnswer, SignedInAnswer
 from authapi.authentication import Authentication
 from authapi.bodies import has_json
 from authapi.body_fields import Password, UsernameOrEmail
+from authapi.body_tokens import refuses_cookies
 from authapi.budgets import Budget, TooManyFailures, TooManyRequests
 from authapi.core import Core
 from authapi.errors import Failure, InvalidToken, NotAuthenticated, Overloaded
@@ -197,7 +198,11 @@ class LogoutResource:
             self._log_out_everywhere(req)
         else:
             self._log_out(req)
-        core.of(SessionTokens).cookie.delete(resp)
+        tokens = core.of(SessionTokens)
+        if refuses_cookies(req):
+            tokens.delete_brought(req, resp)
+        else:
+            tokens.cookie.delete(resp)
         core.wire.answer(resp, NobodyAnswer(message="Logged Out."))
 
     def _log_out(self, req: falcon.Request) -> None:

@@ -41,7 +41,7 @@ export function createAuth({ url, refreshEvery = 600 }) {
     let answer = await response?.json().catch(() => null);
     if (Number(answer?.code) !== response?.status) {
       const error = response ? "unexpected_answer" : "network_error";
-      answer = { error, message: "The service does not answer." };
+      answer = { error, message: "No answer from the service." };
     }
     const ok = response?.ok && !answer.error;
     const over = ok ? ends : NO_SESSION.test(answer.error);
