@@ -7,7 +7,10 @@ import sys
 import pytest
 from examples import ROOT, examples
 
+# Django and Flask-Login have no types, so `mypy --strict` knows no class that derives from theirs.
 UNTYPED = {"portal_users.py", "portal.py", "portal_asgi.py", "flask_login_pages.py"}
+# pyright infers that Django's WSGI handler may return a coroutine.
+LENIENT = "# pyright: basic, reportArgumentType=false\n"
 VERIFY = ROOT / "docs" / "examples" / "verify" / "verify.py"
 
 
@@ -40,6 +43,8 @@ def test_pyright(folder):
     pytest.importorskip("pyright", reason="the extra `dev` has pyright")
     if not shutil.which("node"):
         pytest.skip("pyright needs node")
+    for name in UNTYPED:
+        (folder / name).write_text(LENIENT + examples()[name])
     (folder / "pyrightconfig.json").write_text(
         f'{{"typeCheckingMode": "strict", "extraPaths": ["{ROOT}"]}}'
     )
