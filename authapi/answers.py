@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from email.utils import formatdate
 from functools import lru_cache
+from typing import Annotated
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 
 @lru_cache(maxsize=1_024)
@@ -33,7 +35,7 @@ class ShownUser(msgspec.Struct):
     email: str
     created_at: str
     updated_at: str
-    email_verified: bool | msgspec.UnsetType = msgspec.UNSET
+    email_verified: Annotated[bool | UnsetType, Meta(description="Only with mail.")] = UNSET
 
 
 class UserAnswer(Answer, kw_only=True):
@@ -48,8 +50,13 @@ class SignedInAnswer(UserAnswer, kw_only=True):
     The token, and its expiry as an HTTP-date, are in the body only if the client asked for it.
     """
 
-    token: str | msgspec.UnsetType = msgspec.UNSET
-    expires_at: str | msgspec.UnsetType = msgspec.UNSET
+    token: Annotated[
+        str | UnsetType,
+        Meta(description="The session's token, if the request has `Authapi-Token: body`."),
+    ] = UNSET
+    expires_at: Annotated[
+        str | UnsetType, Meta(description="When the token expires; only with `token`.")
+    ] = UNSET
 
 
 class NobodyAnswer(Answer, kw_only=True):

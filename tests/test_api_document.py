@@ -2,8 +2,12 @@
 
 import base64
 import hashlib
+import html
 import json
+import os
 import re
+import shutil
+import subprocess
 
 import documented
 import pytest
@@ -219,6 +223,25 @@ def test_the_page(everything):
     assert set(re.findall(r'href="#([^"]+)"', page.text)) == anchors
     for word in ("<script", "http://", "https://", "style=", "onclick", "src="):
         assert word not in page.text
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_the_page_s_lines_for_curl(client):
+    """By the page's lines, a reader registers, gets a token and asks for the user."""
+    page = client.simulate_get("/docs").text
+    lines = map(html.unescape, re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL))
+    login, *others = lines
+    register, user = (
+        next(each for each in others if f'"$URL{path}"' in each) for path in ("/register", "/user")
+    )
+
+    def run(line, token=""):
+        shell = {**os.environ, "URL": f"http://127.0.0.1:{port}", "TOKEN": token}
+        return json.loads(subprocess.check_output(["sh", "-c", f"{line} -s"], env=shell))
+
+    with running(client.app) as port:
+        registered = run(register)
+        assert run(user, run(login)["token"])["user"] == registered["user"]
 
 
 def test_the_page_s_policy(client):

@@ -1,11 +1,14 @@
 """Tokens in the body, for clients that keep a session's token themselves and use no cookie."""
 
 import logging
+import subprocess
+import sys
 from email.utils import parsedate_to_datetime
 
 import pytest
 from conftest import OTHER, USER, request, running, token_of
 from emails import NEW, ask, mail_to
+from examples import examples
 from mailboxes import _make_mailing, token_in  # noqa: F401 - a fixture
 from test_cors import APP, STRANGERS
 from test_sessions import claims_of
@@ -396,3 +399,28 @@ def test_nothing_is_logged(client, caplog, clock):
         for secret in (token, claims_of(token)["sid"]):
             assert secret not in caplog.text
             assert secret not in str(rows)
+
+
+@pytest.mark.sqlite("a program knows nothing of the engine")
+def test_the_example(client, clock, tmp_path):
+    """The page's program keeps the token, also a newer one, and logs in again after the end."""
+    client.register()
+    with running(client.app) as port:
+        code = examples("features/tokens")["whoami.py"].replace(":3001", f":{port}")
+        (tmp_path / "whoami.py").write_text(code)
+
+        def shown(*arguments):
+            command = [sys.executable, "whoami.py", *arguments]
+            told = subprocess.check_output(command, cwd=tmp_path, text=True).strip()
+            return told, (tmp_path / "token").read_text()
+
+        assert shown() == ("You need to be authenticated.", "")
+        told, kept = shown(*LOGIN.values())
+        assert (told, shown()) == ("User.", ("User.", kept))
+        assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+        clock.move(3_600)
+        told, newer = shown()
+        assert (told, newer != kept) == ("User.", True)
+        clock.move(300_000)
+        assert shown() == ("Invalid token or it has expired.", newer)
+        assert shown(*LOGIN.values())[0] == "User."

@@ -113,8 +113,10 @@ class ShownEntry(msgspec.Struct):
 
     id: int
     time: str
-    event: str
-    session_id: str | None
+    event: Annotated[str, Meta(description="The event's name, such as `logged_in`.")]
+    session_id: Annotated[
+        str | None, Meta(description="The public id of the session that it happened to, or in.")
+    ]
     ip: str
     user_agent: str
     request_id: str

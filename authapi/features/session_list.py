@@ -5,8 +5,11 @@ Endpoints: GET /sessions, DELETE /sessions, DELETE /sessions/{id}. Table: none o
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import falcon
 import msgspec
+from msgspec import Meta
 
 from authapi.answers import Answer, http_date
 from authapi.core import Core
@@ -25,13 +28,13 @@ REQUIRES = ("sessions",)
 class ShownSession(msgspec.Struct):
     """A session in an answer. The times are HTTP-dates."""
 
-    id: str
+    id: Annotated[str, Meta(description="Public, and not the secret in the token.")]
     created_at: str
-    last_seen_at: str
-    expires_at: str
+    last_seen_at: Annotated[str, Meta(description="The last login, reauthentication or renewal.")]
+    expires_at: Annotated[str, Meta(description="When it ends if it is not renewed.")]
     ip: str
     user_agent: str
-    current: bool
+    current: Annotated[bool, Meta(description="The session that asks.")]
 
 
 class SessionsAnswer(Answer, kw_only=True):
@@ -43,7 +46,7 @@ class SessionsAnswer(Answer, kw_only=True):
 class EndedAnswer(Answer, kw_only=True):
     """An answer that says how many sessions have ended."""
 
-    ended: int
+    ended: Annotated[int, Meta(description="How many sessions have ended.")]
 
 
 class SessionsResource:

@@ -33,7 +33,7 @@ def rendered(made: dict[str, Any]) -> bytes:
         f"<title>{escape(info['title'])} API</title><style>{STYLE}</style></head><body>"
         f'<div class="page"><nav aria-label="Routes"><ul>{contents}</ul></nav><main>'
         f"<h1>{escape(info['title'])} API</h1><p class=quiet>{escape(info['summary'])}</p>"
-        f"{_text(info['description'])}"
+        f"{_text(info['description'])}{page.variables(made['paths'])}"
         f'<p>For programs: <a href="{escape(base)}/openapi.json">openapi.json</a></p>'
         f"{sections}</main></div></body></html>\n"
     ).encode()
@@ -56,6 +56,18 @@ class _Page:
 
     def __init__(self, made: dict[str, Any], base: str) -> None:
         self._components, self._base = made["components"], base
+
+    def variables(self, paths: dict[str, Any]) -> str:
+        """Return what the variables of the curl lines are, with the line that gets a token."""
+        text = (
+            "In the lines for curl, `$URL` is the origin of this page, without a slash at the end, "
+            "and `$TOKEN` is the token of a session."
+        )
+        login = paths.get("/login", {}).get("post")
+        if not login:
+            return _text(text)
+        line = f"{self._curl('post', '/login', login)} \\\n  -H 'Authapi-Token: body'"
+        return f"{_text(f'{text} This login answers with one:')}<pre>{escape(line)}</pre>"
 
     def section(self, method: str, path: str, operation: dict[str, Any]) -> str:
         """Return all that a reader needs of one operation."""
@@ -135,7 +147,8 @@ class _Page:
             required = name in found.get("required", ())
             text = _inline(each.get("description", ""))
             optional = "" if required else "<span class=quiet>, may be left out</span>"
-            yield _code(above + name), self._type(each) + optional, text
+            shown = _code(above + name).replace(".", ".<wbr>")
+            yield shown, self._type(each) + optional, text
             inner = each.get("items", each)
             if "$ref" in inner:
                 yield from self._rows(inner, f"{above}{name}{'[]' if 'items' in each else ''}.")

@@ -526,6 +526,7 @@ export interface components {
             message: string;
             /** Format: http-date */
             timestamp: string;
+            /** @description How many sessions have ended. */
             ended: number;
         };
         /** @description An entry in an answer. The time is an HTTP-date. */
@@ -533,7 +534,9 @@ export interface components {
             id: number;
             /** Format: http-date */
             time: string;
+            /** @description The event's name, such as `logged_in`. */
             event: string;
+            /** @description The public id of the session that it happened to, or in. */
             session_id: string | null;
             ip: string;
             user_agent: string;
@@ -706,15 +709,23 @@ export interface components {
         };
         /** @description A session in an answer. The times are HTTP-dates. */
         Session: {
+            /** @description Public, and not the secret in the token. */
             id: string;
             /** Format: http-date */
             created_at: string;
-            /** Format: http-date */
+            /**
+             * Format: http-date
+             * @description The last login, reauthentication or renewal.
+             */
             last_seen_at: string;
-            /** Format: http-date */
+            /**
+             * Format: http-date
+             * @description When it ends if it is not renewed.
+             */
             expires_at: string;
             ip: string;
             user_agent: string;
+            /** @description The session that asks. */
             current: boolean;
         };
         /** @description An answer that shows the sessions of a user. */
@@ -736,8 +747,12 @@ export interface components {
             /** Format: http-date */
             timestamp: string;
             user: components["schemas"]["User"];
+            /** @description The session's token, if the request has `Authapi-Token: body`. */
             token?: string;
-            /** Format: http-date */
+            /**
+             * Format: http-date
+             * @description When the token expires; only with `token`.
+             */
             expires_at?: string;
         };
         /** @description The token of a mailed link. */
@@ -757,6 +772,7 @@ export interface components {
             created_at: string;
             /** Format: http-date */
             updated_at: string;
+            /** @description Only with mail. */
             email_verified?: boolean;
         };
         /** @description An answer that shows a user. */
