@@ -40,6 +40,9 @@ Hear what happens
     of the change: it reads, but changes no user, and undoes the change if it raises. Pass what may
     wait, such as a mail, to `auth.core.database.after_commit(function)`.
 
+Each by itself
+    help(authapi.Users), help(authapi.create_app), help(authapi.Settings)
+
 Errors
     A Failure is an answer to a client: raise one in a Falcon resource. StartError and SettingError
     say in one sentence why the service cannot start.
