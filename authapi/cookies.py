@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from http.cookies import Morsel
 from typing import Any
 
 import falcon
+import msgspec
 
 from authapi.body_tokens import has_token
 from authapi.errors import StartError
@@ -57,8 +57,7 @@ def domains_of(host: str) -> list[str]:
     return [".".join(labels[first:]) for first in range(len(labels) - 1)]
 
 
-@dataclass(frozen=True, slots=True)
-class Cookie:
+class Cookie(msgspec.Struct, frozen=True):
     """A feature's cookie. It is for this host alone, and lives for `max_age` seconds.
 
     Over https its name has the prefix `__Host-`.

@@ -6,8 +6,9 @@ Table: jobs. It has a row for each job, with the time at which the job is due ag
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from authapi.core import Core
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 PATIENCE = 0.25  # seconds that a claim, and one step of a job, wait to write
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """Work that the service does without a request. A feature declares its own in `JOBS`.
 
     `name` is unique, and the key of the job's row. A run begins `every` seconds after the last one

@@ -6,8 +6,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from authapi.background import BackgroundService
 from authapi.errors import Unavailable
@@ -25,8 +26,7 @@ ROWS_OF_A_STEP = 100  # that a step of `pruning` deletes at most, in some millis
 logger = logging.getLogger("authapi.jobs")
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(msgspec.Struct, frozen=True):
     """When a process looks for jobs that are due, in seconds.
 
     `first_look` counts from its first wake, `look_every` from one look to the next, where no job is

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count
 
+import msgspec
+
 from authapi.keys.root import Root
 
 LONGEST = 7 * 86_400  # seconds that a token may count
@@ -14,8 +16,7 @@ CODES = 1_000_000
 _FAIR = (1 << 32) // CODES * CODES
 
 
-@dataclass(frozen=True, slots=True)
-class Purpose:
+class Purpose(msgspec.Struct, frozen=True):
     """A use of tokens, and for how many seconds each counts after it was sent.
 
     A change of the user's credentials ends a token, unless it `outlives_changes`. A newer token

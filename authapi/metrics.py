@@ -11,9 +11,10 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
+
+import msgspec
 
 from authapi.background import BackgroundService
 from authapi.errors import Failure
@@ -29,8 +30,7 @@ Cells = MutableSequence[float]
 Read = Callable[[], float | None]
 
 
-@dataclass(slots=True)
-class Family:
+class Family(msgspec.Struct):
     """All numbers of one name. `cells` has the place of each, by the values of its labels.
 
     `kind` is counter, histogram, gauge, or a gauge of another kind: worker (with a value for each
@@ -41,8 +41,8 @@ class Family:
     help: str
     kind: str
     labels: Labels
-    cells: dict[Labels, int] = field(default_factory=dict)
-    shared: dict[Labels, Read] = field(default_factory=dict)
+    cells: dict[Labels, int] = msgspec.field(default_factory=dict)
+    shared: dict[Labels, Read] = msgspec.field(default_factory=dict)
     hides_zero: bool = False
 
 

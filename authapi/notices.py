@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from authapi.background import BackgroundService
 from authapi.hosts import networks_of
@@ -25,8 +26,7 @@ def quoted(text: str) -> str:
     return repr(text[:LONGEST_QUOTE])
 
 
-@dataclass(slots=True)
-class _Line:
+class _Line(msgspec.Struct):
     """The last line about a kind and a network, and the number of refusals since."""
 
     written_at: float

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from authapi.core import Core
     from authapi.principal import User
 
 
-@dataclass(frozen=True, slots=True)
-class PersonalData:
+class PersonalData(msgspec.Struct, frozen=True):
     """What a feature keeps of a user: a name, the tables, and what reads it all as JSON takes it.
 
     A feature declares its own in `PERSONAL_DATA`. `authapi user export` shows it to the user, so it

@@ -18,7 +18,6 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -29,6 +28,7 @@ from cluster import _cluster  # noqa: F401 - a fixture
 from documented import check
 from engines import _engine, _migrated, engines_of, query  # noqa: F401 - fixtures, too
 from falcon import testing
+from msgspec.structs import replace
 from once import runs_once
 from system_users import NOBODY
 

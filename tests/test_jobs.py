@@ -7,10 +7,10 @@ import subprocess
 import sys
 import threading
 from contextlib import closing, contextmanager
-from dataclasses import replace
 
 import pytest
 from conftest import CHEAP, Client, running, unmeasured
+from msgspec.structs import replace
 
 from authapi import Settings, create_app, jobs
 from authapi.errors import Unavailable

@@ -203,7 +203,7 @@ def test_process_1_is_ended_by_a_second_signal(tmp_path):
 
 UNNOTICED = """
 import signal, sys, threading
-from dataclasses import replace
+from msgspec.structs import replace
 from authapi import Settings, create_app
 from authapi.server import process, serve
 

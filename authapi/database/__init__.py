@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from authapi.database.statements import Statements
 
@@ -41,8 +42,7 @@ class NoConnection(Exception):
     """Raised when there is no connection for look-ups, and the ordinary ones may answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(msgspec.Struct, frozen=True):
     """What a database file holds: its schema's version, rows, bytes, and a table with an orphan.
 
     An orphan is a row that refers to one that is not there.

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 # In the wheel sql/ is inside the package, in a checkout beside it.
 _PACKAGED = Path(__file__).parents[1] / "sql"
@@ -20,8 +21,7 @@ SQL = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "sql"
 _HEAD = re.compile(r"(?m)^-- name: (\w+)\([\w, ]*\)([$^!]?)\n(?:--.*\n)*")
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(msgspec.Struct, frozen=True):
     """The mark behind a statement's name, which says what it returns, and its SQL."""
 
     mark: str

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import falcon
+import msgspec
 
 from authapi.core import Core
 from authapi.fields import elements
@@ -41,8 +42,7 @@ class APIDocumentSettings(SettingsGroup):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(msgspec.Struct, frozen=True):
     """The body of an answer, and its entity tag."""
 
     body: bytes

@@ -5,12 +5,12 @@ Endpoint: GET /user/activity. Table: audit_log.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import falcon
 import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict
 
 from authapi.answers import Answer, http_date
 from authapi.core import Core
@@ -33,8 +33,7 @@ SHOWN = 50
 LARGEST_ID = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A row of the log; `created_at` is seconds since the epoch."""
 
     id: int

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import falcon
 
@@ -30,8 +29,7 @@ Do not start a service on the file again: sessions that end from now on are stil
 Keep the file and its keys as a backup."""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A table that is copied: what reads a page of its rows, and what inserts one."""
 
     name: str

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_right
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 FILE = Path(__file__).parents[1] / "data" / "username-characters.txt"
 
@@ -26,8 +26,7 @@ _SYSTEMS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Data:
+class _Data(NamedTuple):
     """The file's content: ranges of characters with their scripts, and two translation tables."""
 
     firsts: list[int]

@@ -8,7 +8,6 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
@@ -92,8 +91,7 @@ class KeySet(msgspec.Struct, Generic[AnyKey], frozen=True, omit_defaults=True):
         return [msgspec.structs.replace(key, iat=times.get(key.kid, key.iat)) for key in self.keys]
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFile(Generic[AnyKey]):
+class KeyFile(msgspec.Struct, Generic[AnyKey], frozen=True):
     """A file of keys of one kind. The name, setting and advice are parts of error messages.
 
     `newest` returns what makes a key unfit to be the last one of the file, or None.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from authapi.mail.kinds import Letter, Mail
 from authapi.mail.relay import Relay
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 LONGEST_MESSAGE = 20_000  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(msgspec.Struct, frozen=True):
     """What every mail of the service has alike. Addresses are as the settings write them."""
 
     app: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from authapi.outbox import OutboxJob
 
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from authapi.core import Core
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(msgspec.Struct, frozen=True):
     """One mail: where it goes, and the values of its template.
 
     `to` is an address as it is stored, never what a client typed. A datetime (in UTC) is written as
@@ -22,12 +22,11 @@ class Letter:
     """
 
     to: str
-    values: Mapping[str, str | datetime] = field(default_factory=dict)
+    values: Mapping[str, str | datetime] = msgspec.field(default_factory=dict)
     template: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
+class Mail(msgspec.Struct, frozen=True):
     """A kind of mail. A feature adds its own with `Mails.add`.
 
     `name` is in the outbox and in the events. After `lifetime` seconds a mail is of no use.

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from authapi.database import Row
 
@@ -26,8 +27,7 @@ KEPT_DEAD = 7 * 86_400  # seconds, also for a job that expired and that nobody e
 LONGEST_ERROR = 200  # characters
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxJob:
+class OutboxJob(msgspec.Struct, frozen=True):
     """A job that this process has claimed. Times are seconds since the epoch.
 
     `address` is what a client typed, or where a mail goes that follows no user; `data` is small and

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from secrets import SystemRandom
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import msgspec
 
 from authapi.errors import Unavailable
 from authapi.job_claims import PATIENCE
@@ -74,8 +75,7 @@ class Channel(Protocol[Parcel]):
         """Let a `send` in another thread fail at once."""
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(msgspec.Struct):
     """What a delivery did since its start."""
 
     sent: int = 0

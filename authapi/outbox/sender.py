@@ -8,9 +8,10 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from secrets import SystemRandom
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from authapi.background import BackgroundService
 from authapi.errors import Unavailable
@@ -26,8 +27,7 @@ LONGEST_PAUSE = 0.1  # seconds after a mail
 logger = logging.getLogger("authapi.outbox")
 
 
-@dataclass(frozen=True, slots=True)
-class SenderPace:
+class SenderPace(msgspec.Struct, frozen=True):
     """When a process sends, in seconds.
 
     `tick` is the mean time from a commit to the mails that follow it, `pause` the least between two

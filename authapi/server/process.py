@@ -8,8 +8,9 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from authapi.app import AuthAPI, create_app
 from authapi.server.bounds import DEFAULT

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from authapi.errors import OperatorError
 
@@ -48,8 +48,7 @@ class SettingsGroup:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """A number of tries at once, and as many again in a number of seconds."""
 
     tries: int

@@ -7,10 +7,11 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from filecmp import cmp
 from pathlib import Path
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from authapi.database import Contents
 from authapi.database.progress import progress
