@@ -221,7 +221,7 @@ class Site:
         return sorted(
             (name, value)
             for name, value in self.seen[-1]["headers"]
-            if name.replace("_", "-").replace(".", "-").startswith(("x-auth", "remote-user"))
+            if name.replace("_", "-").replace(".", "-").startswith(("x-auth", "remote-"))
         )
 
 

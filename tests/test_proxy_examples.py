@@ -35,6 +35,8 @@ SPOOFS = [
     {"X.Auth.User.Id": "666", "X-Auth.Username": "root", "X.Auth-Email": "root@example.com"},
     {"X-Auth-User-Id": ""},
     {"Remote-User": "666", "Remote_User": "667", "REMOTE.USER": "668"},
+    {"Remote-Email": "root@example.com", "Remote-Groups": "admins", "remote-name": "root"},
+    {"Remote_Email": "root@example.com", "Remote.Groups": "admins", "REMOTE_NAME": "root"},
     {"Connection": "close, Remote-User"},
     {"Connection": "close, X-Auth-User-Id, x-auth-username"},
     {"Connection": "X-Auth-Email"},
@@ -211,6 +213,39 @@ def test_tricks_with_a_session(site):
             assert site.named() == site.ours, target
 
     assert len(site.seen) > len(TRICKS) / 3
+
+
+VERIFY = [
+    "/auth/verify",
+    "/auth/verify?status=401",
+    "/auth/verify/",
+    "/auth/verify/app.css",
+    "/auth/verify/../verify/app",
+    "/auth/verify%2Fapp",
+    "/auth/verify%2fapp",
+    "/auth/%76erify/app",
+    "/auth/%76erify%2Fapp",
+    "/auth/./verify/app",
+    "/auth/.%2fverify/app",
+    "/auth//verify/app",
+    "/auth/%2fverify/app",
+    "/auth/x/../verify/app",
+    "/app/../auth/verify/app",
+    "/auth/verify;/app",
+    "/auth/verify%00/app",
+]
+
+
+def test_the_check_is_for_the_proxy_alone(site):
+    """A client that asks for `/verify` or a path below gets no answer of it, however written."""
+    cookie = site.register()
+
+    assert [site.ask("GET", target, Cookie=cookie).status for target in VERIFY[:4]] == [404] * 4
+    for target in VERIFY:
+        for method in ("GET", "POST"):
+            answer = site.ask(method, target, Cookie=cookie)
+            assert not [name for name in answer.headers if name.startswith("X-Auth")], target
+    assert site.ask("GET", "/app", Cookie=cookie).status == 200
 
 
 def test_address(site):

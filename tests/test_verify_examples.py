@@ -7,12 +7,12 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from conftest import OTHER, Client, running, token_of
+from conftest import OTHER, Client, eventually, running, token_of
 from proxies import Answer, free_port, proxy_running
 
 FOLDER = Path(__file__).parent.parent / "docs" / "examples" / "verify"
@@ -118,11 +118,28 @@ ANSWERS = {
 }
 
 
+WHOLE = {  # no HTTP, and ids outside the head of the final answer
+    "garbled": "\x16\x03\x01\r\n\r\n",
+    "early": "HTTP/1.1 103 Early Hints\r\nX-Auth-User-Id: 7\r\n\r\n"
+    "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+    "late": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Auth-User-Id\r\n\r\n"
+    "2\r\n{}\r\n0\r\nX-Auth-User-Id: 7\r\n\r\n",
+}
+USER = "HTTP/1.1 200 OK\r\nX-Auth-User-Id: 7\r\n"
+ENDLESS = {  # the beginning of an answer, and what follows again and again
+    "silent": ("", ""),
+    "stuck": (f"{USER}Content-Length: 9\r\n\r\n", ""),
+    "dripping head": (USER, "X-More: 1\r\n"),
+    "dripping body": (f"{USER}Transfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n"),
+}
+
+
 class Impostor:
     """A server that answers as the cookie of the question says, and keeps what it was asked."""
 
     def __init__(self):
         self.connections, self.asked, self.over = 0, [], threading.Event()
+        self.endless = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -143,37 +160,52 @@ class Impostor:
                 fields = dict(each.split(b": ", 1) for each in iter(lines.readline, b"\r\n"))
                 fields = {key.lower(): value.strip().decode() for key, value in fields.items()}
                 how = fields.get(b"cookie", "none")
-                if how in {"silent", "garbled"}:
-                    connection.sendall(b"" if how == "silent" else b"\x16\x03\x01\r\n\r\n")
-                if how == "stuck":
-                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
-                if how not in ANSWERS:
-                    self.over.wait()
+                if how in ENDLESS:
+                    self.drip(connection, how)
                     return
-                answer = f"HTTP/1.1 {ANSWERS[how]}\r\nContent-Length: 2\r\n\r\n{{}}"
+                answer = WHOLE.get(how)
+                answer = answer or f"HTTP/1.1 {ANSWERS[how]}\r\nContent-Length: 2\r\n\r\n{{}}"
                 connection.sendall(answer.encode())
+
+    def close(self):
+        self.over.set()
+        self.listener.close()
+
+    def drip(self, connection, how):
+        """Send an answer that never ends, until the client closes the connection."""
+        self.endless.append(how)
+        start, more = ENDLESS[how]
+        with suppress(ConnectionError):
+            connection.sendall(start.encode())
+            connection.settimeout(0.1)
+            while not self.over.is_set():
+                with suppress(TimeoutError):
+                    if not connection.recv(1):
+                        break
+                connection.sendall(more.encode())
+        self.endless.remove(how)
 
 
 @pytest.fixture(name="impostor")
 def _impostor():
     impostor = Impostor()
     yield impostor
-    impostor.over.set()
-    impostor.listener.close()
+    impostor.close()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_fails_closed(tmp_path, impostor, name):
-    """Each example answers 503 to whatever is neither a user nor a refusal, also to silence."""
-    with example(name, tmp_path, impostor.port) as ask:
+    """Each example answers 503 to all but a user or a refusal, and leaves no connection behind."""
+    with example(name, tmp_path, impostor.port) as ask, closing(impostor):
         passed = [ask(Cookie="user") for _ in range(3)]
         assert [(each.status, each.json) for each in passed] == [(200, {"user": "7"})] * 3
         assert name == KEEPS_NO_CONNECTION or impostor.connections == 1
         assert ask().status == 401  # with no cookie of the last answer's
 
-        odd = ["silent", "stuck", "garbled", *sorted({*ANSWERS} - {"user", "none"})]
+        odd = [*ENDLESS, *WHOLE, *sorted({*ANSWERS} - {"user", "none"})]
         with ThreadPoolExecutor() as pool:
             statuses = list(pool.map(lambda how: ask(Cookie=how).status, odd))
         assert dict(zip(odd, statuses, strict=True)) == dict.fromkeys(odd, 503)
         assert {*impostor.asked} == {"/verify"}
         assert ask(Cookie="user").json == {"user": "7"}
+        eventually(lambda: not impostor.endless)

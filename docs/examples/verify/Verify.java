@@ -8,8 +8,8 @@ import java.net.InetSocketAddress;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
-import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.Executors;
 import java.util.concurrent.TimeUnit;
@@ -21,17 +21,26 @@ public class Verify extends Authenticator {
     @Override
     public Result authenticate(HttpExchange exchange) {
         try {
-            var ask = HttpRequest.newBuilder(URI.create(SERVICE + "/verify")).timeout(Duration.ofSeconds(1));
+            var ask = HttpRequest.newBuilder(URI.create(SERVICE + "/verify"));
             for (var name : List.of("Cookie", "Authorization"))
                 for (var value : exchange.getRequestHeaders().getOrDefault(name, List.of()))
                     ask.header(name, value);
-            var answer = CLIENT.sendAsync(ask.build(), BodyHandlers.discarding()).get(1, TimeUnit.SECONDS);
+            var answer = send(ask.build());
             var id = answer.headers().firstValue("X-Auth-User-Id");
             if (answer.statusCode() == 200 && !id.orElse("").isEmpty())
                 return new Success(new HttpPrincipal(id.get(), "authapi"));
             return new Failure(answer.statusCode() == 401 ? 401 : 503);
         } catch (Exception noAnswer) {
             return new Failure(503);
+        }
+    }
+
+    static HttpResponse<Void> send(HttpRequest ask) throws Exception {
+        var asked = CLIENT.sendAsync(ask, BodyHandlers.discarding());
+        try {
+            return asked.get(1, TimeUnit.SECONDS);
+        } finally {
+            asked.cancel(true); // closes the connection of an answer that did not end
         }
     }
 

@@ -41,7 +41,9 @@ func verify(url string, r *http.Request) (string, int) {
 		return "", http.StatusServiceUnavailable
 	}
 	defer answer.Body.Close()
-	io.Copy(io.Discard, answer.Body) // read to its end, the connection can be used again
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil { // else the connection can be used again
+		return "", http.StatusServiceUnavailable
+	}
 	id := answer.Header.Get("X-Auth-User-Id")
 	if answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusOK && id != "" {
 		return id, answer.StatusCode

@@ -14,9 +14,13 @@ function require_user(): string
         CURLOPT_TIMEOUT_MS => 1000,
         CURLOPT_PROXY => '',
         CURLOPT_RETURNTRANSFER => true,
-        CURLOPT_HEADERFUNCTION => function ($curl, string $line) use (&$id): int {
+        CURLOPT_HEADERFUNCTION => function ($curl, string $line) use (&$id, &$head): int {
+            if (str_starts_with($line, 'HTTP/')) {
+                [$id, $head] = ['', true]; // an interim answer's id, such as a 103's, does not count
+            }
+            $head = $head && trim($line) !== ''; // neither does that of a trailer
             [$name, $value] = explode(':', $line, 2) + [1 => ''];
-            $id = strcasecmp($name, 'X-Auth-User-Id') === 0 ? trim($value) : $id;
+            $id = $head && strcasecmp($name, 'X-Auth-User-Id') === 0 ? trim($value) : $id;
             return strlen($line);
         },
     ]);

@@ -1,5 +1,6 @@
 """A FastAPI dependency that asks authapi whose request it is. Run it: `python verify.py`."""
 
+import asyncio
 import os
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Annotated
@@ -10,7 +11,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 
 VERIFY = os.environ.get("AUTHAPI_URL", "http://127.0.0.1:3001") + "/verify"
 no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))  # all users share the client
-client = httpx.AsyncClient(timeout=1, cookies=no_cookies, trust_env=False)
+client = httpx.AsyncClient(cookies=no_cookies, trust_env=False)
 app = FastAPI()
 
 
@@ -18,8 +19,9 @@ async def user_id(request: Request) -> str:
     """Return the id of the user who sends a request, or answer 401 or 503."""
     sent = [pair for pair in request.headers.raw if pair[0] in (b"cookie", b"authorization")]
     try:
-        answer = await client.get(VERIFY, headers=sent)
-    except httpx.HTTPError:
+        async with asyncio.timeout(1):  # httpx's own limits count each read anew
+            answer = await client.get(VERIFY, headers=sent)
+    except (httpx.HTTPError, TimeoutError):
         raise HTTPException(503, "try again later") from None
     if answer.status_code == 401:
         raise HTTPException(401, "log in first")

@@ -1,10 +1,10 @@
 # A Rack middleware that asks authapi whose request it is. Run it: rackup -p 8000 verify.ru
 require "json"
 require "net/http"
+require "timeout"
 
 class RequireUser
   VERIFY = URI("#{ENV.fetch("AUTHAPI_URL", "http://127.0.0.1:3001")}/verify")
-  LIMITS = { open_timeout: 1, read_timeout: 1, write_timeout: 1, max_retries: 0 }.freeze # seconds
   IDLE = Queue.new
 
   def initialize(app)
@@ -23,11 +23,12 @@ class RequireUser
   def verify(env)
     ask = Net::HTTP::Get.new(VERIFY)
     ask["Cookie"], ask["Authorization"] = env.values_at("HTTP_COOKIE", "HTTP_AUTHORIZATION")
-    http = idle_connection || new_connection
-    answer = http.request(ask)
+    http = nil
+    answer = Timeout.timeout(1) { (http = idle_connection || new_connection).request(ask) }
     IDLE << http
     [answer.code, answer["X-Auth-User-Id"]]
   rescue StandardError
+    http&.finish
     nil # no answer in time, or none at all: 503
   end
 
@@ -38,7 +39,7 @@ class RequireUser
   end
 
   def new_connection
-    Net::HTTP.start(VERIFY.host, VERIFY.port, nil, use_ssl: VERIFY.scheme == "https", **LIMITS)
+    Net::HTTP.start(VERIFY.host, VERIFY.port, nil, use_ssl: VERIFY.scheme == "https", max_retries: 0)
   end
 end
 
