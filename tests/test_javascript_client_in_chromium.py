@@ -1,6 +1,8 @@
 """The JavaScript client in pages: tabs, visibility, slow and hostile answers, another origin."""
 
-from contextlib import closing
+import socket
+import threading
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,7 @@ globalThis.pass = async (minutes) => {
   for (let minute = 0; minute < minutes; minute++) {
     now += 60_000;
     for (const timer of timers) for (; timer.next <= now; timer.next += timer.period) timer.run();
+    await navigator.locks.request('authapi ', () => {}); // what was asked is answered
     await Promise.allSettled(answers.splice(0));
     await new Promise((done) => setTimeout(done));
   }
@@ -78,7 +81,11 @@ globalThis.hold = (path) => {
   const send = fetch, held = Promise.withResolvers(), sent = Promise.withResolvers();
   globalThis.fetch = async (target, init) => {
     const answer = await send(target, init);
-    if (target === path) { sent.resolve(); await held.promise; }
+    if (target === path) {
+      const text = await answer.text();
+      answer.json = async () => { await held.promise; return JSON.parse(text); };
+      sent.resolve();
+    }
     return answer;
   };
   globalThis.release = () => { globalThis.fetch = send; held.resolve(); };
@@ -125,7 +132,7 @@ def wait(page, minutes):
 def hide(page, hidden):
     page.run(
         f"Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}});"
-        "document.dispatchEvent(new Event('visibilitychange')); undefined"
+        "document.dispatchEvent(new Event('visibilitychange', {bubbles: true})); undefined"
     )
 
 
@@ -283,7 +290,7 @@ def test_answers_of_others(tab, hostile, status, text):
     assert error == {
         "error": "unexpected_answer",
         "status": status,
-        "message": "No answer from the service.",
+        "message": "No answer.",
     }
     assert page.run("known.length === 0 && ({}).polluted === undefined")
 
@@ -433,3 +440,184 @@ def test_a_registration_that_a_mail_completes(context, make_app):
         body = "{username: 'ada', email: 'ada@example.com', password: 'first programmer 1843'}"
         assert page.run(f"await auth.register({body})") is None
         assert page.run("auth.user") is None
+
+
+class Profile:
+    """A route of the application, which shows another user than the session's."""
+
+    public = True
+
+    def on_get(self, req, resp):
+        resp.media = {"code": 200, "user": {"id": 7, "username": "mallory"}}
+
+    on_post = on_get
+
+
+class LateUser:
+    """A proxy that sends the next answer of `GET /user` when a test lets it go."""
+
+    def __init__(self, port):
+        self._service = ("127.0.0.1", port)
+        self.held, self.made, self.released = False, threading.Event(), threading.Event()
+        self._sockets = [socket.create_server(("127.0.0.1", 0))]
+        self.port = self._sockets[0].getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self):
+        self.released.set()
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                near, _ = self._sockets[0].accept()
+                far = socket.create_connection(self._service)
+                self._sockets += near, far
+                held = threading.Event()
+                for pump in (self._ask, self._answer):
+                    threading.Thread(target=pump, args=(near, far, held), daemon=True).start()
+
+    def _ask(self, near, far, held):
+        with suppress(OSError):
+            while asked := near.recv(65536):
+                if self.held and asked.startswith(b"GET /user "):
+                    self.held = False
+                    held.set()
+                far.sendall(asked)
+            far.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self, near, far, held):
+        with suppress(OSError):
+            while answer := far.recv(65536):
+                if held.is_set():
+                    self.made.set()
+                    self.released.wait(30)
+                near.sendall(answer)
+            near.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture(name="late")
+def _late(make_app):
+    """Run a service with a user behind a proxy."""
+    app = make_app(rate_limits="off")
+    Client(app).register()
+    app.add_route("/app/{name}", Page())
+    app.add_route("/profile", Profile())
+    with running(app) as port, closing(LateUser(port)) as late:
+        yield late
+
+
+@pytest.fixture(name="late_tab")
+def _late_tab(context, late):
+    """Return a function that opens a tab behind the proxy."""
+
+    def tab():
+        page = context.open(f"http://localhost:{late.port}/app/page")
+        page.run(START)
+        return page
+
+    return tab
+
+
+CHANGES = {
+    "login": LOGIN.removeprefix("await "),
+    "password": (
+        "auth.changePassword({current_password: 'crispengari', new_password: 'quite 4 new one'})"
+    ),
+    "proof": "auth.reauthenticate({password: 'crispengari'})",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("tabs", [1, 2])
+def test_a_late_renewal(late_tab, late, clock, tabs, change):
+    """A renewal that is answered late, in any tab, does not end the session that a call began."""
+    one = late_tab()
+    one.run(LOGIN)
+    two = late_tab() if tabs == 2 else one
+    clock.move(3601)
+    late.held = True
+    two.run("globalThis.slow = auth.refresh(); undefined")
+    assert late.made.wait(30)
+
+    one.run(f"globalThis.change = {change}.then(() => (globalThis.changed = true)); undefined")
+    one.until("globalThis.changed || (await navigator.locks.query()).pending.length > 0")
+    late.released.set()
+    one.run("await change; undefined")
+    two.run("await slow; undefined")
+
+    assert one.run("(await auth.refresh())?.username") == "crispengari"
+
+
+def test_a_logout_overtakes_a_renewal(late_tab, late):
+    """A logout does not wait for a slow answer to a question."""
+    page = late_tab()
+    page.run(LOGIN)
+    late.held = True
+    page.run("globalThis.slow = auth.refresh(); undefined")
+    assert late.made.wait(30)
+
+    page.run("auth.logout().then(() => (globalThis.gone = true)); undefined")
+
+    page.until("globalThis.gone || (await navigator.locks.query()).pending.length > 0")
+    assert page.run("globalThis.gone && auth.user === null")
+
+
+def test_a_login_behind_an_answer_that_never_comes(late_tab, late):
+    """A login waits a few seconds for a slow answer, and then goes on."""
+    page = late_tab()
+    page.run(
+        "const timeout = AbortSignal.timeout.bind(AbortSignal);"
+        "AbortSignal.timeout = (time) => timeout(time === 5000 ? 50 : time); undefined"
+    )
+    late.held = True
+    page.run("globalThis.slow = failure(auth.refresh()); undefined")
+    assert late.made.wait(30)
+
+    assert page.run(f"({LOGIN}).username") == "crispengari"
+
+
+def test_a_logout_whose_question_is_lost(tab):
+    """After a logout there is no user, even if the network fails meanwhile."""
+    page = tab()
+    page.run(LOGIN)
+    page.run("globalThis.sent = hold('/user'); globalThis.slow = auth.refresh(); await sent")
+    page.run("globalThis.arrive = release; globalThis.sent = hold('/logout')")
+    page.run("globalThis.out = auth.logout(); await sent; arrive(); await slow")
+
+    page.run("release(); globalThis.fetch = () => Promise.reject(new TypeError('offline'))")
+    page.run("await out")
+
+    assert page.run("auth.user") is None
+
+
+def test_a_guest_whose_question_is_lost(tab):
+    """A guest's tab that hears of a login asks until it gets an answer."""
+    one, two = tab(), tab()
+    two.run("await auth.refresh()")
+    two.run(
+        "globalThis.online = fetch; globalThis.lost = 0;"
+        "globalThis.fetch = async () => { lost++; throw new TypeError('offline'); }"
+    )
+    one.run(LOGIN)
+    two.until("lost === 1")
+    two.run("globalThis.fetch = online; undefined")
+
+    wait(two, 1)
+
+    assert two.run("heard.at(-1)") == "crispengari"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_user_of_the_application(late_tab, method):
+    """The user in an answer of the application's own routes is not the session's."""
+    page = late_tab()
+    page.run(LOGIN)
+
+    found = page.run(f"(await auth.request('{method}', '/profile')).user.username")
+
+    assert found == "mallory"
+    assert page.run("heard") == ["crispengari"]
