@@ -26,6 +26,11 @@ import pytest
 HOSTS = "*.example.test"
 SUFFIX = "*.co.uk"  # below a public suffix
 WAIT = 60  # seconds until a test gives up: no answer of a page takes long
+NAVIGATED = (  # what Chromium says of a script whose page was left
+    "Inspected target navigated or closed",
+    "Execution context was destroyed",
+    "Cannot find default execution context",
+)
 MAPPED = f"MAP {HOSTS} 127.0.0.1, MAP {SUFFIX} 127.0.0.1"
 EXCLUDED = "EXCLUDE 127.0.0.1, EXCLUDE localhost"
 SWITCHES = [
@@ -205,8 +210,21 @@ class Page:
         return answer["result"].get("value")
 
     def until(self, script):
-        """Wait until an expression is true, and return its value."""
-        return eventually(self, lambda: self.run(script))
+        """Wait until an expression is true, also in the next page, and return its value."""
+
+        def value():
+            try:
+                return self.run(script)
+            except PageError as error:
+                if not any(each in str(error) for each in NAVIGATED):
+                    raise
+                return None
+
+        return eventually(self, value)
+
+    def take_events(self):
+        """Take the events that have come. A navigation does not end this command."""
+        self._chromium.call("Browser.getVersion")
 
     def says(self, *words):
         """Wait for a line of the console with all words, and return it."""
@@ -256,7 +274,7 @@ def eventually(page, condition):
     while not (found := condition()):
         assert time.monotonic() < deadline, page.console
         time.sleep(0.01)
-        page.call("Runtime.evaluate", expression="0")
+        page.take_events()
     return found
 
 
