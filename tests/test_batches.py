@@ -1,5 +1,6 @@
 """Requests that the server's loop answers together read one state of the database: the newest."""
 
+import select
 import socket
 from contextlib import ExitStack
 
@@ -40,6 +41,9 @@ def _together(client):
             for path, connection in zip(paths, asked, strict=True):
                 head = f"GET {path} HTTP/1.1\r\nHost: x\r\nCookie: jwt={token}\r\n\r\n"
                 connection.sendall(head.encode())
+            served = list(thread.server.active_channels)
+            while len(select.select(served, [], [], 30)[0]) < len(paths):
+                pass
             thread.server.turn(0)
             return [connection.recv(65_536)[9:12] for connection in asked]
 
