@@ -1,8 +1,8 @@
 """Domains below which anybody can have a name, such as `vercel.app`.
 
-Browsers know all of them from the public suffix list (publicsuffix.org). They are what a site ends
-at, and they drop a cookie whose Domain is one (RFC 6265bis, 5.6). The names here are those that
-operators most often meet, so what is missing here may still be a suffix.
+Browsers know all of them from the public suffix list (publicsuffix.org). Two names below one are
+two sites, and a cookie whose Domain is one is dropped (RFC 6265bis, 5.6). This list has only those
+that operators most often meet.
 """
 
 from __future__ import annotations

@@ -204,10 +204,10 @@ class OneTimeTokens:
         self._rows.end_of_user(user_id=event.user_id)
 
     def outdate(self, user_id: int) -> None:
-        """Keep what a user's tokens were begun for from being sent, inside a transaction.
+        """Keep tokens of a user that wait for their mail from being sent, inside a transaction.
 
-        SECURITY: whose a token is that waits for its mail may not be known before it is sent. So a
-        row marks this moment among all tokens: of a user's, only newer ones are sent.
+        SECURITY: a waiting token may get its user only when it is sent. So a row marks this moment:
+        a token with a lower id is not sent to this user.
         """
         self._rows.end_purpose(user_id=user_id, purpose=OUTDATED)
         now = self._now()

@@ -144,7 +144,7 @@ class RegistrationProofResource:
 def setup(app: AuthAPI, core: Core) -> None:
     """Replace the route of registration and add the mails, where addresses must be proved.
 
-    Where registration is closed, mails that wait are those of a feature that is off.
+    While registration is closed, waiting mails are treated as those of a feature that is off.
     """
     if core.settings.of(EmailVerificationSettings).email_verification == "required":
         if core.of(NewNames).are_open:

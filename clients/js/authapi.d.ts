@@ -91,10 +91,10 @@ export interface Auth {
   activity(): Promise<Activity[]>;
 }
 
+/** Create a client. A server that renders pages creates one for each request: it holds one user. */
+export declare function createAuth(options: AuthOptions): Auth;
+
 // What follows is for authapi.js itself.
 
 export type Call = (method: string, path: string, body?: object, ends?: boolean) => Promise<any>;
 export type Field = (method: string, path: string, field?: string) => (body?: object) => Promise<any>;
-
-/** Create a client. A server that renders pages creates one for each request: it holds one user. */
-export declare function createAuth(options: AuthOptions): Auth;
