@@ -45,7 +45,7 @@ def _site(make_app):
 def test_methods(port, token, method):
     """Each method of a request is answered alike: with the user, or 401 where there is no session.
 
-    OPTIONS is none that passes: the application may do something with it.
+    OPTIONS needs a session too, because the application may act on it.
     """
     known = sent(port, f"{method} /verify/notes/1", {"Cookie": f"jwt={token}"})
     unknown = sent(port, f"{method} /verify/notes/1")
@@ -108,7 +108,7 @@ def test_other_paths(port, token, path, status):
 )
 @pytest.mark.parametrize("method", ["POST", "DELETE", "TRACE"])
 def test_other_sites(make_client, method, headers, status):
-    """What would change something comes from the application's own host, or an allowed origin."""
+    """A method that may change something passes from the own host and allowed origins alone."""
     client = make_client(allowed_origins="https://www.example.com")
     fields = {"Cookie": f"jwt={token_of(client.register())}", "Host": "app.example.com", **headers}
     answer = client.simulate_request(method, "/verify/notes", headers=fields)

@@ -161,7 +161,7 @@ def test_methods(client, token, method):
     ],
 )
 def test_methods_that_a_proxy_names(make_client, method, headers, status):
-    """Where a proxy names the method of a request, one of another site changes nothing."""
+    """A request of another site is refused if the proxy names a method that may change things."""
     client = make_client(allowed_origins="https://www.example.com")
     asked = {"X-Forwarded-Method": method, "Host": "app.example.com", **headers}
 

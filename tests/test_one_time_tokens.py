@@ -174,7 +174,7 @@ def test_lost_root_key(make_mailing, token, tmp_path, clock):
 
 
 def test_longest_lifetime():
-    """No token may count for longer than it is known when credentials changed."""
+    """A lifetime is refused that is longer than changes of credentials are remembered."""
     with pytest.raises(ValueError, match="shorten forever"):
         Purpose("forever", lifetime=604_801)
 

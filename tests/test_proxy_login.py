@@ -26,7 +26,7 @@ def test_the_way_back(site):
 
 
 def test_targets_stay_on_their_host(site):
-    """However a browser writes a target, and whatever it says of it, it is led to no other host."""
+    """A browser is led to no other host, however it writes a target and whatever it claims."""
     own = f"http://127.0.0.1:{site.port}"
     claims = {
         "X-Forwarded-Host": "evil.example",
@@ -49,7 +49,7 @@ def test_targets_stay_on_their_host(site):
 
 
 def test_requests_of_other_sites(site):
-    """What would change something reaches the application from its own pages, and from programs."""
+    """A request that changes something comes from the application's own pages, or a program."""
     cookie, own = site.register(), f"http://127.0.0.1:{site.port}"
     refused = [
         {"Origin": "http://evil.example"},

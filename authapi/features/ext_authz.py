@@ -21,10 +21,10 @@ PREFIX = "/verify"
 
 
 class PathVerificationResource(Verification):
-    """Answers a proxy that asks with the method and below `/verify` with the path of a request.
+    """Answers a proxy that keeps a request's method and puts `/verify` before its path.
 
-    The path only leads back from the login page. A request of another site that would change
-    something is refused before, by its method and its origin.
+    The path is used for the way back from the login page alone. A middleware has refused requests
+    of other sites that may change something, by their method and origin.
     """
 
     any_method = True
