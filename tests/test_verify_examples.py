@@ -77,6 +77,11 @@ def example(name, folder, upstream):
         yield ask
 
 
+def warm_up(ask):
+    """Ask until the example answers within its second; the first question compiles and connects."""
+    eventually(lambda: ask().status == 401)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_user(make_app, tmp_path, name):
     """Each example knows the user of a live session, and of no other request."""
@@ -87,6 +92,7 @@ def test_user(make_app, tmp_path, name):
     with ExitStack() as service:
         port = service.enter_context(running(app))
         with example(name, tmp_path, port) as ask:
+            warm_up(ask)
             known = [
                 ask(**cookie),
                 ask(**cookie, **forged),
@@ -197,9 +203,11 @@ def _impostor():
 def test_fails_closed(tmp_path, impostor, name):
     """Each example answers 503 to all but a user or a refusal, and leaves no connection behind."""
     with example(name, tmp_path, impostor.port) as ask, closing(impostor):
+        warm_up(ask)
+        connections = impostor.connections
         passed = [ask(Cookie="user") for _ in range(3)]
         assert [(each.status, each.json) for each in passed] == [(200, {"user": "7"})] * 3
-        assert name == KEEPS_NO_CONNECTION or impostor.connections == 1
+        assert name == KEEPS_NO_CONNECTION or impostor.connections == connections
         assert ask().status == 401  # with no cookie of the last answer's
 
         odd = [*ENDLESS, *WHOLE, *sorted({*ANSWERS} - {"user", "none"})]
@@ -207,5 +215,5 @@ def test_fails_closed(tmp_path, impostor, name):
             statuses = list(pool.map(lambda how: ask(Cookie=how).status, odd))
         assert dict(zip(odd, statuses, strict=True)) == dict.fromkeys(odd, 503)
         assert {*impostor.asked} == {"/verify"}
-        assert ask(Cookie="user").json == {"user": "7"}
+        eventually(lambda: ask(Cookie="user").json == {"user": "7"})
         eventually(lambda: not impostor.endless)
