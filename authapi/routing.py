@@ -88,8 +88,8 @@ class Router(CompiledRouter):
         methods = _Methods(
             (method, prepared(responder, self._clock)) for method, responder in responders.items()
         )
-        for method in _AS_GET if takes_any_method(resource) else ("HEAD",):
-            if "GET" in methods:
+        if "GET" in methods:
+            for method in _AS_GET if takes_any_method(resource) else ("HEAD",):
                 methods.setdefault(method, methods["GET"])
         return methods
 

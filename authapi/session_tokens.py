@@ -181,17 +181,16 @@ class SessionCookie(BoundCookie):
 
         A client that keeps the token itself gets no cookie.
 
-        SECURITY: no cache may store the header. Proxies such as nginx refuse answers with
-        Set-Cookie by themselves, and would give others one with the header.
+        SECURITY: a cache that kept the answer would give the token to others. Some refuse answers
+        with Set-Cookie by themselves, and none refuses those with our header.
         """
-        if max_age:
-            if not is_private(resp.get_header("Cache-Control")):
-                resp.append_header(*NOT_SHARED)
-            if self._tokens.came_as_bearer(req):
-                resp.set_header(HEADER, value)
-                resp.set_header(*NOT_STORED)
-                if refuses_cookies(req):
-                    return
+        if max_age and self._tokens.came_as_bearer(req):
+            resp.set_header(HEADER, value)
+            resp.set_header(*NOT_STORED)
+            if refuses_cookies(req):
+                return
+        elif max_age and not is_private(resp.get_header("Cache-Control")):
+            resp.append_header(*NOT_SHARED)
         super().write(req, resp, value, max_age)
 
     def headers(self, req: falcon.Request, value: str, max_age: int) -> Lines:

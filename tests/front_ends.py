@@ -4,15 +4,14 @@ import json
 import re
 import shutil
 import subprocess
-import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from conftest import USER
+from proxies import answering, free_port, installed, nginx_command, proxy_running
 from proxies import example as proxy_example
-from proxies import free_port, installed, nginx_command, proxy_running
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "clients" / "front-ends.md"
@@ -42,13 +41,8 @@ def pages(**files):
     """Serve pages on 127.0.0.1 by any name; give the server: `server_port`, `files`, `cookies`."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
         server.files, server.cookies = files, []
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
+        with answering(server):
             yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def example(name):

@@ -62,18 +62,25 @@ class Backend(BaseHTTPRequestHandler):
 
 
 @contextmanager
+def answering(server):
+    """Let an HTTP server answer in a thread of its own."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
 def backend_running():
     """Serve the backend; give it, with the list of requests that it has seen."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Backend) as server:
         server.daemon_threads = False
         server.seen = []
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
+        with answering(server):
             yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def example(name, **addresses):
